@@ -1,0 +1,54 @@
+"""From a card to batches: cards, sources, long-tailed splits, augmented image sets, samplers.
+
+The names below are imported on first use, so that reading a recipe needs neither torch nor pyarrow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lt_bench.data.augment import Augmentation
+    from lt_bench.data.cards import Card, card_names, load_card
+    from lt_bench.data.report import describe, draw_class_sizes, verify
+    from lt_bench.data.sets import ImageSets, image_sets
+    from lt_bench.data.opening import open_split
+    from lt_bench.data.spec import DataSpec
+    from lt_bench.data.split import Split
+
+_HOMES = {
+    "Augmentation": "augment",
+    "Card": "cards",
+    "card_names": "cards",
+    "load_card": "cards",
+    "describe": "report",
+    "draw_class_sizes": "report",
+    "verify": "report",
+    "ImageSets": "sets",
+    "image_sets": "sets",
+    "open_split": "opening",
+    "DataSpec": "spec",
+    "Split": "split",
+}
+
+__all__ = [
+    "Augmentation",
+    "Card",
+    "DataSpec",
+    "ImageSets",
+    "Split",
+    "card_names",
+    "describe",
+    "draw_class_sizes",
+    "image_sets",
+    "load_card",
+    "open_split",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

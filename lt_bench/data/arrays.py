@@ -1,0 +1,131 @@
+"""Labelled images in memory, and the cache that spares decoding them twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import FileLock
+
+from lt_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from lt_bench.data.types import IntArray
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+_LAYOUT = 1  # part of the cache key: raise it when the decoded form changes
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    """Images uint8 [N, H, W, 3] in RGB with labels int64 [N]."""
+
+    images: Pixels
+    labels: IntArray
+
+    def take(self, positions: IntArray) -> ArrayPart:
+        return ArrayPart(self.images[positions], self.labels[positions])
+
+    def fingerprint(self) -> str:
+        """Of the images and labels whatever their order; see `Fingerprint`."""
+        rows = self.images.reshape(len(self.images), -1)
+        digests = (
+            hashlib.sha256(bytes((label,)) + row.tobytes()).digest()
+            for label, row in zip(self.labels.tolist(), rows, strict=True)
+        )
+        return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One part of a data set as it comes from its file."""
+
+    part: ArrayPart
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, images: Pixels, labels: IntArray, class_names: tuple[str, ...]) -> Decoded:
+        part = ArrayPart(images, labels)
+        return cls(part, class_names, part.fingerprint())
+
+
+def cache_folder(cache: Path | None) -> Path:
+    """Where decoded data is kept: the argument, LT_BENCH_CACHE, or ~/.cache/lt-bench."""
+    return (cache or Path(os.environ.get("LT_BENCH_CACHE") or "~/.cache/lt-bench")).expanduser()
+
+
+def file_sha256(*paths: Path) -> str:
+    """The sha256 of a file, or of the sha256 of several. Raises UserError when one is not readable."""
+    digests = []
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise UserError(f"{path}: not readable: {error.strerror}") from None
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def build_folder(target: Path, build: Callable[[Path], None]) -> None:
+    """Fill `target` once, however many processes ask: under a lock, and visible only when complete."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if target.exists():
+                return
+            scratch = Path(tempfile.mkdtemp(dir=target.parent))
+            try:
+                build(scratch)
+                scratch.rename(target)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{target.parent}: cannot be written: {error.strerror} (LT_BENCH_CACHE names the cache)") from None
+
+
+def cached(key: str, cache: Path, decode: Callable[[], Decoded]) -> Decoded:
+    """The part stored under `key`, decoded and stored on first use and whenever the stored copy is damaged."""
+    folder = cache / "arrays" / f"{key}-{_LAYOUT}"
+    stored = _load(folder)
+    if stored is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        build_folder(folder, lambda scratch: _save(decode(), scratch))
+        stored = _load(folder)
+    if stored is None:
+        raise UserError(f"{folder}: the cache cannot be read back; delete it and try again")
+    return stored
+
+
+def _save(decoded: Decoded, folder: Path) -> None:
+    images, labels = np.ascontiguousarray(decoded.part.images), decoded.part.labels
+    np.save(folder / "images.npy", images)
+    np.save(folder / "labels.npy", labels)
+    meta = {
+        "class_names": decoded.class_names,
+        "fingerprint": decoded.fingerprint,
+        "crc": [zlib.crc32(images), zlib.crc32(labels)],
+    }
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def _load(folder: Path) -> Decoded | None:
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        labels = np.load(folder / "labels.npy")
+        if [zlib.crc32(images), zlib.crc32(labels)] != meta["crc"]:
+            return None
+        return Decoded(ArrayPart(images, labels), tuple(meta["class_names"]), meta["fingerprint"])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,40 @@
+"""How training images are varied: settings only, so that a recipe is validated without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lt_bench.data.cards import Channels
+from lt_bench.settings import Settings
+
+
+class Augmentation(Settings):
+    """Order of the steps: crop, flip, AutoAugment or colour jitter, Cutout, normalisation."""
+
+    kind: Literal["crop-flip", "resized-crop"] = "crop-flip"
+    """`crop-flip` for small, device-resident images; `resized-crop` for image files."""
+    flip: bool | None = None
+    """Mirror half of the images. None: as the card says."""
+    mean: Channels | None = None
+    """Of the normalisation, on the scale 0 to 1. None: the card's."""
+    std: Channels | None = None
+
+    padding: int = Field(default=4, ge=0)
+    """Pixels on each side before a random crop back to the image's size."""
+    padding_mode: Literal["zero", "reflect"] = "zero"
+    """`zero` is black, before normalisation, as in the field's protocols."""
+    autoaugment: bool = False
+    """The CIFAR-10 policy of Cubuk et al., CVPR 2019."""
+    cutout: int = Field(default=0, ge=0)
+    """Side of one black square, in pixels (DeVries and Taylor 2017). 0: none."""
+
+    size: int = Field(default=224, gt=0)
+    """Side of the images fed to the network (`resized-crop`)."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Range of the crop's share of the image area (`resized-crop`)."""
+    color_jitter: float = Field(default=0.4, ge=0)
+    """Strength of the brightness, contrast and saturation jitter (`resized-crop`)."""
+    test_resize: int | None = Field(default=None, gt=0)
+    """Shorter side at test time, before the centre crop (`resized-crop`). None: size * 256 / 224."""

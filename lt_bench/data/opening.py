@@ -1,0 +1,29 @@
+"""From a spec to a split: find the data, read it, check it, draw."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lt_bench.data.arrays import cache_folder
+from lt_bench.data.cards import load_card
+from lt_bench.data.sources import open_pool
+from lt_bench.data.spec import DataSpec
+from lt_bench.data.split import Split, draw_split
+
+
+def data_folder(data_root: Path | None) -> Path:
+    """Where data lies: the argument, LT_BENCH_DATA, or ./data."""
+    return (data_root or Path(os.environ.get("LT_BENCH_DATA") or "data")).expanduser()
+
+
+def open_split(spec: DataSpec, data_root: Path | None = None, cache: Path | None = None) -> Split:
+    """The split that a recipe's `data:` block names.
+
+    An exported split in the data root is used when it is the one asked for; otherwise the split is drawn from
+    the whole data set. Raises UserError when the data is missing, damaged, altered or too small.
+    """
+    card = load_card(spec.name)
+    spec = spec.resolve(card)
+    root, cache = data_folder(data_root), cache_folder(cache)
+    return draw_split(card, spec, open_pool(card, root, cache))

@@ -1,0 +1,73 @@
+"""What a split is, in numbers and as a curve, and whether it is the field's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lt_bench.data.split import Split
+from lt_bench.errors import UserError
+
+MANY_ABOVE, FEW_BELOW = 100, 20
+"""The field's groups: many n > 100, medium 20 <= n <= 100, few n < 20 (Liu et al., CVPR 2019)."""
+
+
+def describe(split: Split) -> dict[str, Any]:
+    """The facts of a split as plain values. `matches_card` is None where the card knows no digest for it."""
+    counts, expected = split.counts, split.expected
+    many, few = int((counts > MANY_ABOVE).sum()), int((counts < FEW_BELOW).sum())
+    known = expected.index_sha256 if expected else None
+    return {
+        "name": split.card.name,
+        "version": split.card.version,
+        "origin": split.origin,
+        **split.spec.model_dump(exclude={"name"}),
+        "classes": split.card.classes,
+        "total": int(counts.sum()),
+        "counts": counts.tolist(),
+        "groups": {"many": many, "medium": len(counts) - many - few, "few": few},
+        "validation": 0 if split.validation is None else len(split.validation.labels),
+        "test": len(split.test.labels),
+        "index_sha256": split.index_sha256,
+        "content_sha256": split.content_sha256,
+        "content_kind": split.content_kind,
+        "validation_sha256": split.validation_sha256,
+        "digest": split.digest,
+        "matches_card": None if known is None else known == split.index_sha256,
+    }
+
+
+def verify(split: Split) -> None:
+    """Compare a split with what its card says. Raises UserError on the first difference."""
+    expected = split.expected
+    if expected is None:
+        return
+    facts = describe(split)
+    for field in ("total", "index_sha256"):
+        wanted = getattr(expected, field)
+        if wanted is not None and facts[field] != wanted:
+            raise UserError(f"{split.origin}: {field} of {split.card.name} is {facts[field]}, its card says {wanted}")
+
+
+def draw_class_sizes(split: Split, path: Path) -> None:
+    """Draw the sorted class sizes on a logarithmic axis, the groups shaded. The suffix of `path` is the format."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
+
+    sizes = np.sort(split.counts)[::-1]
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.step(np.arange(len(sizes)), sizes, where="mid", color="black")
+    bands = ((MANY_ABOVE, None, "many"), (FEW_BELOW, MANY_ABOVE, "medium"), (None, FEW_BELOW, "few"))
+    axes.set(yscale="log", xlabel="class, largest first", ylabel="training images")
+    axes.set_title(f"{split.card.title}: {sizes.sum():,} images, largest / smallest {sizes[0] / sizes[-1]:.3g}")
+    bottom, top = axes.get_ylim()
+    for (low, high, label), colour in zip(bands, ("#dceefb", "#eef5e3", "#fbe9dc"), strict=True):
+        axes.axhspan(low or bottom, high or max(top, MANY_ABOVE), color=colour, zorder=0, label=label)
+    axes.set_ylim(bottom, top)
+    axes.legend(frameon=False)
+    try:
+        figure.savefig(path, dpi=200)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: the figure cannot be written: {' '.join(str(error).split())}") from None

@@ -1,0 +1,122 @@
+"""In which order, and how often, an epoch visits the training images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from pydantic import Field
+
+from lt_bench.data.types import Epoch, IntArray
+from lt_bench.registry import Component, Info
+from lt_bench.settings import Settings
+
+
+class Sampler(Component, ABC):
+    """Draws one epoch of positions, as many as there are training images.
+
+    `labels` is int64 [N]; every class is expected to hold at least one image.
+    """
+
+    class Config(Settings):
+        """No settings."""
+
+    def __init__(self, config: Config, labels: IntArray, num_classes: int) -> None:
+        self.config = config
+        self.labels = labels
+        self.counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
+
+    @abstractmethod
+    def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
+        """Positions int64 [N] for this epoch, in the order of visiting."""
+
+    def draw_by_class(self, class_probability: np.ndarray, rng: np.random.Generator) -> IntArray:
+        """N draws with replacement: a class by its probability [C], then an image uniformly inside it."""
+        per_image = class_probability[self.labels] / self.counts[self.labels]
+        return draw_with_replacement(per_image, len(self.labels), rng)
+
+
+def draw_with_replacement(weights: np.ndarray, size: int, rng: np.random.Generator) -> IntArray:
+    """`size` positions drawn in proportion to `weights` [N], by inversion of the cumulative sum."""
+    cumulative = np.cumsum(weights, dtype=np.float64)
+    drawn = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
+    # Rounding can put u * total exactly on the last edge; the clip keeps such a draw inside.
+    return np.minimum(drawn, len(weights) - 1).astype(np.int64)
+
+
+class Instance(Sampler):
+    """Each image once per epoch, shuffled: the natural, long-tailed stream."""
+
+    name = "instance"
+    info = Info("every image once per epoch, shuffled")
+
+    def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
+        return rng.permutation(len(self.labels)).astype(np.int64)
+
+
+class PowerSampler(Sampler):
+    """Class probability proportional to n_k ** power; the named samplers below fix the power."""
+
+    power: float
+
+    def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
+        weights = self.counts**self.power
+        return self.draw_by_class(weights / weights.sum(), rng)
+
+
+class ClassBalanced(PowerSampler):
+    """Every class equally often: P(k) = 1 / C."""
+
+    name = "class-balanced"
+    info = Info("every class equally often, with replacement")
+    power = 0.0
+
+
+class SquareRoot(PowerSampler):
+    """Half-way, in the exponent, between instance and class-balanced: P(k) ~ n_k ** 0.5."""
+
+    name = "square-root"
+    info = Info("class probability in proportion to the square root of its size", "Mahajan et al., ECCV 2018", 2018)
+    power = 0.5
+
+
+class Reverse(PowerSampler):
+    """Rare classes most often: P(k) ~ n_max / n_k, the reversed sampler of BBN."""
+
+    name = "reverse"
+    info = Info("class probability in inverse proportion to its size", "Zhou et al., CVPR 2020 (BBN)", 2020)
+    power = -1.0
+
+
+class Progressive(Sampler):
+    """Moves linearly from instance-balanced to class-balanced over the training.
+
+    P_t(k) = (1 - t) n_k / N + t / C with t = epoch / (epochs - 1) (Kang et al., ICLR 2020).
+    """
+
+    name = "progressive"
+    info = Info("from instance-balanced to class-balanced over the training", "Kang et al., ICLR 2020", 2020)
+
+    def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
+        t = epoch.index / max(1, epoch.total - 1)
+        return self.draw_by_class((1 - t) * self.counts / self.counts.sum() + t / len(self.counts), rng)
+
+
+class Weighted(Sampler):
+    """Draws images with weight n_y ** -exponent: 0 is uniform over images, 1 is class-balanced.
+
+    The foreground stream of CMO (Park et al., CVPR 2022), where the exponent is called r.
+    """
+
+    name = "weighted"
+    info = Info("images drawn with weight n ** -exponent", "Park et al., CVPR 2022 (CMO)", 2022)
+
+    class Config(Sampler.Config):
+        """The exponent r of the image weights."""
+
+        exponent: float = Field(default=1.0, ge=0)
+
+    config: Config
+
+    def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
+        return draw_with_replacement(self.counts[self.labels] ** -self.config.exponent, len(self.labels), rng)

@@ -1,0 +1,143 @@
+"""Long-tailed splits, drawn as the field draws them (Cao et al., NeurIPS 2019)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lt_bench.data.arrays import ArrayPart
+from lt_bench.data.cards import Card, Known, Profile
+from lt_bench.data.spec import DataSpec
+from lt_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from lt_bench.data.folder import FilePart
+    from lt_bench.data.sources import Pool
+    from lt_bench.data.types import IntArray
+
+
+@dataclass(frozen=True)
+class Split:
+    """One long-tailed training set with its test set, and what proves its identity."""
+
+    card: Card
+    spec: DataSpec
+    """Resolved: nothing is left to the card's defaults."""
+    class_names: tuple[str, ...]
+    train: ArrayPart | FilePart
+    validation: ArrayPart | FilePart | None
+    test: ArrayPart | FilePart
+    train_indices: IntArray
+    """Positions in the original training set [N], class by class in drawn order."""
+    validation_indices: IntArray
+    """Positions in the original training set, empty without a validation part drawn from it."""
+    content_sha256: str
+    content_kind: Literal["pixels", "files"] = "pixels"
+    """`pixels`: of the H x W x C bytes of the training images. `files`: of their list lines and file sizes."""
+    origin: str = ""
+
+    @cached_property
+    def counts(self) -> IntArray:
+        """Training images per class, int64 [C]."""
+        return np.bincount(self.train.labels, minlength=self.card.classes)
+
+    @cached_property
+    def index_sha256(self) -> str:
+        """Of the training indices as little-endian int32."""
+        return index_sha256(self.train_indices)
+
+    @cached_property
+    def validation_sha256(self) -> str | None:
+        """Of the validation indices as little-endian int32, None without any."""
+        return index_sha256(self.validation_indices) if len(self.validation_indices) else None
+
+    @cached_property
+    def digest(self) -> str:
+        """One sha256 that stands for the whole split in the identity of a run."""
+        parts = (self.index_sha256, self.content_sha256, self.validation_sha256 or "none")
+        return hashlib.sha256("/".join(parts).encode()).hexdigest()
+
+    @property
+    def expected(self) -> Known | None:
+        """What the card knows about this very split."""
+        spec = self.spec
+        return self.card.expected(spec.profile, spec.factor, spec.n_max, spec.subset_seed)
+
+
+def index_sha256(indices: IntArray) -> str:
+    return hashlib.sha256(indices.astype("<i4").tobytes()).hexdigest()
+
+
+def pixel_sha256(part: ArrayPart) -> str:
+    return hashlib.sha256(np.ascontiguousarray(part.images)).hexdigest()
+
+
+def class_sizes(classes: int, n_max: int, factor: float, profile: Profile) -> list[int]:
+    """Images per class, truncated towards zero.
+
+    exponential: n_max * factor ** (-i / (C - 1)); step: n_max for the first half of the classes, n_max / factor
+    for the rest. The spelling matters: forms through exp and log lose an image in some classes.
+    """
+    f = 1 / factor
+    if profile == "step":
+        return [n_max] * (classes // 2) + [int(n_max * f)] * (classes - classes // 2)
+    return [int(n_max * f ** (i / (classes - 1))) for i in range(classes)]
+
+
+def draw(
+    labels: IntArray, sizes: Sequence[int], validation_per_class: int, seed: int, class_names: Sequence[str]
+) -> tuple[IntArray, IntArray]:
+    """Training and validation positions, class by class in drawn order.
+
+    Each class's list is shuffled in full whatever its size, so the splits of one seed are nested; the
+    validation images are the next in that list. Raises UserError for a class with too few images.
+    """
+    rng = np.random.RandomState(seed)  # the legacy generator: the field's splits are defined by its stream
+    train, validation = [], []
+    for c, size in enumerate(sizes):
+        positions = np.flatnonzero(labels == c)
+        rng.shuffle(positions)
+        _check_class(f"class {c} ({class_names[c]})", size, validation_per_class, len(positions))
+        train.append(positions[:size])
+        validation.append(positions[size : size + validation_per_class])
+    return np.concatenate(train), np.concatenate(validation)
+
+
+def _check_class(name: str, size: int, validation: int, available: int) -> None:
+    if size == 0:
+        raise UserError(f"data.factor: {name} would get 0 training images; lower factor or raise data.n_max")
+    if size > available:
+        raise UserError(f"data.n_max: {name} has {available} training images, the split asks for {size}")
+    if size + validation > available:
+        raise UserError(
+            f"data.validation_per_class: {name} has {available - size} unused training images, {validation} are"
+            f" asked for; a data.n_max of at most {available - validation} leaves room"
+        )
+
+
+def draw_split(card: Card, spec: DataSpec, pool: Pool) -> Split:
+    """The split that a resolved spec names. Raises UserError when the pool cannot give it."""
+    assert spec.n_max is not None
+    assert spec.factor is not None
+    assert spec.profile is not None
+    sizes = class_sizes(card.classes, spec.n_max, spec.factor, spec.profile)
+    labels = pool.train.labels
+    indices, held_out = draw(labels, sizes, spec.validation_per_class, spec.subset_seed, pool.class_names)
+    train = pool.train.take(indices)
+    return Split(
+        card=card,
+        spec=spec,
+        class_names=pool.class_names,
+        train=train,
+        validation=pool.train.take(held_out) if len(held_out) else None,
+        test=pool.test,
+        train_indices=indices,
+        validation_indices=held_out,
+        content_sha256=pixel_sha256(train),
+        origin=pool.origin,
+    )

@@ -1,0 +1,93 @@
+"""What flows from the data room to the others: class statistics, batches, image sets, randomness."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IntArray = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.Generator:
+    """The source of randomness for one purpose in one epoch.
+
+    Every draw of a run comes from a generator keyed this way, so that a run resumed at an epoch
+    boundary draws what the uninterrupted run would have drawn.
+    """
+    key = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
+
+
+@dataclass(frozen=True)
+class ClassStats:
+    """Training images per class, which most long-tail methods are functions of."""
+
+    counts: Tensor
+    """int64 [C], each at least 1."""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.counts)
+
+    @property
+    def prior(self) -> Tensor:
+        """Class frequencies, float32 [C], summing to 1."""
+        return (self.counts.double() / self.counts.sum()).float()
+
+    @classmethod
+    def of(cls, labels: IntArray, num_classes: int) -> ClassStats:
+        """Count labels int64 [N] with values in 0..num_classes-1."""
+        return cls(torch.bincount(torch.from_numpy(labels), minlength=num_classes))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images float32 [B, 3, H, W], augmented and normalised, with labels int64 [B]."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class ImageSet(Protocol):
+    """A labelled set of images, device-resident or streamed from files.
+
+    `labels` is int64 [N] on the host; positions 0..N-1 name the images.
+    """
+
+    labels: IntArray
+
+    def stream(self, order: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """Augmented batches of the images at `order`, the last one shorter when it does not divide."""
+        ...
+
+    def clean(self, batch_size: int) -> Iterator[Batch]:
+        """All images once, in order, under the evaluation transform."""
+        ...
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Where training stands, at the granularity of epochs. `index` counts from 0 to `total` - 1."""
+
+    index: int
+    total: int
+    seed: int
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        return generator(self.seed, purpose, self.index)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands within an epoch; `rng` is the epoch's source of randomness for the method."""
+
+    epoch: Epoch
+    index: int
+    total: int
+    rng: np.random.Generator

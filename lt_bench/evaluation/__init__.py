@@ -1,0 +1,1 @@
+"""Predictions, and the metrics derived from them. Imports no training code."""

@@ -1,0 +1,118 @@
+"""Every metric of the suite, as functions of per-class counts and calibration bins.
+
+All take `correct` and `total`, integers [C]: test images of each class, and how many of them were
+predicted right. Accuracies are fractions. A class without test images has no accuracy and is left out
+of every mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:  # Imports torch, which a table of metrics does not need.
+    from lt_bench.data.types import IntArray
+
+FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+GROUPS = ("many", "medium", "few")
+MANY_ABOVE, FEW_BELOW = 100, 20
+NUM_BINS = 15
+
+
+def per_class_counts(labels: IntArray, predicted: np.ndarray, num_classes: int) -> tuple[IntArray, IntArray]:
+    """Correct and total predictions per class, int64 [C] each, from labels and predictions [N]."""
+    total = np.bincount(labels, minlength=num_classes)
+    correct = np.bincount(labels[labels == predicted], minlength=num_classes)
+    return correct, total
+
+
+def accuracy_by_class(correct: ArrayLike, total: ArrayLike) -> FloatArray:
+    """Accuracy of each class, float64 [C], NaN where a class has no test images."""
+    correct, total = np.asarray(correct), np.asarray(total)
+    accuracy: FloatArray = np.full(len(total), np.nan)
+    np.divide(correct, total, out=accuracy, where=total > 0)
+    return accuracy
+
+
+def top1(correct: ArrayLike, total: ArrayLike) -> float:
+    """Share of all test images that are predicted right."""
+    return float(np.sum(correct) / np.sum(total))
+
+
+def balanced(correct: ArrayLike, total: ArrayLike) -> float:
+    """Mean of the class accuracies; equals top-1 on a balanced test set."""
+    return float(_tested(correct, total).mean())
+
+
+def harmonic(correct: ArrayLike, total: ArrayLike) -> float:
+    """Harmonic mean of the class accuracies, 0 as soon as one class is never recognised."""
+    accuracy = _tested(correct, total)
+    return float(len(accuracy) / (1 / accuracy).sum()) if accuracy.all() else 0.0
+
+
+def worst_class(correct: ArrayLike, total: ArrayLike) -> float:
+    """The lowest class accuracy."""
+    return float(_tested(correct, total).min())
+
+
+def group_masks(train_counts: ArrayLike) -> dict[str, np.ndarray]:
+    """Which classes are many (n > 100), medium (20..100) and few (n < 20), bool [C] each.
+
+    The rule of OLTR (Liu et al., CVPR 2019) on `train_counts` [C], the training images per class.
+    """
+    n = np.asarray(train_counts)
+    many, few = n > MANY_ABOVE, n < FEW_BELOW
+    return {"many": many, "medium": ~many & ~few, "few": few}
+
+
+def group_accuracy(correct: ArrayLike, total: ArrayLike, train_counts: ArrayLike) -> dict[str, float | None]:
+    """Mean class accuracy of each group, None for a group without classes."""
+    accuracy = accuracy_by_class(correct, total)
+    tested = ~np.isnan(accuracy)
+    members = {name: accuracy[mask & tested] for name, mask in group_masks(train_counts).items()}
+    return {name: float(values.mean()) if len(values) else None for name, values in members.items()}
+
+
+@dataclass(frozen=True)
+class CalibrationBins:
+    """Predictions sorted into equal bins of confidence: all that a reliability diagram needs."""
+
+    count: IntArray
+    """Predictions per bin, int64 [15]."""
+    correct: IntArray
+    """How many of them were right, int64 [15]."""
+    confidence_sum: FloatArray
+    """Sum of their confidences, float64 [15]."""
+
+
+def calibration_bins(labels: IntArray, predicted: np.ndarray, confidence: np.ndarray) -> CalibrationBins:
+    """Sort predictions [N] into 15 bins; a confidence on an edge falls in the lower bin.
+
+    NaN confidences of a diverged network fall in the last bin and make its sum NaN.
+    """
+    confidence = confidence.astype(np.float64)
+    edge = np.digitize(confidence, np.linspace(0, 1, NUM_BINS + 1), right=True)
+    # Only 0 lies below the first edge, and NaN above the last one.
+    bins = np.clip(edge - 1, 0, NUM_BINS - 1)
+    return CalibrationBins(
+        count=np.bincount(bins, minlength=NUM_BINS),
+        correct=np.bincount(bins[labels == predicted], minlength=NUM_BINS),
+        confidence_sum=np.bincount(bins, weights=confidence, minlength=NUM_BINS).astype(np.float64),
+    )
+
+
+def ece(bins: CalibrationBins) -> float:
+    """Expected calibration error: the gap between accuracy and confidence per bin, averaged over predictions.
+
+    With 15 bins the estimator of MiSLAS (Zhong et al., CVPR 2021).
+    """
+    return float(np.abs(bins.correct - bins.confidence_sum).sum() / bins.count.sum())
+
+
+def _tested(correct: ArrayLike, total: ArrayLike) -> FloatArray:
+    accuracy = accuracy_by_class(correct, total)
+    return accuracy[~np.isnan(accuracy)]

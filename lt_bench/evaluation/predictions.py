@@ -1,0 +1,48 @@
+"""What a network says about every image of a set: the one thing all metrics are derived from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lt_bench.data.types import ImageSet, IntArray
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row per image, in the order of the set, on the host."""
+
+    labels: IntArray
+    """int64 [N]."""
+    predicted: np.ndarray
+    """int16 [N], the class of the largest logit."""
+    confidence: np.ndarray
+    """float32 [N], the largest softmax probability; NaN where the network has diverged."""
+
+    def __post_init__(self) -> None:
+        if not len(self.labels) == len(self.predicted) == len(self.confidence):
+            raise ValueError(
+                f"{len(self.labels)} labels, {len(self.predicted)} predictions, {len(self.confidence)} confidences"
+            )
+
+
+def predict(score: Callable[[Tensor], Tensor], image_set: ImageSet, batch_size: int) -> Predictions:
+    """Predict all images of a set.
+
+    Args:
+        score: Maps images [B, 3, H, W] to logits [B, C]; the network is expected to be in evaluation mode.
+        image_set: The labelled images, read once in order under the evaluation transform.
+        batch_size: Images per call of `score`.
+    """
+    predicted, confidence = [], []
+    with torch.inference_mode():
+        for batch in image_set.clean(batch_size):
+            logits = score(batch.images).float()
+            predicted.append(logits.argmax(1).short())
+            confidence.append(logits.softmax(1).amax(1))
+        # The results stay on the device until here: a transfer per batch would wait for each batch.
+        return Predictions(image_set.labels, torch.cat(predicted).cpu().numpy(), torch.cat(confidence).cpu().numpy())

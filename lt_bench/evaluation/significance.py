@@ -1,0 +1,21 @@
+"""How far a mean over seeds can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import stdtrit  # scipy.stats has the same quantile, and takes a second to import
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
+    """Mean over seeds and the half-width of its Student t interval.
+
+    The half-width is t(level, n - 1) * s / sqrt(n) with the sample deviation s (n - 1); None for one seed,
+    which says nothing about the spread.
+    """
+    n = len(values)
+    if n == 1:
+        return float(values[0]), None
+    quantile = stdtrit(n - 1, (1 + level) / 2)
+    return float(np.mean(values)), float(quantile * np.std(values, ddof=1) / np.sqrt(n))

@@ -1,0 +1,19 @@
+"""Records of finished runs, and the tables made from them."""
+
+from lt_bench.leaderboard.board import build, check, print_tables
+from lt_bench.leaderboard.frames import frame, per_class_frame
+from lt_bench.leaderboard.record import Record, find_record, load_predictions, load_record, load_records, write_record
+
+__all__ = [
+    "Record",
+    "build",
+    "check",
+    "find_record",
+    "frame",
+    "load_predictions",
+    "load_record",
+    "load_records",
+    "per_class_frame",
+    "print_tables",
+    "write_record",
+]

@@ -1,0 +1,234 @@
+"""From records to the rows of a table: scores per run, means over seeds, ranks.
+
+All scores are percentages, as the field prints them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from lt_bench.evaluation import metrics
+from lt_bench.evaluation.significance import mean_interval
+from lt_bench.leaderboard.record import Record, dataset_slug, slug
+
+Scores = Mapping[str, float | None]
+
+SCORES = ("top1", *metrics.GROUPS, "balanced", "harmonic", "worst_class", "ece", "best_on_val", "best_on_test", "gap")
+"""What `scores` gives: all of `last` but the top-1 of the other selections; `gap` is best-on-test minus last."""
+
+IN_HEADING = frozenset({"protocol", "extends", "data.name", "data.factor", "data.profile", "data.subset_seed"})
+"""Overrides that every row of a table shares, so that a method's name need not repeat them."""
+
+
+class TableKey(NamedTuple):
+    """What all runs of one table have in common. Numbers under different keys are not comparable."""
+
+    dataset: str
+    factor: float | None
+    profile: str | None
+    subset_seed: int
+    protocol: str
+    modified: bool
+    dataset_version: str
+    protocol_version: str
+    protocol_sha256: str
+    index_sha256: str
+    content_sha256: str
+    test_images: int
+    slug: str
+    """Start of the table's file name."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a table needs of one record."""
+
+    key: TableKey
+    method: str
+    recipe_sha256: str
+    seed: int
+    created: str
+    scores: Scores
+    figure: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        return cls(
+            key=table_key(record),
+            method=method_name(record),
+            recipe_sha256=record.recipe_sha256,
+            seed=record.seed,
+            created=record.created,
+            scores=scores(record),
+            figure=reported_figure(record),
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One resolved recipe over its seeds."""
+
+    method: str
+    recipe_sha256: str
+    seeds: tuple[int, ...]
+    top1: float
+    """Mean over seeds, under the selection `last`."""
+    interval: float | None
+    """Half-width of the 95% interval of the mean top-1, None for one seed."""
+    means: Scores
+    """Mean over seeds of each of `SCORES`, None where a run lacks it."""
+    paper: str
+    """Source of the published figure; empty where none was obtained under the table's protocol."""
+    paper_top1: float | None
+    verified: bool | None
+    rank: tuple[int, int] | None = None
+    """Best and worst place that the intervals allow, None for one seed."""
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.paper_top1 is None else self.top1 - self.paper_top1
+
+
+@dataclass(frozen=True)
+class Table:
+    """The comparable rows, best mean top-1 of `last` first."""
+
+    key: TableKey
+    rows: tuple[Row, ...]
+
+
+def scores(record: Record) -> dict[str, float | None]:
+    """The scores of one run, in percent; None where there is none, for example without a validation part."""
+    last = record.selections["last"]
+    counts = np.array(last.correct), np.array(last.total)
+    top1 = {rule: metrics.top1(chosen.correct, chosen.total) for rule, chosen in record.selections.items()}
+    best = top1.get("best-on-test")
+    found = {
+        "top1": top1["last"],
+        **metrics.group_accuracy(*counts, record.dataset.train_counts),
+        "balanced": metrics.balanced(*counts),
+        "harmonic": metrics.harmonic(*counts),
+        "worst_class": metrics.worst_class(*counts),
+        "ece": metrics.ece(last.calibration.bins),
+        "best_on_val": top1.get("best-on-val"),
+        "best_on_test": best,
+        "gap": None if best is None else best - top1["last"],
+    }
+    return {name: _percent(found[name]) for name in SCORES}
+
+
+def method_name(record: Record) -> str:
+    """The recipe's name, with the overrides that make it another method in parentheses."""
+    changed = [override for override in record.overrides if override.partition("=")[0] not in IN_HEADING]
+    return f"{record.recipe_name} ({', '.join(changed)})" if changed else record.recipe_name
+
+
+def reported_figure(record: Record) -> Mapping[str, Any]:
+    """The paper's figure for exactly this run: the first under `reported` that names its protocol; else empty.
+
+    A modified protocol or any override but that of the protocol makes another experiment than the paper's.
+    """
+    overridden = {override.partition("=")[0] for override in record.overrides} - {"protocol", "extends"}
+    reported = record.recipe.get("reported")
+    if record.protocol.modified or overridden or not isinstance(reported, list):
+        return {}
+    figures = (figure for figure in reported if isinstance(figure, dict) and _is_number(figure.get("top1")))
+    return next((figure for figure in figures if figure.get("protocol") == record.protocol.name), {})
+
+
+def table_key(record: Record) -> TableKey:
+    data, protocol = record.dataset, record.protocol
+    modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
+    return TableKey(
+        dataset=data.name,
+        factor=data.factor,
+        profile=data.profile,
+        subset_seed=data.subset_seed,
+        protocol=protocol.name,
+        modified=protocol.modified,
+        dataset_version=str(data.version),
+        protocol_version=str(protocol.version),
+        protocol_sha256=protocol.sha256,
+        index_sha256=data.index_sha256,
+        content_sha256=data.content_sha256,
+        test_images=sum(record.selections["last"].total),
+        slug=f"{dataset_slug(data)}-{slug(protocol.name)}{modified}",
+    )
+
+
+def tables(runs: Iterable[Run]) -> list[Table]:
+    """All tables of the runs, sorted by data set, factor and protocol."""
+    by_table = _grouped(runs, lambda run: run.key)
+    return [Table(key, _rows(by_table[key])) for key in sorted(by_table, key=_order)]
+
+
+def _order(key: TableKey) -> tuple[Any, ...]:
+    return key.dataset, key.factor or 0.0, key.profile or "", key[3:]
+
+
+def _rows(runs: list[Run]) -> tuple[Row, ...]:
+    rows = [_row(seeds) for seeds in _grouped(runs, lambda run: run.recipe_sha256).values()]
+    names = Counter(row.method for row in rows)
+    rows = [replace(r, method=f"{r.method} [{r.recipe_sha256[:8]}]") if names[r.method] > 1 else r for r in rows]
+    rows.sort(key=lambda row: (-row.top1, row.method))
+    return _ranked(rows)
+
+
+def _row(runs: list[Run]) -> Row:
+    # A seed counts once: the same recipe under two identities (another plug-in file, say) is not a second seed.
+    by_seed = {run.seed: run for run in sorted(runs, key=lambda run: run.created)}
+    chosen = [by_seed[seed] for seed in sorted(by_seed)]
+    newest = max(chosen, key=lambda run: run.created)
+    columns = {name: [run.scores[name] for run in chosen] for name in SCORES}
+    top1, interval = mean_interval([value for value in columns["top1"] if value is not None])
+    return Row(
+        method=newest.method,
+        recipe_sha256=newest.recipe_sha256,
+        seeds=tuple(sorted(by_seed)),
+        top1=top1,
+        interval=interval,
+        means={name: _mean(values) for name, values in columns.items()},
+        paper=str(newest.figure.get("paper", "")),
+        paper_top1=newest.figure.get("top1"),
+        verified=bool(newest.figure.get("verified", False)) if newest.figure else None,
+    )
+
+
+def _ranked(rows: list[Row]) -> tuple[Row, ...]:
+    """Give each row the places that remain once the rows certainly better and worse have taken theirs."""
+    bounds = {
+        i: (row.top1 - row.interval, row.top1 + row.interval) for i, row in enumerate(rows) if row.interval is not None
+    }
+    ranked = list(rows)
+    for i, (low, high) in bounds.items():
+        better = sum(other_low > high for other_low, _ in bounds.values())
+        worse = sum(other_high < low for _, other_high in bounds.values())
+        ranked[i] = replace(rows[i], rank=(1 + better, len(bounds) - worse))
+    return tuple(ranked)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    # A mean over the runs that happen to have a score is not the mean of the row.
+    return mean_interval(known)[0] if known and len(known) == len(values) else None
+
+
+def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
+    groups = defaultdict(list)
+    for run in runs:
+        groups[key(run)].append(run)
+    return groups
+
+
+def _percent(value: float | None) -> float | None:
+    return 100 * value if value is not None and math.isfinite(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,237 @@
+"""The board: Markdown, CSV and terminal tables as a pure function of the records."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import html
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lt_bench.errors import UserError
+from lt_bench.evaluation.metrics import FEW_BELOW, MANY_ABOVE
+from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
+from lt_bench.leaderboard.record import latest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INDEX = "README.md"
+FOLDER = "tables"
+MARK = "<!-- Generated from the records by `lt-bench leaderboard build`. Do not edit. -->\n"
+
+NOTES = (
+    "All but the ranks and n in percent, as means over n seeds. ± is the half-width of the 95% Student t interval. "
+    "A rank range holds every place that the intervals allow; a single seed ranks nothing. "
+    f"Many, medium, few: mean accuracy of the classes with more than {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, "
+    f"fewer than {FEW_BELOW} training images. ECE: 15 bins. "
+    "Best on test − last is a diagnostic: what choosing the epoch on the test set would add. "
+    "Paper: the published figure, only where it was obtained under this protocol.\n"
+)
+
+
+def build(records_dir: Path, out_dir: Path) -> list[Path]:
+    """Write the board of all records below `records_dir` and return the files, the index first.
+
+    The same records give the same bytes. Tables of an earlier build that no record supports are removed.
+
+    Raises:
+        UserError: A record is not valid, or a file cannot be written.
+    """
+    files = render(records_dir)
+    if not (_read(out_dir / INDEX) or MARK.encode()).startswith(MARK.encode()):
+        raise UserError(f"{out_dir / INDEX}: was not made by this command, so it is not overwritten")
+    try:
+        (out_dir / FOLDER).mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (out_dir / name).write_bytes(data)
+        for name in _stale(files, out_dir):
+            (out_dir / name).unlink()
+    except OSError as error:
+        raise UserError(f"{out_dir}: the board could not be written: {error.strerror or error}") from None
+    return [out_dir / name for name in files]
+
+
+def check(records_dir: Path, out_dir: Path) -> list[Path]:
+    """The files of `out_dir` that `build` would write otherwise, add or remove."""
+    files = render(records_dir)
+    differing = [name for name, data in files.items() if _read(out_dir / name) != data]
+    return [out_dir / name for name in [*differing, *_stale(files, out_dir)]]
+
+
+def render(records_dir: Path) -> dict[str, bytes]:
+    """The whole board: contents by path relative to its root, the index first."""
+    found = _tables(records_dir)
+    names = _file_names([table.key for table in found])
+    files = {INDEX: _index(list(zip(names, found, strict=True)))}
+    for name, table in zip(names, found, strict=True):
+        files[f"{FOLDER}/{name}.md"] = _markdown(table)
+        files[f"{FOLDER}/{name}.csv"] = _csv(table)
+    return {name: text.encode() for name, text in files.items()}
+
+
+def print_tables(records_dir: Path, console: Console) -> None:
+    """Print all tables to a terminal."""
+    from rich import table as rich_table  # noqa: PLC0415 (building the board does not need it)
+    from rich.text import Text  # noqa: PLC0415
+
+    for table in _tables(records_dir):
+        # Text, not str: a name in square brackets must not be read as markup.
+        view = rich_table.Table(title=Text(_title(table.key)), caption=Text(_subtitle(table.key)))
+        columns = _columns(table)
+        for title in columns:
+            view.add_column(title, justify="left" if title == "Method" else "right")
+        for row in table.rows:
+            view.add_row(*(Text(cell(row)) for cell in columns.values()))
+        console.print(view)
+
+
+def _tables(records_dir: Path) -> list[Table]:
+    return tables(latest(records_dir, Run.of))
+
+
+def _file_names(keys: list[TableKey]) -> list[str]:
+    """The tables' file names, told apart by a digest where data or protocol differ under one name."""
+    shared = Counter(key.slug for key in keys)
+    digests = [hashlib.sha256(repr(key).encode()).hexdigest()[:8] for key in keys]
+    return [f"{key.slug}-{d}" if shared[key.slug] > 1 else key.slug for key, d in zip(keys, digests, strict=True)]
+
+
+def _columns(table: Table) -> dict[str, Callable[[Row], str]]:
+    """Title and cell of each column that has something to show."""
+
+    def score(name: str) -> Callable[[Row], str]:
+        return lambda row: _number(row.means[name])
+
+    columns: dict[str, Callable[[Row], str]] = {
+        "Rank": _rank,
+        "Method": lambda row: row.method,
+        "n": lambda row: str(len(row.seeds)),
+        "Top-1": lambda row: _number(row.top1) + ("" if row.interval is None else f" ± {row.interval:.2f}"),
+        "Balanced": lambda row: "" if _is_balanced(row) else _number(row.means["balanced"]),
+        "Many": score("many"),
+        "Medium": score("medium"),
+        "Few": score("few"),
+        "Worst class": score("worst_class"),
+        "ECE": score("ece"),
+        "Best on val": score("best_on_val"),
+        "Best on test − last": score("gap"),
+        "Paper": lambda row: _number(row.paper_top1),
+        "Difference": lambda row: "" if row.difference is None else f"{row.difference:+.2f}",
+        "Verified": lambda row: {None: "", True: "yes", False: "no"}[row.verified],
+    }
+    return {title: cell for title, cell in columns.items() if any(cell(row) for row in table.rows)}
+
+
+def _markdown(table: Table) -> str:
+    columns = _columns(table)
+    lines = [MARK, f"# {_escape(_title(table.key))}\n", f"{_escape(_subtitle(table.key))}\n"]
+    lines.append(_markdown_row(list(columns)))
+    lines.append(_markdown_row([":--" if title == "Method" else "--:" for title in columns]))
+    lines += [_markdown_row([_escape(cell(row)) for cell in columns.values()]) for row in table.rows]
+    lines += ["", NOTES]
+    lines += [f"- {_escape(row.method)}: {_escape(row.paper)}" for row in table.rows if row.paper]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _csv(table: Table) -> str:
+    """One line per row with all digits; an empty field is a missing value."""
+    buffer = io.StringIO()
+    rows = [_full(row) for row in table.rows]
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _full(row: Row) -> dict[str, object]:
+    best, worst = row.rank or (None, None)
+    return {
+        "rank_best": best,
+        "rank_worst": worst,
+        "method": row.method,
+        "recipe_sha256": row.recipe_sha256,
+        "n": len(row.seeds),
+        "seeds": " ".join(map(str, row.seeds)),
+        "top1_interval": row.interval,
+        **row.means,
+        "paper": row.paper,
+        "paper_top1": row.paper_top1,
+        "difference": row.difference,
+        "verified": row.verified,
+    }
+
+
+def _index(found: list[tuple[str, Table]]) -> str:
+    lines = [MARK, "# Leaderboard\n"]
+    if not found:
+        return "\n".join([*lines, "There are no records yet.\n"])
+    lines.append("Tables of different data sets, factors or protocols are never to be compared.\n")
+    lines += [_markdown_row(["Table", "Methods", "Runs", "CSV"]), _markdown_row([":--", "--:", "--:", ":--"])]
+    for name, table in found:
+        runs = sum(len(row.seeds) for row in table.rows)
+        link, data = f"[{_escape(_title(table.key))}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
+        lines.append(_markdown_row([link, str(len(table.rows)), str(runs), data]))
+    return "\n".join(lines) + "\n"
+
+
+def _title(key: TableKey) -> str:
+    factor = "" if key.factor is None else f", factor {key.factor:g}"
+    step = ", step profile" if key.profile == "step" else ""
+    split = f", subset seed {key.subset_seed}" if key.subset_seed else ""
+    return f"{key.dataset}{factor}{step}{split}: {key.protocol}{' (modified)' if key.modified else ''}"
+
+
+def _subtitle(key: TableKey) -> str:
+    profile = "" if key.profile is None else f", {key.profile} profile"
+    factor = "" if key.factor is None else f", factor {key.factor:g}"
+    return (
+        f"Data set {key.dataset} version {key.dataset_version}{factor}{profile}, subset seed {key.subset_seed}; "
+        f"split {key.index_sha256[:12]}, contents {key.content_sha256[:12]}; "
+        f"protocol {key.protocol} version {key.protocol_version}{', modified' if key.modified else ''} "
+        f"({key.protocol_sha256[:12]}); {key.test_images:,} test images; selection: last epoch."
+    )
+
+
+def _is_balanced(row: Row) -> bool:
+    """Whether balanced accuracy repeats top-1, as on every balanced test set."""
+    return math.isclose(row.means["balanced"] or 0.0, row.top1)
+
+
+def _rank(row: Row) -> str:
+    if row.rank is None:
+        return "–"
+    best, worst = row.rank
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _escape(text: str) -> str:
+    """Text as Markdown shows it literally, also inside a table."""
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(text, quote=False))
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _stale(files: dict[str, bytes], out_dir: Path) -> list[str]:
+    """Tables below `out_dir` that carry our mark, and their CSV, but are not among `files`."""
+    stale = []
+    for page in sorted((out_dir / FOLDER).glob("*.md")):
+        if f"{FOLDER}/{page.name}" not in files and (_read(page) or b"").startswith(MARK.encode()):
+            table = page.with_suffix(".csv")
+            stale += [f"{FOLDER}/{path.name}" for path in (page, table) if path.is_file()]
+    return stale
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

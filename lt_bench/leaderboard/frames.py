@@ -1,0 +1,86 @@
+"""The records as data frames, for notebooks and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lt_bench.errors import UserError
+from lt_bench.evaluation.metrics import accuracy_by_class, group_masks
+from lt_bench.leaderboard.aggregate import SCORES, method_name, scores
+from lt_bench.leaderboard.record import Record, latest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+
+def frame(records_dir: Path) -> pd.DataFrame:
+    """One row per run, the latest revision of each; scores in percent, NaN where there is none.
+
+    Columns: those that name the run (dataset, factor, profile, subset_seed, protocol, modified, method,
+    recipe_sha256, seed, identity), the scores of `aggregate.SCORES`, wall_s and train_images_per_s.
+    """
+    import pandas as pd  # noqa: PLC0415 (slow to import, and only notebooks need it)
+
+    rows = _latest(records_dir, lambda record: _run(record) | scores(record) | _speed(record))
+    return pd.DataFrame(rows).astype(dict.fromkeys(("factor", *SCORES), float))
+
+
+def per_class_frame(records_dir: Path) -> pd.DataFrame:
+    """One row per run and class, under the selection `last`.
+
+    Columns: those that name the run, then class_index, class_name, group, train_count, correct, total and
+    accuracy in percent (NaN for a class without test images).
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.DataFrame([row for rows in _latest(records_dir, _classes) for row in rows])
+
+
+def _latest(records_dir: Path, make: Callable[[Record], T]) -> list[T]:
+    rows = latest(Path(records_dir), make)
+    if not rows:
+        raise UserError(f"{records_dir}: there are no records")
+    return rows
+
+
+def _speed(record: Record) -> dict[str, float]:
+    return {"wall_s": record.timing.wall_s, "train_images_per_s": record.timing.train_images_per_s}
+
+
+def _run(record: Record) -> dict[str, Any]:
+    data = record.dataset
+    return {
+        "dataset": data.name,
+        "factor": data.factor,
+        "profile": data.profile,
+        "subset_seed": data.subset_seed,
+        "protocol": record.protocol.name,
+        "modified": record.protocol.modified,
+        "method": method_name(record),
+        "recipe_sha256": record.recipe_sha256,
+        "seed": record.seed,
+        "identity": record.identity,
+    }
+
+
+def _classes(record: Record) -> list[dict[str, Any]]:
+    data, last = record.dataset, record.selections["last"]
+    accuracy = 100 * accuracy_by_class(last.correct, last.total)
+    masks = group_masks(data.train_counts)
+    return [
+        _run(record)
+        | {
+            "class_index": k,
+            "class_name": data.class_names[k],
+            "group": next(name for name, mask in masks.items() if mask[k]),
+            "train_count": data.train_counts[k],
+            "correct": last.correct[k],
+            "total": last.total[k],
+            "accuracy": accuracy[k],
+        }
+        for k in range(len(data.class_names))
+    ]

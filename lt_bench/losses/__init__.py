@@ -1,0 +1,76 @@
+"""Losses for long-tailed recognition, one file per family. This page holds their common base."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+
+from lt_bench.data.types import ClassStats
+from lt_bench.mixing import Share
+from lt_bench.registry import Component
+from lt_bench.settings import Settings
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ClassWeights(Settings):
+    """Per-class weights that sum to C."""
+
+    name: Literal["effective-number", "inverse-frequency"]
+    beta: Beta = 0.9999
+    """Of the effective number (1 - beta^n) / (1 - beta); 0 gives equal weights, 1 would be inverse frequency."""
+
+    def tensor(self, stats: ClassStats) -> Tensor:
+        """Weights float32 [C]."""
+        counts = stats.counts.double()
+        effective = counts if self.name == "inverse-frequency" else (1 - self.beta**counts) / (1 - self.beta)
+        return (1 / effective * stats.num_classes / (1 / effective).sum()).float()
+
+
+def _named(weights: Any) -> Any:
+    """`weights: effective-number` means the weights of that name with their default settings."""
+    return {"name": weights} if isinstance(weights, str) else weights
+
+
+class Loss(Component, torch.nn.Module, ABC):
+    """A criterion on logits [B, C] and hard labels [B]; soft labels are sums of such terms.
+
+    Everything is computed in float32, also under autocast.
+    """
+
+    takes_cosines: ClassVar[bool] = False
+    """Whether the logits must be cosines in [-1, 1], which only the cosine head gives."""
+
+    class Config(Settings):
+        """Settings common to all losses."""
+
+        weights: Annotated[ClassWeights | None, BeforeValidator(_named)] = None
+        """Per-class weights, by name or with their settings. None: all ones."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, config: Config, stats: ClassStats) -> None:
+        super().__init__()
+        self.config = config
+        weights = None if config.weights is None else config.weights.tensor(stats)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    @abstractmethod
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Unweighted losses [B] of float32 logits [B, C]."""
+
+    def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
+        """Mean loss; with class weights w the weighted mean sum(w[y] * loss) / sum(w[y])."""
+        losses = share * self.per_sample(logits.float(), labels)
+        if self.class_weights is None:
+            return losses.mean()
+        weights = self.class_weights[labels]
+        return (weights * losses).sum() / weights.sum()
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Logits as they are read at test time [B, C]: the raw ones unless a loss says otherwise."""
+        return logits

@@ -1,0 +1,58 @@
+"""Class-balanced loss: weights in inverse proportion to the effective number of images of a class."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, FiniteFloat, field_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from lt_bench.data.types import ClassStats
+from lt_bench.losses import Beta, ClassWeights, Loss
+from lt_bench.losses.focal import plain_mean, sigmoid_focal
+from lt_bench.mixing import Share
+from lt_bench.registry import Info
+
+
+class ClassBalanced(Loss):
+    """w[c] ~ (1 - beta) / (1 - beta^n[c]), summing to C, on one of three losses.
+
+    `softmax` is cross entropy under the weighted mean; `sigmoid` and `focal` sum over C sigmoids and
+    divide by the batch size.
+    """
+
+    name = "class-balanced"
+    info = Info("weights from the effective number of images of a class", "Cui et al., CVPR 2019", 2019)
+
+    class Config(Loss.Config):
+        """Which loss is weighted, and how strongly."""
+
+        form: Literal["softmax", "sigmoid", "focal"] = "softmax"
+        """What the weights act on."""
+        beta: Beta = 0.9999
+        """0 gives equal weights; near 1 they approach inverse frequency, which 0.9999 nearly is below 500 images."""
+        gamma: FiniteFloat = Field(default=1.0, ge=0)
+        """Exponent of the form `focal`; the others do not read it."""
+
+        @field_validator("weights")
+        @classmethod
+        def _no_second_weights(cls, weights: object) -> None:
+            if weights is not None:
+                raise ValueError("class-balanced makes its weights from beta; leave `weights` out")
+
+    config: Config
+
+    def __init__(self, config: Config, stats: ClassStats) -> None:
+        super().__init__(config, stats)
+        self.class_weights = ClassWeights(name="effective-number", beta=config.beta).tensor(stats)
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.config.form == "softmax":
+            return F.cross_entropy(logits, labels, reduction="none")
+        return sigmoid_focal(logits, labels, self.config.gamma if self.config.form == "focal" else 0.0)
+
+    def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
+        if self.config.form == "softmax":
+            return super().forward(logits, labels, share)
+        return plain_mean(share * self.per_sample(logits.float(), labels), labels, self.class_weights)

@@ -1,0 +1,64 @@
+"""Shifts of the logits by the log class prior: balanced softmax and logit adjustment."""
+
+from __future__ import annotations
+
+from pydantic import Field, FiniteFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from lt_bench.data.types import ClassStats
+from lt_bench.losses import Loss
+from lt_bench.registry import Info
+
+
+class BalancedSoftmax(Loss):
+    """CE(z + log n, y) in training, plain z at test time."""
+
+    name = "balanced-softmax"
+    info = Info("cross entropy on logits shifted by the log class size", "Ren et al., NeurIPS 2020", 2020)
+
+    log_prior: Tensor
+
+    def __init__(self, config: Loss.Config, stats: ClassStats) -> None:
+        super().__init__(config, stats)
+        self.register_buffer("log_prior", log_prior(stats), persistent=False)
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        # log(n / N) instead of log n: a constant over classes leaves the loss as it is.
+        return F.cross_entropy(logits + self.log_prior, labels, reduction="none")
+
+
+class LogitAdjustment(Loss):
+    """CE(z + tau log prior, y) with plain z at test time; or plain CE with z - tau log prior at test time."""
+
+    name = "logit-adjustment"
+    info = Info("the log prior times tau, in the loss or after training", "Menon et al., ICLR 2021", 2021)
+
+    class Config(Loss.Config):
+        """Strength and place of the shift."""
+
+        tau: FiniteFloat = Field(default=1.0, ge=0)
+        """0 is cross entropy, 1 the Fisher-consistent value (then the loss equals balanced softmax)."""
+        post_hoc: bool = False
+        """Train with cross entropy and shift at test time. The shift is never applied twice."""
+
+    config: Config
+    shift: Tensor
+
+    def __init__(self, config: Config, stats: ClassStats) -> None:
+        super().__init__(config, stats)
+        self.register_buffer("shift", config.tau * log_prior(stats), persistent=False)
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        shifted = logits if self.config.post_hoc else logits + self.shift
+        return F.cross_entropy(shifted, labels, reduction="none")
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Logits [B, C], less tau log prior when post-hoc."""
+        return logits.float() - self.shift if self.config.post_hoc else logits
+
+
+def log_prior(stats: ClassStats) -> Tensor:
+    """Logarithm of the class frequencies, float32 [C]."""
+    counts = stats.counts.double()
+    return (counts / counts.sum()).log().float()

@@ -1,0 +1,81 @@
+"""Training procedures. This page holds their common base; most recipes use the `standard` one.
+
+A method owns its streams, extra networks and state, and turns the batches of one step into a loss.
+The training loop knows nothing else about it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
+from lt_bench.registry import Component
+from lt_bench.settings import Settings
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A component named by a recipe together with its validated settings."""
+
+    component: type[Any]
+    config: Settings
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What holds from the end of the previous phase until before epoch `until`."""
+
+    until: int
+    sampler: Choice
+    mix: Choice
+    loss: Choice
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is told of the run: the labels it may draw from and the recipe's phases."""
+
+    labels: IntArray
+    """int64 [N], of the training images."""
+    stats: ClassStats
+    phases: tuple[Phase, ...]
+
+
+class Method(Component, torch.nn.Module, ABC):
+    """A training procedure; buffers and parameters are saved with the checkpoint."""
+
+    uses: ClassVar[frozenset[str]] = frozenset()
+    """Which of the recipe's families `sampler`, `mix`, `loss` it honours; to set another is refused."""
+    heads: ClassVar[frozenset[str] | None] = None
+    """Names of the heads it can train, None for all."""
+
+    class Config(Settings):
+        """No settings."""
+
+    def __init__(self, config: Config, task: Task) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
+        """The streams of this epoch by name: positions of training images, all of one length."""
+
+    @abstractmethod
+    def loss(self, network: torch.nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+        """The training loss, a float32 scalar, of one batch from each stream."""
+
+    def scores(self, network: torch.nn.Module, images: Tensor) -> Tensor:
+        """Logits [B, C] for prediction; their softmax is the confidence."""
+        logits: Tensor = network(images)
+        return logits
+
+    def end_epoch(
+        self, epoch: Epoch, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]
+    ) -> None:
+        """Called after each epoch, the network in evaluation mode, without gradient. See `Mix.end_epoch`."""

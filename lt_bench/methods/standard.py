@@ -1,0 +1,73 @@
+"""The standard method: one network, one sampler, one mix and one loss, each of which may change by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lt_bench.data.samplers import Sampler
+from lt_bench.data.types import Batch, Epoch, IntArray, Step
+from lt_bench.losses import Loss
+from lt_bench.methods import Choice, Method, Task
+from lt_bench.mixing import Mix
+from lt_bench.registry import Info
+
+
+class Standard(Method):
+    """Composes sampler, mix and loss; the loss of a mixed image is the shares' sum of its labels' losses."""
+
+    name = "standard"
+    info = Info("sampler, mix and loss composed, changed by phase")
+    uses = frozenset({"sampler", "mix", "loss"})
+
+    def __init__(self, config: Method.Config, task: Task) -> None:
+        super().__init__(config, task)
+        self.labels = task.labels
+        self.stats = task.stats
+        self.untils = [phase.until for phase in task.phases]
+        self.samplers = [
+            phase.sampler.component(phase.sampler.config, task.labels, task.stats.num_classes) for phase in task.phases
+        ]
+        # Phases that name the same component share one instance, so that its state lives on between them.
+        self.built: dict[Choice, int] = {}
+        self.parts = nn.ModuleList()
+        self.mix_index = [self._build(phase.mix) for phase in task.phases]
+        self.loss_index = [self._build(phase.loss) for phase in task.phases]
+
+    def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
+        sampler, mix, _ = self.phase(epoch)
+        order = sampler.order(epoch, epoch.rng("sampler"))
+        partner = mix.partner_order(order, self.labels, epoch)
+        return {"main": order} if partner is None else {"main": order, "partner": partner}
+
+    def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+        _, mix, loss = self.phase(step.epoch)
+        mixed = mix(batches["main"], batches.get("partner"), step)
+        logits = network(mixed.images)
+        return torch.stack([loss(logits, labels, share) for labels, share in mixed.terms]).sum()
+
+    def scores(self, network: nn.Module, images: Tensor) -> Tensor:
+        # All phases read their logits alike; the last is the one that trained the final network.
+        scores: Tensor = self.parts[self.loss_index[-1]].scores(network(images))
+        return scores
+
+    def end_epoch(
+        self, epoch: Epoch, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]
+    ) -> None:
+        self.phase(epoch)[1].end_epoch(predict, clean)
+
+    def phase(self, epoch: Epoch) -> tuple[Sampler, Mix, Loss]:
+        """The sampler, mix and loss that hold in an epoch."""
+        index = next(i for i, until in enumerate(self.untils) if epoch.index < until)
+        mix, loss = self.parts[self.mix_index[index]], self.parts[self.loss_index[index]]
+        assert isinstance(mix, Mix)
+        assert isinstance(loss, Loss)
+        return self.samplers[index], mix, loss
+
+    def _build(self, choice: Choice) -> int:
+        if choice not in self.built:
+            self.built[choice] = len(self.parts)
+            self.parts.append(choice.component(choice.config, self.stats))
+        return self.built[choice]

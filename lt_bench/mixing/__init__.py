@@ -1,0 +1,72 @@
+"""Ways of mixing two images and their labels, one file each. This page holds their common base."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
+from lt_bench.registry import Component
+from lt_bench.settings import Settings
+
+Share = float | Tensor
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Mixed images [B, 3, H, W] and what they are made of.
+
+    `terms` are (labels int64 [B], share) pairs whose shares sum to 1; a share is one number for the
+    batch or one per image [B]. The training loss is the sum of share * loss(logits, labels).
+    """
+
+    images: Tensor
+    terms: tuple[tuple[Tensor, Share], ...]
+
+    @classmethod
+    def plain(cls, batch: Batch) -> Mixed:
+        return cls(batch.images, ((batch.labels, 1.0),))
+
+
+class Mix(Component, torch.nn.Module, ABC):
+    """Turns a batch, and perhaps a second one, into mixed images. State lives in buffers.
+
+    Never changes the tensors it is given.
+    """
+
+    class Config(Settings):
+        """No settings."""
+
+    def __init__(self, config: Config, stats: ClassStats) -> None:
+        super().__init__()
+        self.config = config
+
+    def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
+        """Positions [N] of a second stream that runs beside the main one, drawn at the start of an epoch.
+
+        `order` [N] are the positions of the main stream, `labels` [N] the labels of the training set.
+        None, the default: partners come from a permutation of the batch itself.
+        """
+        return None
+
+    @abstractmethod
+    def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
+        """Mix `batch` with `partner` (as long as `batch`), or with itself where `partner` is None."""
+
+    def end_epoch(self, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]) -> None:
+        """Called after each epoch with the network in evaluation mode.
+
+        `predict` maps images to logits [B, C] without gradient; `clean()` runs once over the un-augmented
+        training images. A mix that follows the state of the network refreshes itself here.
+        """
+
+
+def permuted(batch: Batch, rng: np.random.Generator) -> Batch:
+    """The batch in a random order, the usual partner of a mix. Fixed points are allowed."""
+    permutation = torch.from_numpy(rng.permutation(len(batch.labels))).to(batch.labels.device, non_blocking=True)
+    return Batch(batch.images[permutation], batch.labels[permutation])

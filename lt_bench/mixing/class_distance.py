@@ -1,0 +1,171 @@
+"""Partners chosen by the distance between classes in the network's eyes, in front of mixup or CutMix.
+
+Only the outline of the method is published in detail (Fujii et al., arXiv 2209.05122); every formula
+here is this project's own proposal, hence the name. Its option of an accuracy-driven first class is
+about the order of the main stream, which a mix does not own; only its law is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, FiniteFloat
+from torch import Tensor
+
+from lt_bench.data.samplers import draw_with_replacement
+from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
+from lt_bench.mixing import Mix, Mixed, permuted
+from lt_bench.mixing.cutmix import cutmix_pair
+from lt_bench.mixing.mixup import mixup_pair
+from lt_bench.registry import Info
+
+Distance = Literal["l2", "jensen-shannon"]
+
+GENERATORS = {"mixup": mixup_pair, "cutmix": cutmix_pair}
+
+
+class ClassDistanceMix(Mix):
+    """Each image meets one of another class j, P(j | i) ~ exp(-d_ij / T), d from mean class probabilities.
+
+    Until the class means have been measured, at the end of the last warm-up epoch, partners are random.
+    """
+
+    name = "class-distance-mix-ours"
+    info = Info(
+        "partners from near classes, by this project's reading of an outline",
+        "in the spirit of Fujii et al., arXiv 2209.05122",
+        2022,
+        cost="1.3x",
+    )
+
+    class Config(Mix.Config):
+        """The generator, and how partners are chosen for it."""
+
+        generator: Literal["mixup", "cutmix"] = "mixup"
+        """How the two images are mixed."""
+        alpha: FiniteFloat = Field(default=1.0, ge=0)
+        """Both parameters of the Beta law of the generator's share."""
+        probability: float = Field(default=1.0, ge=0, le=1)
+        """Of mixing a batch."""
+        warmup_epochs: int = Field(default=5, ge=0)
+        """Epochs with random partners."""
+        momentum: float = Field(default=0.9, ge=0, lt=1)
+        """Of the class means from epoch to epoch; rows of rare classes are noisy."""
+        temperature: FiniteFloat = Field(default=0.2, gt=0)
+        """T, in units of the distance: towards 0 the nearest class always, towards infinity all alike."""
+        distance: Distance = "l2"
+        """Between mean class probabilities."""
+
+    config: Config
+
+    def __init__(self, config: Config, stats: ClassStats) -> None:
+        super().__init__(config, stats)
+        self.classes = ClassMeans(stats.num_classes, config.momentum)
+        self._measures = False
+
+    def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
+        self._measures = epoch.index + 1 >= self.config.warmup_epochs
+        if epoch.index < self.config.warmup_epochs or not self.classes.seen.any():
+            return None
+        distances = class_distances(self.classes.probability, self.config.distance)
+        law = partner_law(distances, self.config.temperature)
+        return draw_partners(law.numpy(), order, labels, epoch.rng("class-distance partners"))
+
+    def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
+        if step.rng.random() >= self.config.probability:
+            return Mixed.plain(batch)
+        generate = GENERATORS[self.config.generator]
+        return generate(batch, partner or permuted(batch, step.rng), self.config.alpha, step.rng)
+
+    def end_epoch(self, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]) -> None:
+        # Before the last warm-up epoch nobody reads the means, and a pass over the data is not free.
+        if self._measures:
+            self.classes.refresh(predict, clean())
+
+
+class ClassMeans(torch.nn.Module):
+    """Mean class probabilities M [C, C] (row i over images of class i) and accuracies a [C] of a network in training.
+
+    Exponential averages over refreshes; the first sets, and a class without images keeps its row.
+    """
+
+    probability: Tensor
+    accuracy: Tensor
+    seen: Tensor
+
+    def __init__(self, num_classes: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("probability", torch.full((num_classes, num_classes), 1 / num_classes))
+        self.register_buffer("accuracy", torch.zeros(num_classes))
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
+
+    @torch.no_grad()
+    def refresh(self, predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> None:
+        """Measure the network, given as images -> logits [B, C], on un-mixed images."""
+        # Sums in double: the order of a GPU's atomic additions must not show in the float32 means.
+        sums = torch.zeros_like(self.probability, dtype=torch.float64)
+        hits, counts = torch.zeros_like(sums[0]), torch.zeros_like(sums[0])
+        for batch in batches:
+            probability = predict(batch.images).double().softmax(dim=1)
+            sums.index_add_(0, batch.labels, probability)
+            hits.index_add_(0, batch.labels, (probability.argmax(dim=1) == batch.labels).double())
+            counts.index_add_(0, batch.labels, torch.ones_like(batch.labels, dtype=torch.float64))
+        self._average(sums, hits, counts)
+
+    def _average(self, sums: Tensor, hits: Tensor, counts: Tensor) -> None:
+        divisor = counts.clamp_min(1)
+        rate = torch.where(self.seen, 1 - self.momentum, 1.0) * (counts > 0)  # [C], of the new value
+        self.probability.lerp_((sums / divisor[:, None]).float(), rate[:, None])
+        self.accuracy.lerp_((hits / divisor).float(), rate)
+        self.seen |= counts > 0
+
+
+def class_distances(probability: Tensor, distance: Distance) -> Tensor:
+    """Distances float64 [C, C] on the host, with zero diagonal, between rows of class probabilities [C, C].
+
+    `l2` is at most sqrt(2); `jensen-shannon` is the divergence in nats, at most log 2.
+    """
+    rows = probability.detach().double().cpu()
+    if distance == "l2":
+        distances = torch.cdist(rows, rows)
+    else:
+        entropy = torch.special.entr(rows).sum(dim=1)
+        # Row by row: all pairs at once would need C^3 numbers.
+        mixed = torch.stack([torch.special.entr((row + rows) / 2).sum(dim=1) for row in rows])
+        distances = (mixed - (entropy[:, None] + entropy) / 2).clamp_min(0)
+    return distances.fill_diagonal_(0)
+
+
+def partner_law(distances: Tensor, temperature: float) -> Tensor:
+    """P(j | i) ~ exp(-d_ij / temperature) for j != i, [C, C] with rows that sum to 1 and zero diagonal."""
+    others = distances.clone().fill_diagonal_(torch.inf)
+    # Measured from the nearest class, so that a tiny temperature cannot turn the whole row into -inf.
+    return ((others.amin(dim=1, keepdim=True) - others) / temperature).softmax(dim=1)
+
+
+def first_class_law(accuracy: Tensor, floor: float = 1e-3) -> Tensor:
+    """P(i) ~ 1 - a_i + floor, [C]: the less accurate a class, the more often it comes first."""
+    weights = 1 - accuracy + floor
+    return weights / weights.sum()
+
+
+def draw_partners(
+    law: np.ndarray[tuple[int, ...], np.dtype[np.float64]], order: IntArray, labels: IntArray, rng: np.random.Generator
+) -> IntArray:
+    """For each position in `order` a class by its own class's row of `law` [C, C], then an image of it uniformly.
+
+    `labels` int64 [N] are those of the training set, where every class that can be drawn has an image.
+    """
+    counts = np.bincount(labels, minlength=len(law))
+    by_class, first = np.argsort(labels, kind="stable"), np.cumsum(counts) - counts
+    own = labels[order]
+    partner = np.empty_like(own)
+    for label in np.unique(own):
+        here = np.flatnonzero(own == label)
+        partner[here] = draw_with_replacement(law[label], len(here), rng)
+    chosen: IntArray = by_class[first[partner] + rng.integers(counts[partner])]
+    return chosen

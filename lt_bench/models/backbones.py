@@ -1,0 +1,157 @@
+"""Backbones, each cut before its last stage, so that a head may give several branches a stage of their own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch.nn.functional as F
+import torchvision.models.resnet as torchvision_resnet
+from torch import Tensor, nn
+
+from lt_bench.registry import Component, Info
+
+
+class Backbone(Component, ABC):
+    """Builds the parts of a network; `feature_dim` is the width D of the pooled features."""
+
+    feature_dim: ClassVar[int]
+
+    @abstractmethod
+    def trunk(self) -> nn.Module:
+        """Everything before the last stage: images [B, 3, H, W] to feature maps."""
+
+    @abstractmethod
+    def last_stage(self) -> nn.Module:
+        """A freshly initialised last stage: the trunk's feature maps to maps of width D."""
+
+
+class CifarBlock(nn.Module):
+    """Two 3x3 convolutions with a parameter-free shortcut (He et al., CVPR 2016, option A)."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.stride = stride
+        self.new_channels = width - width_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.new_channels:
+            # Option A: subsample in space and let the new channels, half before and half behind, be zero.
+            half = self.new_channels // 2
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, half))
+        return F.relu(out + x)
+
+
+class CifarResNet(Backbone):
+    """ResNet for 32x32 images with 6n+2 layers in stages of 16, 32 and 64 channels (He et al., CVPR 2016)."""
+
+    feature_dim = 64
+    blocks: ClassVar[int]
+
+    def trunk(self) -> nn.Module:
+        stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+        return _kaiming_normal(nn.Sequential(stem, self._stage(16, 16, 1), self._stage(16, 32, 2)))
+
+    def last_stage(self) -> nn.Module:
+        return _kaiming_normal(self._stage(32, 64, 2))
+
+    def _stage(self, width_in: int, width: int, stride: int) -> nn.Module:
+        rest = [CifarBlock(width, width, 1) for _ in range(self.blocks - 1)]
+        return nn.Sequential(CifarBlock(width_in, width, stride), *rest)
+
+
+class ResNet8(CifarResNet):
+    name = "resnet8"
+    info = Info("CIFAR ResNet, 1 block a stage", "He et al., CVPR 2016", 2016)
+    blocks = 1
+
+
+class ResNet20(CifarResNet):
+    name = "resnet20"
+    info = Info("CIFAR ResNet, 3 blocks a stage", "He et al., CVPR 2016", 2016)
+    blocks = 3
+
+
+class ResNet32(CifarResNet):
+    name = "resnet32"
+    info = Info("CIFAR ResNet, 5 blocks a stage: the field's standard", "He et al., CVPR 2016", 2016)
+    blocks = 5
+
+
+class ResNet44(CifarResNet):
+    name = "resnet44"
+    info = Info("CIFAR ResNet, 7 blocks a stage", "He et al., CVPR 2016", 2016)
+    blocks = 7
+
+
+class ResNet56(CifarResNet):
+    name = "resnet56"
+    info = Info("CIFAR ResNet, 9 blocks a stage", "He et al., CVPR 2016", 2016)
+    blocks = 9
+
+
+class ImageNetResNet(Backbone):
+    """torchvision's ResNet family, for images of 64 pixels and more, with torchvision's initialisation."""
+
+    layers: ClassVar[tuple[int, int, int, int]]
+    bottleneck: ClassVar[bool] = False
+    groups: ClassVar[int] = 1
+    width_per_group: ClassVar[int] = 64
+
+    def trunk(self) -> nn.Module:
+        net = self._whole()
+        return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3)
+
+    def last_stage(self) -> nn.Module:
+        return self._whole().layer4
+
+    def _whole(self) -> torchvision_resnet.ResNet:
+        block = torchvision_resnet.Bottleneck if self.bottleneck else torchvision_resnet.BasicBlock
+        return torchvision_resnet.ResNet(
+            block, list(self.layers), groups=self.groups, width_per_group=self.width_per_group
+        )
+
+
+class ResNet10(ImageNetResNet):
+    name = "resnet10"
+    info = Info("ImageNet ResNet, 1 basic block a stage, common on ImageNet-LT", "Liu et al., CVPR 2019", 2019)
+    feature_dim = 512
+    layers = (1, 1, 1, 1)
+
+
+class ResNet18(ImageNetResNet):
+    name = "resnet18"
+    info = Info("ImageNet ResNet, 2 basic blocks a stage", "He et al., CVPR 2016", 2016)
+    feature_dim = 512
+    layers = (2, 2, 2, 2)
+
+
+class ResNet50(ImageNetResNet):
+    name = "resnet50"
+    info = Info("ImageNet ResNet, 3-4-6-3 bottlenecks", "He et al., CVPR 2016", 2016)
+    feature_dim = 2048
+    layers = (3, 4, 6, 3)
+    bottleneck = True
+
+
+class ResNeXt50(ImageNetResNet):
+    name = "resnext50"
+    info = Info("ResNeXt-50 32x4d", "Xie et al., CVPR 2017", 2017)
+    feature_dim = 2048
+    layers = (3, 4, 6, 3)
+    bottleneck = True
+    groups = 32
+    width_per_group = 4
+
+
+def _kaiming_normal(module: nn.Module) -> nn.Module:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    return module

@@ -1,0 +1,48 @@
+"""The shape of every network: a shared trunk, then one or more branches that end in a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Branch(nn.Module):
+    """The last stage of a backbone with global average pooling and a classifier of its own."""
+
+    def __init__(self, stage: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+        self.classifier = classifier
+
+    def features(self, shared: Tensor) -> Tensor:
+        """Pooled features [B, D] of the trunk's output."""
+        return F.adaptive_avg_pool2d(self.stage(shared), 1).flatten(1)
+
+    def forward(self, shared: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(shared))
+        return logits
+
+
+class Network(nn.Module):
+    """A trunk and its branches; an ordinary classifier has one branch.
+
+    Calling it gives the mean of the branches' logits [B, C] for images [B, 3, H, W].
+    """
+
+    def __init__(self, trunk: nn.Module, branches: Sequence[Branch]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, images: Tensor) -> Tensor:
+        shared = self.trunk(images)
+        logits = [branch(shared) for branch in self.branches]
+        return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
+
+    def branch_logits(self, images: Tensor, index: int) -> Tensor:
+        """Logits [B, C] of one branch."""
+        logits: Tensor = self.branches[index](self.trunk(images))
+        return logits

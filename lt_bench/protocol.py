@@ -1,0 +1,80 @@
+"""Training protocols: the settings that methods must share before their numbers may be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from lt_bench.data.augment import Augmentation
+from lt_bench.settings import Settings
+
+
+class Optimizer(Settings):
+    """Stochastic gradient descent; weight decay acts on all parameters, as in the field's code."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=2e-4, ge=0)
+
+
+class Schedule(Settings):
+    """The learning rate as a factor of the base rate. Epochs count from 0."""
+
+    name: Literal["step", "cosine"] = "step"
+    warmup_epochs: float = Field(default=5, ge=0)
+    warmup_per: Literal["epoch", "iteration"] = "epoch"
+    """`epoch`: (e + 1) / warmup_epochs during epoch e; `iteration`: linear from 0 over the iterations."""
+    milestones: tuple[int, ...] = ()
+    """First epochs at which the factor of the same place in `factors` holds (step only)."""
+    factors: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Schedule:
+        if len(self.milestones) != len(self.factors):
+            raise ValueError(f"{len(self.milestones)} milestones but {len(self.factors)} factors")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must increase")
+        if self.name == "cosine" and self.milestones:
+            raise ValueError("a cosine schedule has no milestones")
+        return self
+
+    def factor(self, epoch: int, iteration: int, iterations: int, epochs: int) -> float:
+        """The factor at `iteration` of `iterations` in `epoch` of `epochs`."""
+        if self.warmup_per == "iteration":
+            progress = epoch + iteration / iterations
+            if progress < self.warmup_epochs:
+                return progress / self.warmup_epochs
+        elif epoch < self.warmup_epochs:
+            return min(1.0, (epoch + 1) / self.warmup_epochs)
+        if self.name == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * (epoch - self.warmup_epochs) / (epochs - self.warmup_epochs)))
+        passed = [factor for start, factor in zip(self.milestones, self.factors, strict=True) if epoch >= start]
+        return passed[-1] if passed else 1.0
+
+
+class Protocol(Settings):
+    """A budget class. Runs of two protocols never share a table."""
+
+    name: str
+    version: int = Field(default=1, ge=1)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=128, ge=2)
+    evaluate_every: int = Field(default=1, ge=1)
+    """Epochs between evaluations for the curve and the diagnostic best-on-test; the last epoch always counts."""
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    augmentation: Augmentation = Augmentation()
+
+    def sha256(self) -> str:
+        """Identity of the protocol's settings."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def lr(self, epoch: int, iteration: int = 0, iterations: int = 1) -> float:
+        """The learning rate used at an iteration of an epoch, both counted from 0."""
+        return self.optimizer.lr * self.schedule.factor(epoch, iteration, iterations, self.epochs)

@@ -1,0 +1,150 @@
+"""The closed sets of names that a recipe may use, found by walking the packages.
+
+A component is a class with a `name`, a nested `Config` and the base class of its family. The file it
+stands in is its registration: nothing else has to be edited. A user's own components come in through
+`load_plugin` (the command line's `--plugin FILE`) or the entry point group `lt_bench.plugins`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lt_bench.errors import UserError, unknown
+from lt_bench.settings import Settings
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a table says about a component."""
+
+    summary: str
+    paper: str = ""
+    year: int | None = None
+    cost: str = "1x"
+    """Arithmetic of a training step relative to plain cross entropy."""
+
+
+class Component:
+    """Base of all families. `name` is the word a recipe uses; `info` is what `lt-bench list` prints."""
+
+    name: str
+    info: Info
+
+    class Config(Settings):
+        """A component without settings."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where the members of a family live: a module, or a package with one member per file."""
+
+    kind: str
+    module: str
+    base: str
+
+
+FAMILIES = {
+    family.kind: family
+    for family in (
+        Family("sampler", "lt_bench.data.samplers", "Sampler"),
+        Family("mix", "lt_bench.mixing", "Mix"),
+        Family("loss", "lt_bench.losses", "Loss"),
+        Family("head", "lt_bench.models.heads", "Head"),
+        Family("backbone", "lt_bench.models.backbones", "Backbone"),
+        Family("method", "lt_bench.methods", "Method"),
+    )
+}
+
+_plugin_modules: list[ModuleType] = []
+_plugin_digests: dict[str, str] = {}
+
+
+def members(kind: str) -> dict[str, type[Component]]:
+    """All components of a family by name, plug-ins included. Two of one name are an error."""
+    found = dict(_shipped(kind))
+    for module in [*_entry_point_modules(), *_plugin_modules]:
+        for name, component in _components_in(module, kind).items():
+            if name in found and found[name] is not component:
+                raise UserError(f"{module.__file__}: the {kind} {name!r} already exists in {found[name].__module__}")
+            found[name] = component
+    return found
+
+
+def lookup(kind: str, name: str) -> type[Any]:
+    """The component class called `name`. Raises UserError with the nearest valid name."""
+    found = members(kind)
+    if name not in found:
+        raise UserError(unknown(kind, name, found))
+    return found[name]
+
+
+def load_plugin(path: Path) -> None:
+    """Import a user's file, so that the components it defines can be named in recipes."""
+    path = path.expanduser().resolve()
+    module_name = f"lt_bench_plugin_{path.stem}"
+    if not path.is_file():
+        raise UserError(f"--plugin {path}: there is no such file")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if _plugin_digests.get(module_name) == digest:
+        return
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--plugin {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise UserError(f"--plugin {path}: {type(error).__name__}: {error}") from error
+    _plugin_modules[:] = [m for m in _plugin_modules if m.__name__ != module_name] + [module]
+    _plugin_digests[module_name] = digest
+
+
+def plugin_digest(component: type[Component]) -> str | None:
+    """The sha256 of the plug-in file that defines a component, None for a shipped one."""
+    if component.__module__.startswith("lt_bench."):
+        return None
+    known = _plugin_digests.get(component.__module__)
+    return known or hashlib.sha256(Path(inspect.getfile(component)).read_bytes()).hexdigest()
+
+
+@cache
+def _shipped(kind: str) -> dict[str, type[Component]]:
+    package = importlib.import_module(FAMILIES[kind].module)
+    modules = [package]
+    if hasattr(package, "__path__"):
+        modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    found: dict[str, type[Component]] = {}
+    for module in modules:
+        for name, component in _components_in(module, kind).items():
+            if name in found:
+                raise RuntimeError(f"two components called {kind} {name!r}: {found[name]} and {component}")
+            found[name] = component
+    return found
+
+
+@cache
+def _entry_point_modules() -> list[ModuleType]:
+    return [entry.load() for entry in entry_points(group="lt_bench.plugins")]
+
+
+def _components_in(module: ModuleType, kind: str) -> dict[str, type[Component]]:
+    family = FAMILIES[kind]
+    base = getattr(importlib.import_module(family.module), family.base)
+    return {
+        value.name: value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__ and "name" in vars(value)
+    }

@@ -1,0 +1,224 @@
+"""One run from recipe to record: the way of the data, top to bottom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save_file
+
+from lt_bench import __version__
+from lt_bench.data.opening import open_split
+from lt_bench.data.sets import image_sets
+from lt_bench.data.split import Split
+from lt_bench.data.types import ClassStats
+from lt_bench.errors import UserError
+from lt_bench.evaluation.predictions import Predictions
+from lt_bench.leaderboard.record import Record, find_record, slug, write_record
+from lt_bench.methods import Method, Task
+from lt_bench.models import Network, build_network
+from lt_bench.recipe import Recipe
+from lt_bench.registry import lookup
+from lt_bench.training.checkpoint import State, load_checkpoint, save_checkpoint
+from lt_bench.training.loop import Job, fit
+from lt_bench.training.progress import Progress
+from lt_bench.training.runtime import Precision, choose_runtime, environment, peak_memory_mb
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where a run reads and writes, and on what it computes: nothing that changes what is computed."""
+
+    data_root: Path | None = None
+    work: Path = Path("runs")
+    """Checkpoints, logs and weights, one folder a run."""
+    records: Path = Path("leaderboard/v1/records")
+    device: str = "auto"
+    precision: Precision = "auto"
+    workers: int = 2
+    """Decoding processes per stream, for data sets of image files."""
+    force: bool = False
+    """Train again although a record exists; the new record stands beside the old one."""
+    restart: bool = False
+    """Begin anew although a checkpoint exists."""
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the record of a run stands, and whether this call trained it."""
+
+    record: Path
+    trained: bool
+
+
+def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
+    """Train a recipe with one seed and write its record, going on from a checkpoint where there is one.
+
+    A run with a finished record is not repeated unless `options.force`. Raises UserError for what the user can
+    mend and RunError for a run that failed.
+    """
+    split = open_split(recipe.data, options.data_root)
+    identity = recipe.identity(split.digest, seed)
+    known = find_record(options.records, identity)
+    if known is not None and not options.force:
+        return Outcome(known, trained=False)
+    names = (recipe.data.name, recipe.protocol.name, recipe.name, f"seed{seed}-{identity[:12]}")
+    folder = options.work.joinpath(*map(slug, names))
+    with _locked(folder):
+        job = build_job(recipe, split, seed, options)
+        state = train(recipe, job, folder, options)
+        save_weights(folder / "weights.safetensors", job.network, recipe, seed)
+        record = make_record(recipe, split, job, state, identity)
+        path = write_record(record, test_predictions(split, state), options.records)
+        # From here on a repetition would start anew; until here it would have gone on from the last epoch.
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return Outcome(path, trained=True)
+
+
+def build_job(recipe: Recipe, split: Split, seed: int, options: Options) -> Job:
+    """Everything that training needs, built from recipe, split and seed."""
+    runtime = choose_runtime(options.device, options.precision)
+    sets = image_sets(split, recipe.protocol.augmentation, runtime.device, options.workers)
+    num_classes = len(split.counts)
+    network = build_recipe_network(recipe, num_classes, seed)
+    task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())
+    choice = recipe.method_choice()
+    method: Method = choice.component(choice.config, task)
+    # Channels last is the faster layout on CPUs in float32 and on GPUs, and the same numbers in another order.
+    network = network.to(runtime.device, memory_format=torch.channels_last)
+    return Job(method.to(runtime.device), network, recipe.protocol, sets, runtime, seed, num_classes)
+
+
+def build_recipe_network(recipe: Recipe, num_classes: int, seed: int) -> Network:
+    """The recipe's network, initialised by the seed."""
+    head = recipe.head_choice()
+    return build_network(lookup("backbone", recipe.model.backbone), head.component(head.config), num_classes, seed)
+
+
+def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
+    """Train to the last epoch with a checkpoint after each, from the folder's checkpoint if it has one."""
+    settings = recipe.protocol.optimizer
+    optimizer = torch.optim.SGD(
+        [*job.network.parameters(), *job.method.parameters()],
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+    )
+    state = State(job.network, job.method, optimizer)
+    setting = {"device": job.runtime.device.type, "precision": job.runtime.precision}
+    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    if checkpoint.exists() and not options.restart:
+        load_checkpoint(checkpoint, state, setting)
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in state.curve), encoding="utf-8")
+    (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
+
+    title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
+    with Progress(title, recipe.protocol.epochs, len(state.curve), quiet=options.quiet) as progress:
+
+        def finish_epoch() -> None:
+            save_checkpoint(checkpoint, state, setting)
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(state.curve[-1]) + "\n")
+            progress.epoch(state.curve[-1])
+
+        steps = -(-len(job.sets.train.labels) // recipe.protocol.batch_size)
+        fit(job, state, on_step=lambda: progress.step(steps), on_epoch=finish_epoch)
+    return state
+
+
+def test_predictions(split: Split, state: State) -> Predictions:
+    """The predictions of the last evaluation."""
+    predicted, confidence = (state.predictions[name].numpy() for name in ("predicted", "confidence"))
+    return Predictions(split.test.labels, predicted, confidence)
+
+
+def save_weights(path: Path, network: Network, recipe: Recipe, seed: int) -> None:
+    """The final weights, with what is needed to rebuild the network around them."""
+    metadata = {"recipe": json.dumps(recipe.resolved()), "seed": str(seed), "lt_bench": __version__}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    try:
+        save_file(tensors, partial, metadata)
+        partial.replace(path)
+    except Exception as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path}: the weights could not be written: {error}") from None
+
+
+def make_record(recipe: Recipe, split: Split, job: Job, state: State, identity: str) -> Record:
+    """The record of a finished run."""
+    protocol = recipe.protocol
+    return Record.read(
+        {
+            "benchmark_version": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "identity": identity,
+            "recipe_name": recipe.name,
+            "recipe": recipe.resolved(),
+            "recipe_sha256": recipe.sha256(),
+            "overrides": recipe.overrides,
+            "protocol": {
+                "name": protocol.name,
+                "version": protocol.version,
+                "modified": recipe.protocol_modified(),
+                "sha256": protocol.sha256(),
+            },
+            "dataset": _dataset(recipe, split),
+            "seed": job.seed,
+            "environment": environment(job.runtime),
+            "timing": _timing(job, state),
+            "selections": state.selections,
+            "curve": state.curve,
+        }
+    )
+
+
+def _dataset(recipe: Recipe, split: Split) -> dict[str, Any]:
+    return {
+        "name": split.card.name,
+        "version": split.card.version,
+        "factor": recipe.data.factor,
+        "profile": recipe.data.profile,
+        "subset_seed": recipe.data.subset_seed,
+        "index_sha256": split.index_sha256,
+        "content_sha256": split.content_sha256,
+        "content_kind": split.content_kind,
+        "validation_sha256": split.validation_sha256,
+        "class_names": list(split.class_names),
+        "train_counts": [int(n) for n in split.counts],
+    }
+
+
+def _timing(job: Job, state: State) -> dict[str, Any]:
+    return {
+        "wall_s": round(state.wall_s, 1),
+        "train_images_per_s": round(state.images / state.train_s, 1),
+        "peak_memory_mb": round(peak_memory_mb(job.runtime.device)),
+        "epochs": len(state.curve),
+        "resumed": state.resumed,
+    }
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second process from training the same run into the same folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process is training this run") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error}") from None
+
+
+__all__ = ["Options", "Outcome", "build_job", "run"]

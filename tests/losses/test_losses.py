@@ -1,0 +1,267 @@
+"""The losses against the values of their papers' own code, and what every loss must survive.
+
+Oracle inputs: class sizes 500, 50, 5; four images. Values were computed with the official implementations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor
+from torch.nn import functional as F
+
+from lt_bench.data.types import ClassStats
+from lt_bench.losses import ClassWeights, Loss
+from lt_bench.registry import lookup, members
+
+STATS = ClassStats(torch.tensor([500, 50, 5]))
+LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.2, 1.0, 0.3], [1.5, 0.1, 0.9], [-0.5, 0.4, 1.2]])
+COSINES = torch.tensor([[0.8, 0.1, -0.2], [0.3, 0.5, 0.0], [0.4, -0.1, 0.2], [-0.3, 0.2, 0.6]])
+LABELS = torch.tensor([0, 1, 2, 2])
+LOSSES = sorted(members("loss"))
+
+
+def build(name: str, **settings: Any) -> Loss:
+    component = lookup("loss", name)
+    loss: Loss = component(component.Config.read(settings), STATS)
+    return loss
+
+
+def check(found: Tensor, expected: float | list[Any], rtol: float = 2e-5, atol: float = 2e-6) -> None:
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=rtol, atol=atol)
+
+
+def gradient(loss: Loss, logits: Tensor, labels: Tensor = LABELS) -> Tensor:
+    leaf = logits.clone().requires_grad_()
+    loss(leaf, labels).backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+# --- oracles -----------------------------------------------------------------------------------------
+
+
+def test_cross_entropy() -> None:
+    loss = build("cross-entropy")
+    check(loss.per_sample(LOGITS, LABELS), [0.241311, 0.665732, 1.185233, 0.489814])
+    check(loss(LOGITS, LABELS), 0.645522)
+    check(gradient(loss, LOGITS)[0], [-0.053601, 0.043823, 0.009778])
+    check(gradient(loss, LOGITS)[2], [0.139244, 0.034337, -0.173581])
+
+
+@pytest.mark.parametrize(("gamma", "value"), [(0, 0.645522), (0.5, 0.467078), (1, 0.346993), (2, 0.203311)])
+def test_softmax_focal(gamma: float, value: float) -> None:
+    check(build("focal", gamma=gamma)(LOGITS, LABELS), value)
+
+
+def test_softmax_focal_gradient() -> None:
+    check(gradient(build("focal", gamma=2), LOGITS)[2], [0.137182, 0.033829, -0.171010])
+
+
+@pytest.mark.parametrize(("inside", "value"), [(True, 1.018098), (False, 0.706175)])
+def test_softmax_focal_with_weights(inside: bool, value: float) -> None:
+    check(build("focal", weights="effective-number", weight_inside_p=inside)(LOGITS, LABELS), value)
+
+
+def test_weight_inside_p_changes_nothing_without_weights() -> None:
+    check(build("focal", weight_inside_p=True)(LOGITS, LABELS), 0.346993)
+
+
+@pytest.mark.parametrize(("gamma", "value"), [(0, 1.954340), (2, 0.681902)])
+def test_sigmoid_focal(gamma: float, value: float) -> None:
+    check(build("sigmoid-focal", gamma=gamma)(LOGITS, LABELS), value)
+
+
+@pytest.mark.parametrize(
+    ("beta", "weights"),
+    [
+        (0, [1.0, 1.0, 1.0]),
+        (0.9, [0.674593, 0.678088, 1.647318]),
+        (0.99, [0.126130, 0.317223, 2.556647]),
+        (0.999, [0.034111, 0.275169, 2.690720]),
+        (0.9999, [0.027690, 0.270763, 2.701547]),
+    ],
+)
+def test_effective_number_weights(beta: float, weights: list[float]) -> None:
+    found = build("class-balanced", beta=beta).class_weights
+    assert found is not None
+    check(found, weights)
+    check(found.sum(), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "value"),
+    [
+        ({"beta": 0.9999}, 0.826469),
+        ({"form": "focal", "beta": 0.9999, "gamma": 1}, 1.874753),
+        ({"form": "focal", "beta": 0.999, "gamma": 0.5}, 2.382169),
+    ],
+)
+def test_class_balanced(settings: dict[str, Any], value: float) -> None:
+    check(build("class-balanced", **settings)(LOGITS, LABELS), value)
+
+
+def test_class_balanced_cross_entropy_is_a_weighted_mean() -> None:
+    loss = build("class-balanced")
+    assert loss.class_weights is not None
+    check((loss.class_weights[LABELS] * loss.per_sample(LOGITS, LABELS)).mean(), 1.178039)  # the sum over B
+    check(loss(LOGITS, LABELS), F.cross_entropy(LOGITS, LABELS, weight=loss.class_weights).item())
+
+
+def test_class_balanced_sigmoid_is_its_focal_form_at_gamma_zero() -> None:
+    sigmoid = build("class-balanced", form="sigmoid")(LOGITS, LABELS)
+    torch.testing.assert_close(sigmoid, build("class-balanced", form="focal", gamma=0)(LOGITS, LABELS))
+    equal = build("class-balanced", form="sigmoid", beta=0)(LOGITS, LABELS)
+    check(equal, 1.954340)  # equal weights: plain binary cross entropy
+
+
+def test_class_balanced_refuses_a_second_set_of_weights() -> None:
+    with pytest.raises(ValidationError, match="leave `weights` out"):
+        build("class-balanced", weights="inverse-frequency")
+    build("class-balanced", weights=None)  # as a resolved recipe writes it
+
+
+def test_ldam() -> None:
+    loss = build("ldam")
+    check(loss.get_buffer("margins"), [0.158114, 0.281171, 0.5])
+    torch.testing.assert_close(
+        loss.per_sample(COSINES, LABELS), torch.tensor([1.19e-7, 2.519195, 21.0, 3.048587]), rtol=2e-5, atol=1e-7
+    )
+    check(loss(COSINES, LABELS), 6.641946)
+    check(gradient(loss, COSINES)[2], [7.499997, 2e-6, -7.5])
+    check(build("ldam", weights="effective-number")(COSINES, LABELS), 11.514507)
+
+
+def test_ldam_predicts_with_scaled_cosines() -> None:
+    loss = build("ldam", scale=20)
+    assert loss.takes_cosines
+    check(loss.scores(COSINES), (20 * COSINES).tolist())
+
+
+def test_balanced_softmax() -> None:
+    loss = build("balanced-softmax")
+    check(loss.per_sample(LOGITS, LABELS), [0.022555, 1.712526, 5.234872, 3.168073])
+    check(loss(LOGITS, LABELS), 2.534506)
+    check(gradient(loss, LOGITS)[0], [-0.005576, 0.005454, 0.000122])
+    check(gradient(loss, LOGITS)[2], [0.242684, 0.005985, -0.248668])
+    assert loss.scores(LOGITS) is LOGITS  # the prior is not added at test time
+
+
+@pytest.mark.parametrize(
+    ("tau", "value"), [(0, 0.645522), (0.5, 1.373382), (1, 2.534506), (1.5, 3.883449), (2, 5.294389)]
+)
+def test_logit_adjustment(tau: float, value: float) -> None:
+    loss = build("logit-adjustment", tau=tau)
+    check(loss(LOGITS, LABELS), value)
+    assert loss.scores(LOGITS) is LOGITS
+
+
+@pytest.mark.parametrize(("tau", "predicted"), [(0, [0, 1, 0, 2]), (0.5, [0, 2, 2, 2]), (1, [2, 2, 2, 2])])
+def test_post_hoc_logit_adjustment(tau: float, predicted: list[int]) -> None:
+    loss = build("logit-adjustment", tau=tau, post_hoc=True)
+    check(loss(LOGITS, LABELS), 0.645522)  # trained as plain cross entropy
+    assert loss.scores(LOGITS).argmax(dim=1).tolist() == predicted
+
+
+def test_post_hoc_scores() -> None:
+    rows = [[2.104360, 2.906945, 3.709530], [0.304360, 3.406945, 5.009531]]
+    rows += [[1.604360, 2.506945, 5.609530], [-0.395640, 2.806945, 5.909531]]
+    check(build("logit-adjustment", post_hoc=True).scores(LOGITS), rows)
+
+
+def test_inverse_frequency_weights() -> None:
+    found = ClassWeights(name="inverse-frequency").tensor(STATS)
+    check(found, [0.027027, 0.270270, 2.702703])
+
+
+# --- every loss --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [None, "effective-number"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LOSSES)
+def test_finite_with_a_class_absent(name: str, dtype: torch.dtype, weights: str | None) -> None:
+    loss = build(name, **({} if name == "class-balanced" else {"weights": weights}))
+    logits, labels = COSINES.to(dtype), torch.tensor([0, 0, 1, 1])
+    assert loss(logits, labels).dtype == torch.float32
+    assert gradient(loss, logits, labels).isfinite().all()
+    torch.testing.assert_close(logits, COSINES.to(dtype), rtol=0, atol=0)  # the input is left as it was
+
+
+@pytest.mark.parametrize("gamma", [0, 0.5, 2])
+@pytest.mark.parametrize(
+    "settings", [{"name": "focal"}, {"name": "sigmoid-focal"}, {"name": "class-balanced", "form": "focal"}]
+)
+def test_focal_gradients_stay_finite_where_the_network_is_certain(settings: dict[str, Any], gamma: float) -> None:
+    loss = build(**settings, gamma=gamma)
+    certain = torch.tensor([[200.0, -200.0, -200.0], [-200.0, 200.0, -200.0]])
+    for labels in (torch.tensor([0, 1]), torch.tensor([2, 2])):
+        assert loss(certain, labels).isfinite()
+        assert gradient(loss, certain, labels).isfinite().all()
+
+
+@given(st.floats(0, 1))
+def test_shares_make_soft_labels(share: float) -> None:
+    partner = torch.tensor([2, 0, 1, 2])
+    loss = build("cross-entropy")
+    mixed = loss(LOGITS, LABELS, share) + loss(LOGITS, partner, 1 - share)
+    soft = share * F.one_hot(LABELS, 3) + (1 - share) * F.one_hot(partner, 3)
+    torch.testing.assert_close(mixed, F.cross_entropy(LOGITS, soft))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_shares_of_one_label_add_up_to_the_loss(name: str) -> None:
+    loss = build(name)
+    parts = loss(COSINES, LABELS, 0.3) + loss(COSINES, LABELS, 0.7)
+    torch.testing.assert_close(parts, loss(COSINES, LABELS))
+
+
+@pytest.mark.parametrize("weights", [None, "effective-number"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_shares_may_differ_from_image_to_image(name: str, weights: str | None) -> None:
+    loss = build(name, **({} if name == "class-balanced" else {"weights": weights}))
+    each = [loss(COSINES, LABELS, F.one_hot(torch.tensor(image), 4).float()) for image in range(4)]
+    torch.testing.assert_close(torch.stack(each).sum(), loss(COSINES, LABELS))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_never_waits_for_the_device(name: str) -> None:
+    # A meta tensor has no values: anything that would bring one to the host raises.
+    loss = build(name).to("meta")
+    assert loss(LOGITS.to("meta"), LABELS.to("meta"), torch.ones(4, device="meta")).shape == ()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_keeps_scores_for_every_class(name: str) -> None:
+    assert build(name).scores(COSINES).shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("focal", {"gamma": -1}),
+        ("focal", {"gamma": float("inf")}),
+        ("ldam", {"scale": 0}),
+        ("logit-adjustment", {"tau": -0.1}),
+        ("logit-adjustment", {"tau": float("nan")}),
+        ("class-balanced", {"beta": 1}),
+        ("class-balanced", {"form": "hinge"}),
+        ("cross-entropy", {"weights": "inverse"}),
+        ("balanced-softmax", {"tau": 1}),
+    ],
+)
+def test_refuses_settings_out_of_range(name: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        build(name, **settings)
+
+
+@given(st.lists(st.integers(1, 10**7), min_size=2, max_size=20), st.sampled_from([0, 0.9, 0.9999, 1 - 1e-9]))
+def test_weights_are_positive_and_sum_to_the_number_of_classes(counts: list[int], beta: float) -> None:
+    weights = ClassWeights(name="effective-number", beta=beta).tensor(ClassStats(torch.tensor(counts)))
+    assert (weights > 0).all()
+    torch.testing.assert_close(weights.sum().item(), float(len(counts)), rtol=1e-5, atol=0)
