@@ -155,6 +155,14 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return resolve({**data, "overrides": list(changed)}, path)
 
 
+def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
+    """The split that a card's name and `key=value` settings ask for, such as factor=50."""
+    known = load_card(card)
+    data = {"name": card, **dict(map(parse_override, settings))}
+    spec: DataSpec = _validated(DataSpec, data, Path("data"), "")
+    return spec.resolve(known)
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `key.path=value` at the first `=`; the value is read as YAML."""
     key, equals, value = text.partition("=")
@@ -173,8 +181,10 @@ def resolve(data: Node, path: Path) -> Recipe:
         model["head"] = _component("head", model.get("head", "linear"), path, field="model.head")
         lookup_in(path, "model.backbone", "backbone", model.get("backbone"))
     phases = data.pop("phases", [{"until": "100%"}])
-    epochs = _nested(data, "protocol", "epochs")
-    data["phases"] = _expand_phases(phases, top, epochs, path)
+    if not isinstance(data.get("protocol"), dict):
+        raise UserError(f"{path}: protocol: required; a recipe usually has it from `extends: protocols/cifar-200ep`")
+    protocol = _validated(Protocol, data["protocol"], path, "protocol")
+    data["phases"] = _expand_phases(phases, top, protocol.epochs, path)
     data["method"] = top["method"]
     recipe: Recipe = _validated(Recipe, data, path, "")
     recipe = recipe.model_copy(update={"data": _in(path, recipe.data.resolve, load_card(recipe.data.name))})
@@ -265,7 +275,7 @@ def _component(kind: str, given: Any, path: Path, field: str | None = None) -> N
     return {"name": name, **config.model_dump(mode="json")}
 
 
-def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: Any, path: Path) -> list[Node]:
+def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path) -> list[Node]:
     """Phases with whole epochs and complete components; each phase changes the recipe's top level."""
     if not isinstance(phases, list) or not phases or not all(isinstance(phase, dict) for phase in phases):
         raise UserError(f"{path}: phases: expected a list of mappings with `until`, found {phases!r}")
@@ -281,7 +291,7 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: Any, path: Path
     ends = [phase["until"] for phase in expanded]
     if ends != sorted(set(ends)) or ends[0] < 1:
         raise UserError(f"{path}: phases: `until` must increase, found {ends}")
-    if isinstance(epochs, int) and ends[-1] != epochs:
+    if ends[-1] != epochs:
         raise UserError(
             f"{path}: phases: the last one ends at epoch {ends[-1]} but the protocol trains {epochs}; "
             "percentages (until: 80%) fit every protocol"
@@ -289,12 +299,12 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: Any, path: Path
     return expanded
 
 
-def _whole_epochs(until: Any, epochs: Any, where: str) -> int:
+def _whole_epochs(until: Any, epochs: int, where: str) -> int:
     """An `until` in epochs: a whole number as it is, a percentage of the protocol's epochs rounded."""
     if isinstance(until, int) and not isinstance(until, bool):
         return until
     percent = re.fullmatch(r"(\d+(?:\.\d+)?)%", until) if isinstance(until, str) else None
-    if percent is None or not isinstance(epochs, int):
+    if percent is None:
         raise UserError(f"{where}: expected an epoch such as 160 or a percentage such as 80%, found {until!r}")
     return round(float(percent[1]) / 100 * epochs)
 
@@ -371,13 +381,6 @@ def _in(path: Path, call: Any, *arguments: Any, field: str = "data") -> Any:
         return call(*arguments)
     except UserError as error:
         raise UserError(f"{path}: {field}: {error}") from None
-
-
-def _nested(data: Node, *keys: str) -> Any:
-    node: Any = data
-    for key in keys:
-        node = node.get(key) if isinstance(node, dict) else None
-    return node
 
 
 def _digest(content: Any) -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lt_bench.data.augment import Augmentation
     from lt_bench.data.cards import Card, card_names, load_card
+    from lt_bench.data.export import export_split
+    from lt_bench.data.opening import open_split
     from lt_bench.data.report import describe, draw_class_sizes, verify
     from lt_bench.data.sets import ImageSets, image_sets
-    from lt_bench.data.opening import open_split
     from lt_bench.data.spec import DataSpec
     from lt_bench.data.split import Split
 
@@ -25,6 +26,7 @@ _HOMES = {
     "describe": "report",
     "draw_class_sizes": "report",
     "verify": "report",
+    "export_split": "export",
     "ImageSets": "sets",
     "image_sets": "sets",
     "open_split": "opening",
@@ -41,6 +43,7 @@ __all__ = [
     "card_names",
     "describe",
     "draw_class_sizes",
+    "export_split",
     "image_sets",
     "load_card",
     "open_split",

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+T = TypeVar("T")
 
 _LAYOUT = 1  # part of the cache key: raise it when the decoded form changes
 
@@ -91,7 +95,9 @@ def build_folder(target: Path, build: Callable[[Path], None]) -> None:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"{target.parent}: cannot be written: {error.strerror} (LT_BENCH_CACHE names the cache)") from None
+        raise UserError(
+            f"{target.parent}: cannot be written: {error.strerror} (LT_BENCH_CACHE names the cache)"
+        ) from None
 
 
 def cached(key: str, cache: Path, decode: Callable[[], Decoded]) -> Decoded:
@@ -114,9 +120,13 @@ def _save(decoded: Decoded, folder: Path) -> None:
     meta = {
         "class_names": decoded.class_names,
         "fingerprint": decoded.fingerprint,
-        "crc": [zlib.crc32(images), zlib.crc32(labels)],
+        "crc": [_crc32(images), _crc32(labels)],
     }
     (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def _crc32(array: np.ndarray) -> int:
+    return zlib.crc32(array.data.cast("B"))
 
 
 def _load(folder: Path) -> Decoded | None:
@@ -124,8 +134,36 @@ def _load(folder: Path) -> Decoded | None:
         meta = json.loads((folder / "meta.json").read_text())
         images = np.load(folder / "images.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy")
-        if [zlib.crc32(images), zlib.crc32(labels)] != meta["crc"]:
+        if [_crc32(images), _crc32(labels)] != meta["crc"]:
             return None
         return Decoded(ArrayPart(images, labels), tuple(meta["class_names"]), meta["fingerprint"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def extract(archive: Path, cache: Path) -> Path:
+    """Extract an archive into the cache once; no member may leave its folder. Returns the folder.
+
+    Raises UserError for an archive that is cut off or tries to escape.
+    """
+    target = cache / "archives" / file_sha256(archive)
+
+    def build(scratch: Path) -> None:
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(scratch, filter="data")
+        except (tarfile.TarError, EOFError, UnicodeError, zlib.error) as error:
+            raise UserError(f"{archive}: not a safe and complete tar archive: {error}") from None
+
+    if not target.is_dir():
+        build_folder(target, build)
+    return target
+
+
+def with_progress(items: Sequence[T], description: str) -> Iterable[T]:
+    """Show a bar while iterating, on a terminal only."""
+    from rich.console import Console  # noqa: PLC0415 (slow to import)
+    from rich.progress import track  # noqa: PLC0415
+
+    quiet = not sys.stderr.isatty()
+    return track(items, description, console=Console(stderr=True), disable=quiet, transient=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +54,7 @@ _FILL = [128.0, 128.0, 128.0]
 
 @dataclass(frozen=True)
 class PolicyDraws:
-    """For each image and each of the two steps: index into OPERATIONS or -1 for none, and the sign. [N, 2]"""
+    """For each image and each of the two steps: index into OPERATIONS or -1 for none, and the sign; each [N, 2]."""
 
     operation: IntArray
     negative: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
@@ -80,49 +82,43 @@ def apply_policy(images: Tensor, draws: PolicyDraws) -> Tensor:
         key = draws.operation[:, step] * 2 + draws.negative[:, step]
         for k in np.unique(key[draws.operation[:, step] >= 0]).tolist():
             members = torch.from_numpy(np.flatnonzero(key == k)).to(images.device)
-            images[members] = apply_operation(images[members], *OPERATIONS[k // 2], negative=bool(k % 2))
+            name, magnitude = OPERATIONS[k // 2]
+            images[members] = apply_operation(images[members], name, magnitude, bool(k % 2))
     return images
 
 
-def apply_operation(images: Tensor, name: str, magnitude: int, negative: bool) -> Tensor:
-    """One operation at magnitude 0..9 on uint8 [B, 3, H, W]. Unsigned operations ignore `negative`."""
-    share = magnitude / 9
-    sign = -1.0 if negative else 1.0
-    height, width = images.shape[-2:]
-    match name:
-        case "ShearY":
-            return _shear_y(images, sign * 0.3 * share)
-        case "TranslateX":
-            return _translate(images, int(sign * 150 / 331 * width * share), 0)
-        case "TranslateY":
-            return _translate(images, 0, int(sign * 150 / 331 * height * share))
-        case "Rotate":
-            return F.rotate(images, sign * 30 * share, fill=_FILL)
-        case "Brightness":
-            return F.adjust_brightness(images, 1 + sign * 0.9 * share)
-        case "Color":
-            return F.adjust_saturation(images, 1 + sign * 0.9 * share)
-        case "Contrast":
-            return F.adjust_contrast(images, 1 + sign * 0.9 * share)
-        case "Sharpness":
-            return F.adjust_sharpness(images, 1 + sign * 0.9 * share)
-        case "Posterize":
-            return F.posterize(images, 8 - round(4 * share))
-        case "Solarize":
-            return F.solarize(images, 255 * (1 - share))
-        case "AutoContrast":
-            return F.autocontrast(images)
-        case "Equalize":
-            return F.equalize(images)
-        case "Invert":
-            return F.invert(images)
-    raise ValueError(name)
+def apply_operation(images: Tensor, name: str, magnitude: int, negative: bool = False) -> Tensor:
+    """One operation at magnitude 0..9 on uint8 [B, 3, H, W]. Operations without a sign ignore `negative`."""
+    return _FUNCTIONS[name](images, magnitude / 9, -1 if negative else 1)
 
 
 def _shear_y(images: Tensor, slope: float) -> Tensor:
     angle = math.degrees(math.atan(slope))
-    return F.affine(images, 0.0, [0, 0], 1.0, [0.0, angle], fill=_FILL, center=[0.0, 0.0])
+    return _tensor(F.affine(images, 0.0, [0, 0], 1.0, [0.0, angle], fill=_FILL, center=[0.0, 0.0]))
 
 
-def _translate(images: Tensor, x: int, y: int) -> Tensor:
-    return F.affine(images, 0.0, [x, y], 1.0, [0.0, 0.0], fill=_FILL)
+def _translate(images: Tensor, x: float, y: float) -> Tensor:
+    return _tensor(F.affine(images, 0.0, [int(x), int(y)], 1.0, [0.0, 0.0], fill=_FILL))
+
+
+def _tensor(value: Any) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value
+
+
+# Images, the magnitude's share of its largest value, and the sign.
+_FUNCTIONS: dict[str, Callable[[Tensor, float, int], Tensor]] = {
+    "ShearY": lambda x, share, sign: _shear_y(x, sign * 0.3 * share),
+    "TranslateX": lambda x, share, sign: _translate(x, sign * 150 / 331 * x.shape[-1] * share, 0),
+    "TranslateY": lambda x, share, sign: _translate(x, 0, sign * 150 / 331 * x.shape[-2] * share),
+    "Rotate": lambda x, share, sign: _tensor(F.rotate(x, sign * 30 * share, fill=_FILL)),
+    "Brightness": lambda x, share, sign: _tensor(F.adjust_brightness(x, 1 + sign * 0.9 * share)),
+    "Color": lambda x, share, sign: _tensor(F.adjust_saturation(x, 1 + sign * 0.9 * share)),
+    "Contrast": lambda x, share, sign: _tensor(F.adjust_contrast(x, 1 + sign * 0.9 * share)),
+    "Sharpness": lambda x, share, sign: _tensor(F.adjust_sharpness(x, 1 + sign * 0.9 * share)),
+    "Posterize": lambda x, share, sign: _tensor(F.posterize(x, 8 - round(4 * share))),
+    "Solarize": lambda x, share, sign: _tensor(F.solarize(x, 255 * (1 - share))),
+    "AutoContrast": lambda x, share, sign: _tensor(F.autocontrast(x)),
+    "Equalize": lambda x, share, sign: _tensor(F.equalize(x)),
+    "Invert": lambda x, share, sign: _tensor(F.invert(x)),
+}

@@ -64,8 +64,8 @@ class FolderSource(Settings):
 class Known(Settings):
     """What a split with subset seed 0 must be, from the literature."""
 
-    profile: Profile
-    factor: float
+    profile: Profile | None = None
+    factor: float | None = None
     total: int
     index_sha256: str | None = None
 

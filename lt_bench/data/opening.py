@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 from lt_bench.data.arrays import cache_folder
-from lt_bench.data.cards import load_card
-from lt_bench.data.sources import open_pool
+from lt_bench.data.cards import FolderSource, load_card
+from lt_bench.data.export import find_exported, read_exported
+from lt_bench.data.folder import open_folder
+from lt_bench.data.sources import has_pool, open_pool
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split, draw_split
+from lt_bench.errors import UserError
 
 
 def data_folder(data_root: Path | None) -> Path:
@@ -26,4 +29,11 @@ def open_split(spec: DataSpec, data_root: Path | None = None, cache: Path | None
     card = load_card(spec.name)
     spec = spec.resolve(card)
     root, cache = data_folder(data_root), cache_folder(cache)
+    if isinstance(card.source, FolderSource):
+        return open_folder(card, card.source, spec, root, cache)
+    exported, refused = find_exported(card, spec, root)
+    if exported is not None:
+        return read_exported(card, spec, exported, cache)
+    if refused and not has_pool(card, root):
+        raise UserError(refused)
     return draw_split(card, spec, open_pool(card, root, cache))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from lt_bench.data.types import Epoch, IntArray
 from lt_bench.registry import Component, Info
@@ -41,7 +41,8 @@ def draw_with_replacement(weights: np.ndarray, size: int, rng: np.random.Generat
     cumulative = np.cumsum(weights, dtype=np.float64)
     drawn = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
     # Rounding can put u * total exactly on the last edge; the clip keeps such a draw inside.
-    return np.minimum(drawn, len(weights) - 1).astype(np.int64)
+    inside: IntArray = np.minimum(drawn, len(weights) - 1).astype(np.int64)
+    return inside
 
 
 class Instance(Sampler):
@@ -114,7 +115,7 @@ class Weighted(Sampler):
     class Config(Sampler.Config):
         """The exponent r of the image weights."""
 
-        exponent: float = Field(default=1.0, ge=0)
+        exponent: FiniteFloat = Field(default=1.0, ge=0)
 
     config: Config
 

@@ -9,6 +9,7 @@ import torch
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.device_set import DeviceSet
+from lt_bench.data.folder import FilePart
 from lt_bench.data.split import Split
 from lt_bench.data.types import ImageSet
 from lt_bench.errors import UserError
@@ -28,8 +29,19 @@ def image_sets(split: Split, augmentation: Augmentation, device: torch.device, w
 
     Raises UserError when the augmentation is not made for this kind of images.
     """
+    in_memory = isinstance(split.train, ArrayPart)
+    fitting = "crop-flip" if in_memory else "resized-crop"
+    if augmentation.kind != fitting:
+        raise UserError(f"augmentation.kind: {split.card.name} needs {fitting}, found {augmentation.kind}")
 
-    def make(part: ArrayPart) -> ImageSet:
-        return DeviceSet(part, split.card, augmentation, device)
+    def make(part: ArrayPart | FilePart, varied: bool) -> ImageSet:
+        if isinstance(part, FilePart):
+            from lt_bench.data.folder_set import FolderSet  # noqa: PLC0415 (needs torchvision and the loader)
 
-    return ImageSets(make(split.train), split.validation and make(split.validation), make(split.test))
+            return FolderSet(part, split.card, augmentation, device, workers)
+        # Parts that are only looked at need no room for crops and mirror images.
+        settings = augmentation if varied else augmentation.model_copy(update={"padding": 0, "flip": False})
+        return DeviceSet(part, split.card, settings, device)
+
+    validation = None if split.validation is None else make(split.validation, varied=False)
+    return ImageSets(make(split.train, varied=True), validation, make(split.test, varied=False))

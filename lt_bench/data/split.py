@@ -74,7 +74,7 @@ def index_sha256(indices: IntArray) -> str:
 
 
 def pixel_sha256(part: ArrayPart) -> str:
-    return hashlib.sha256(np.ascontiguousarray(part.images)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(part.images).data).hexdigest()
 
 
 def class_sizes(classes: int, n_max: int, factor: float, profile: Profile) -> list[int]:

@@ -1,12 +1,13 @@
 """Every metric of the suite, as functions of per-class counts and calibration bins.
 
-All take `correct` and `total`, integers [C]: test images of each class, and how many of them were
-predicted right. Accuracies are fractions. A class without test images has no accuracy and is left out
-of every mean.
+`correct` and `total`, integers [C], are the test images of each class that were predicted right and
+all of them; `accuracy` [C] is what `accuracy_by_class` makes of them. Accuracies are fractions. A class
+without test images has the accuracy NaN and is left out of every mean.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,25 +39,24 @@ def accuracy_by_class(correct: ArrayLike, total: ArrayLike) -> FloatArray:
     return accuracy
 
 
-def top1(correct: ArrayLike, total: ArrayLike) -> float:
+def top1(correct: Iterable[int], total: Iterable[int]) -> float:
     """Share of all test images that are predicted right."""
-    return float(np.sum(correct) / np.sum(total))
+    return float(sum(correct) / sum(total))
 
 
-def balanced(correct: ArrayLike, total: ArrayLike) -> float:
+def balanced(accuracy: FloatArray) -> float:
     """Mean of the class accuracies; equals top-1 on a balanced test set."""
-    return float(_tested(correct, total).mean())
+    return float(_tested(accuracy).mean())
 
 
-def harmonic(correct: ArrayLike, total: ArrayLike) -> float:
+def harmonic(accuracy: FloatArray) -> float:
     """Harmonic mean of the class accuracies, 0 as soon as one class is never recognised."""
-    accuracy = _tested(correct, total)
-    return float(len(accuracy) / (1 / accuracy).sum()) if accuracy.all() else 0.0
+    return float(1 / (1 / _tested(accuracy)).mean()) if accuracy.all() else 0.0
 
 
-def worst_class(correct: ArrayLike, total: ArrayLike) -> float:
+def worst_class(accuracy: FloatArray) -> float:
     """The lowest class accuracy."""
-    return float(_tested(correct, total).min())
+    return float(_tested(accuracy).min())
 
 
 def group_masks(train_counts: ArrayLike) -> dict[str, np.ndarray]:
@@ -69,9 +69,8 @@ def group_masks(train_counts: ArrayLike) -> dict[str, np.ndarray]:
     return {"many": many, "medium": ~many & ~few, "few": few}
 
 
-def group_accuracy(correct: ArrayLike, total: ArrayLike, train_counts: ArrayLike) -> dict[str, float | None]:
+def group_accuracy(accuracy: FloatArray, train_counts: ArrayLike) -> dict[str, float | None]:
     """Mean class accuracy of each group, None for a group without classes."""
-    accuracy = accuracy_by_class(correct, total)
     tested = ~np.isnan(accuracy)
     members = {name: accuracy[mask & tested] for name, mask in group_masks(train_counts).items()}
     return {name: float(values.mean()) if len(values) else None for name, values in members.items()}
@@ -113,6 +112,5 @@ def ece(bins: CalibrationBins) -> float:
     return float(np.abs(bins.correct - bins.confidence_sum).sum() / bins.count.sum())
 
 
-def _tested(correct: ArrayLike, total: ArrayLike) -> FloatArray:
-    accuracy = accuracy_by_class(correct, total)
+def _tested(accuracy: FloatArray) -> FloatArray:
     return accuracy[~np.isnan(accuracy)]

@@ -6,12 +6,11 @@ All scores are percentages, as the field prints them.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
-
-import numpy as np
 
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval
@@ -106,15 +105,15 @@ class Table:
 def scores(record: Record) -> dict[str, float | None]:
     """The scores of one run, in percent; None where there is none, for example without a validation part."""
     last = record.selections["last"]
-    counts = np.array(last.correct), np.array(last.total)
+    accuracy = metrics.accuracy_by_class(last.correct, last.total)
     top1 = {rule: metrics.top1(chosen.correct, chosen.total) for rule, chosen in record.selections.items()}
     best = top1.get("best-on-test")
     found = {
         "top1": top1["last"],
-        **metrics.group_accuracy(*counts, record.dataset.train_counts),
-        "balanced": metrics.balanced(*counts),
-        "harmonic": metrics.harmonic(*counts),
-        "worst_class": metrics.worst_class(*counts),
+        **metrics.group_accuracy(accuracy, record.dataset.train_counts),
+        "balanced": metrics.balanced(accuracy),
+        "harmonic": metrics.harmonic(accuracy),
+        "worst_class": metrics.worst_class(accuracy),
         "ece": metrics.ece(last.calibration.bins),
         "best_on_val": top1.get("best-on-val"),
         "best_on_test": best,
@@ -202,21 +201,24 @@ def _row(runs: list[Run]) -> Row:
 
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     """Give each row the places that remain once the rows certainly better and worse have taken theirs."""
-    bounds = {
-        i: (row.top1 - row.interval, row.top1 + row.interval) for i, row in enumerate(rows) if row.interval is not None
-    }
-    ranked = list(rows)
-    for i, (low, high) in bounds.items():
-        better = sum(other_low > high for other_low, _ in bounds.values())
-        worse = sum(other_high < low for _, other_high in bounds.values())
-        ranked[i] = replace(rows[i], rank=(1 + better, len(bounds) - worse))
-    return tuple(ranked)
+    several = [row for row in rows if row.interval is not None]
+    lows = sorted(row.top1 - (row.interval or 0) for row in several)
+    highs = sorted(row.top1 + (row.interval or 0) for row in several)
+
+    def places(row: Row) -> tuple[int, int] | None:
+        if row.interval is None:
+            return None
+        better = len(lows) - bisect_right(lows, row.top1 + row.interval)
+        worse = bisect_left(highs, row.top1 - row.interval)
+        return 1 + better, len(several) - worse
+
+    return tuple(replace(row, rank=places(row)) for row in rows)
 
 
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     # A mean over the runs that happen to have a score is not the mean of the row.
-    return mean_interval(known)[0] if known and len(known) == len(values) else None
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:

@@ -156,7 +156,8 @@ class Curve(Settings):
     def of(cls, epochs: Iterable[Mapping[str, Any]]) -> Self:
         """Collect rows, one per epoch, whose keys are the names of the columns; a missing key is None."""
         rows = list(epochs)
-        return cls(**{name: tuple(row.get(name) for row in rows) for name in cls.model_fields})
+        columns: dict[str, Any] = {name: tuple(row.get(name) for row in rows) for name in cls.model_fields}
+        return cls(**columns)
 
     @model_validator(mode="after")
     def _epochs_agree(self) -> Self:
@@ -223,16 +224,17 @@ def write_record(record: Record, predictions: Predictions, folder: Path) -> Path
     Raises:
         UserError: The files cannot be written, for example because the disk is full.
     """
-    path = _free_path(folder / record_folder(record), f"seed{record.seed}-{record.identity[:12]}")
-    side = path.with_suffix(".npz")
+    home = folder / record_folder(record)
     arrays = _pack(predictions)
-    stored = PredictionsFile(file=side.name, sha256=hashlib.sha256(arrays).hexdigest())
-    text = to_json(record.model_copy(update={"predictions": stored}))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
+        path = _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
+        side = path.with_suffix(".npz")
+        stored = PredictionsFile(file=side.name, sha256=hashlib.sha256(arrays).hexdigest())
+        text = to_json(record.model_copy(update={"predictions": stored}))
         _write_all({side: arrays, path: text.encode()})
     except OSError as error:
-        raise UserError(f"{path}: the record could not be written: {error.strerror or error}") from None
+        raise UserError(f"{home}: the record could not be written: {error.strerror or error}") from None
     return path
 
 

@@ -72,7 +72,7 @@ class ClassDistanceMix(Mix):
             return None
         distances = class_distances(self.classes.probability, self.config.distance)
         law = partner_law(distances, self.config.temperature)
-        return draw_partners(law.numpy(), order, labels, epoch.rng("class-distance partners"))
+        return draw_partners(law.cpu().numpy(), order, labels, epoch.rng("class-distance partners"))
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         if step.rng.random() >= self.config.probability:
@@ -125,11 +125,11 @@ class ClassMeans(torch.nn.Module):
 
 
 def class_distances(probability: Tensor, distance: Distance) -> Tensor:
-    """Distances float64 [C, C] on the host, with zero diagonal, between rows of class probabilities [C, C].
+    """Distances float64 [C, C], with zero diagonal, between rows of class probabilities [C, C].
 
     `l2` is at most sqrt(2); `jensen-shannon` is the divergence in nats, at most log 2.
     """
-    rows = probability.detach().double().cpu()
+    rows = probability.double()
     if distance == "l2":
         distances = torch.cdist(rows, rows)
     else:

@@ -44,8 +44,10 @@ class CMO(Mix):
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         if not self.active(epoch):
             return None
-        counts = np.bincount(labels).astype(np.float64)
-        return draw_with_replacement(counts[labels] ** -self.config.exponent, len(order), epoch.rng("cmo foreground"))
+        counts = np.bincount(labels)[labels]
+        # Relative to the rarest class, so that no exponent can make all weights vanish.
+        weights = (counts.min() / counts) ** self.config.exponent
+        return draw_with_replacement(weights, len(order), epoch.rng("cmo foreground"))
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         if not self.active(step.epoch) or step.rng.random() >= self.config.probability:

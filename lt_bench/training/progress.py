@@ -15,8 +15,8 @@ from rich.progress import Progress as RichProgress
 class Progress:
     """Follows a training of `epochs` epochs of which `done` were finished before."""
 
-    def __init__(self, title: str, epochs: int, done: int, *, quiet: bool = False) -> None:
-        self.title, self.epochs, self.quiet = title, epochs, quiet
+    def __init__(self, title: str, epochs: int, done: int) -> None:
+        self.title, self.epochs = title, epochs
         self.console = Console(file=sys.stderr)
         self.bar = RichProgress(
             TextColumn("{task.description}"),
@@ -26,10 +26,10 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}"),
             console=self.console,
-            disable=quiet or not self.console.is_terminal,
+            disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task(title, total=epochs, completed=done, state="")
-        if done and not quiet:
+        if done:
             self.console.print(f"{title}: goes on after epoch {done} of {epochs}", highlight=False)
         self.start = time.perf_counter()
 
@@ -53,7 +53,7 @@ class Progress:
         top1 = f" test top-1 {100 * entry['test_top1']:.2f} %" if "test_top1" in entry else ""
         state = f"loss {entry['train_loss']:.4f}{top1}"
         self.bar.update(self.task, completed=number, state=state)
-        if not self.quiet and not self.console.is_terminal:
+        if not self.console.is_terminal:
             elapsed = time.perf_counter() - self.start
             line = f"{self.title}: epoch {number}/{self.epochs} {state} ({elapsed:.0f} s)"
             self.console.print(line, highlight=False, soft_wrap=True)

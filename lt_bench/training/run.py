@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from lt_bench.data.sets import image_sets
 from lt_bench.data.split import Split
 from lt_bench.data.types import ClassStats
 from lt_bench.errors import UserError
+from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
-from lt_bench.leaderboard.record import Record, find_record, slug, write_record
+from lt_bench.leaderboard.record import Curve, Record, find_record, load_record, slug, write_record
 from lt_bench.methods import Method, Task
 from lt_bench.models import Network, build_network
 from lt_bench.recipe import Recipe
@@ -48,28 +50,36 @@ class Options:
     """Train again although a record exists; the new record stands beside the old one."""
     restart: bool = False
     """Begin anew although a checkpoint exists."""
-    quiet: bool = False
+    deadline: float | None = None
+    """On the clock of `time.monotonic`: the run stops at the first epoch boundary after it."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the record of a run stands, and whether this call trained it."""
+    """Where the record of a run stands, its top-1 (a fraction) at the last epoch, and whether this call trained it."""
 
     record: Path
+    top1: float
     trained: bool
+
+
+class BudgetSpent(Exception):  # noqa: N818 (not an error)
+    """The deadline passed. The run's checkpoint stands at the last finished epoch."""
 
 
 def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     """Train a recipe with one seed and write its record, going on from a checkpoint where there is one.
 
     A run with a finished record is not repeated unless `options.force`. Raises UserError for what the user can
-    mend and RunError for a run that failed.
+    mend, RunError for a run that failed, BudgetSpent when the deadline came first.
     """
     split = open_split(recipe.data, options.data_root)
     identity = recipe.identity(split.digest, seed)
     known = find_record(options.records, identity)
     if known is not None and not options.force:
-        return Outcome(known, trained=False)
+        return Outcome(known, _last_top1(load_record(known)), trained=False)
+    if options.deadline is not None and time.monotonic() > options.deadline:
+        raise BudgetSpent
     names = (recipe.data.name, recipe.protocol.name, recipe.name, f"seed{seed}-{identity[:12]}")
     folder = options.work.joinpath(*map(slug, names))
     with _locked(folder):
@@ -80,7 +90,7 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
         path = write_record(record, test_predictions(split, state), options.records)
         # From here on a repetition would start anew; until here it would have gone on from the last epoch.
         (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return Outcome(path, trained=True)
+    return Outcome(path, _last_top1(record), trained=True)
 
 
 def build_job(recipe: Recipe, split: Split, seed: int, options: Options) -> Job:
@@ -122,17 +132,25 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
     (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
 
     title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
-    with Progress(title, recipe.protocol.epochs, len(state.curve), quiet=options.quiet) as progress:
+    with Progress(title, recipe.protocol.epochs, len(state.curve)) as progress:
 
         def finish_epoch() -> None:
             save_checkpoint(checkpoint, state, setting)
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
             progress.epoch(state.curve[-1])
+            unfinished = len(state.curve) < recipe.protocol.epochs
+            if unfinished and options.deadline is not None and time.monotonic() > options.deadline:
+                raise BudgetSpent
 
         steps = -(-len(job.sets.train.labels) // recipe.protocol.batch_size)
         fit(job, state, on_step=lambda: progress.step(steps), on_epoch=finish_epoch)
     return state
+
+
+def _last_top1(record: Record) -> float:
+    last = record.selections["last"]
+    return top1(last.correct, last.total)
 
 
 def test_predictions(split: Split, state: State) -> Predictions:
@@ -177,7 +195,7 @@ def make_record(recipe: Recipe, split: Split, job: Job, state: State, identity: 
             "environment": environment(job.runtime),
             "timing": _timing(job, state),
             "selections": state.selections,
-            "curve": state.curve,
+            "curve": Curve.of(state.curve).model_dump(mode="json"),
         }
     )
 
@@ -219,6 +237,3 @@ def _locked(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: another process is training this run") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error}") from None
-
-
-__all__ = ["Options", "Outcome", "build_job", "run"]

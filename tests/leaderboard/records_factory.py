@@ -28,6 +28,7 @@ def make_predictions(correct: tuple[int, ...] = (9, 8, 7, 6, 5, 4), confidence: 
 
 
 def make_data(
+    *,
     recipe_name: str = "ce",
     seed: int = 0,
     correct: tuple[int, ...] = (9, 8, 7, 6, 5, 4),

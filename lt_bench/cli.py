@@ -1,0 +1,323 @@
+"""The command line: parse, call one function, print. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lt_bench.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from lt_bench.training.run import Options
+
+app = typer.Typer(
+    name="lt-bench",
+    help="A benchmark suite for long-tailed image recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Prepare, verify, describe and export long-tailed splits.", no_args_is_help=True)
+board_app = typer.Typer(help="Tables made from records.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(board_app, name="leaderboard")
+
+RECORDS = Path("leaderboard/v1/records")
+BOARD = Path("leaderboard/v1")
+
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder of the data sets. Default: $LT_BENCH_DATA, else ./data.")
+]
+Records = Annotated[Path, typer.Option("--records", help="Folder of the records.")]
+Work = Annotated[Path, typer.Option("--work", help="Folder of checkpoints, logs and weights.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]
+Workers = Annotated[int, typer.Option(min=0, help="Decoding processes per stream of image files.")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with components of your own.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    seeds: Annotated[str, typer.Option(help="Training seeds, such as 0,1,2.")] = "0",
+    data_root: DataRoot = None,
+    records: Records = RECORDS,
+    work: Work = Path("runs"),
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    workers: Workers = 2,
+    plugin: Plugins = None,
+    force: Annotated[bool, typer.Option(help="Train although a record exists; it is kept beside the new one.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on from a checkpoint where there is one.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and train nothing.")] = False,
+) -> None:
+    """Train recipes and write their records. A finished run is not repeated; an interrupted one goes on."""
+    from lt_bench.sweep import Sweep
+
+    _load_plugins(plugin)
+    sweep = Sweep.plan(recipe, _seeds(seeds), _options(data_root, records, work, device, precision, workers, force, resume))
+    if dry_run:
+        for one in sweep.recipes:
+            print(json.dumps(one.resolved(), indent=1))
+        return
+    sweep.execute(stop_on_failure=True)
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    seeds: Annotated[str, typer.Option(help="Training seeds, such as 0,1,2.")] = "0,1,2",
+    missing: Annotated[bool, typer.Option("--missing/--all", help="Only runs without a record, or all anew.")] = True,
+    budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 40m, 2h.")] = None,
+    data_root: DataRoot = None,
+    records: Records = RECORDS,
+    work: Work = Path("runs"),
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    workers: Workers = 2,
+    plugin: Plugins = None,
+) -> None:
+    """Run recipes x seeds. One failed run does not stop the rest; a spent budget stops at an epoch and can go on."""
+    from lt_bench.sweep import Sweep, parse_budget
+
+    _load_plugins(plugin)
+    options = _options(data_root, records, work, device, precision, workers, force=not missing, resume=True)
+    Sweep.plan(recipe, _seeds(seeds), options).execute(budget_s=None if budget is None else parse_budget(budget))
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(help="methods, mixes, losses, samplers, heads, backbones, datasets, recipes.")],
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what a recipe may name."""
+    from lt_bench.listing import listing
+
+    _load_plugins(plugin)
+    rows = listing(what)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        _print_rows(rows)
+
+
+@app.command()
+def validate(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    plugin: Plugins = None,
+) -> None:
+    """Check recipes without training: fields, types, names, and whether the parts fit together."""
+    from lt_bench.recipe import load_recipe
+
+    _load_plugins(plugin)
+    names, overrides = _split_arguments(recipe)
+    for name in names:
+        print(f"{name}: valid, recipe sha256 {load_recipe(name, overrides).sha256()[:12]}")
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="weights.safetensors of a finished run.")],
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    workers: Workers = 2,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate trained weights on the test part of the data set they were trained for."""
+    from lt_bench.training.evaluate import evaluate_weights
+
+    _load_plugins(plugin)
+    options = _options(data_root, RECORDS, Path("runs"), device, precision, workers, force=False, resume=True)
+    result = evaluate_weights(weights, options)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        _print_rows([{"metric": name, "value": value} for name, value in result.items() if not isinstance(value, list)])
+
+
+@data_app.command()
+def prepare(card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None) -> None:
+    """Read a data set once, check it, and keep the decoded images for later runs."""
+    split = _split(card, settings, data_root)
+    print(f"{card}: {int(split.counts.sum())} training images ready, index sha256 {split.index_sha256[:12]}")
+
+
+@data_app.command()
+def verify(card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None) -> None:
+    """Compare a split with what its card expects: counts, indices, pixels."""
+    from lt_bench.data import verify as verify_split
+
+    split = _split(card, settings, data_root)
+    verify_split(split)
+    print(f"{card}: {int(split.counts.sum())} training images agree with the card")
+
+
+@data_app.command()
+def describe(
+    card: str,
+    settings: Annotated[list[str] | None, typer.Argument(help="Such as factor=50 profile=step.")] = None,
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the class sizes into this file (.png, .pdf, .svg).")] = None,
+) -> None:
+    """Print counts, groups and digests of a split."""
+    from lt_bench.data import describe as describe_split
+    from lt_bench.data import draw_class_sizes
+
+    split = _split(card, settings, data_root)
+    facts = describe_split(split)
+    if plot is not None:
+        draw_class_sizes(split, plot)
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        _print_rows([{"": key, " ": _short(value)} for key, value in facts.items()])
+
+
+@data_app.command()
+def export(
+    card: str,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The parquet file to write.")],
+    settings: Annotated[list[str] | None, typer.Argument()] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Write a split as one parquet file that --data-root can read back, on this or another machine."""
+    from lt_bench.data.export import export_split
+
+    split = _split(card, settings, data_root)
+    export_split(split, output)
+    print(f"{output}: {int(split.counts.sum())} training images, content sha256 {split.content_sha256[:12]}")
+
+
+@board_app.command("build")
+def board_build(records: Records = RECORDS, out: Annotated[Path, typer.Option(help="Folder of the tables.")] = BOARD) -> None:
+    """Make the tables from the records: Markdown and CSV, the same bytes every time."""
+    from lt_bench.leaderboard import build
+
+    written = build(records, out)
+    print(f"{out}: {len(written)} files from the records in {records}")
+
+
+@board_app.command("check")
+def board_check(records: Records = RECORDS, out: Annotated[Path, typer.Option(help="Folder of the tables.")] = BOARD) -> None:
+    """Tell whether the tables are those that the records give. Exit code 1 if not."""
+    from lt_bench.leaderboard.board import check
+
+    differing = check(records, out)
+    if differing:
+        raise RunError(f"not what the records give: {', '.join(map(str, differing))}; run lt-bench leaderboard build")
+    print(f"{out}: up to date")
+
+
+@board_app.command("show")
+def board_show(records: Records = RECORDS) -> None:
+    """Print the tables."""
+    from rich.console import Console
+
+    from lt_bench.leaderboard.board import print_tables
+
+    print_tables(records, Console())
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from lt_bench import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 a run failed, 2 the user's input, 130 interrupted."""
+    with _exit_codes():
+        app()
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        print(f"lt-bench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as error:
+        print(f"lt-bench: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("lt-bench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        sys.exit(130)
+
+
+def _split(card: str, settings: list[str] | None, data_root: Path | None) -> Any:
+    from lt_bench.data import open_split
+    from lt_bench.recipe import data_spec
+
+    return open_split(data_spec(card, settings or []), data_root)
+
+
+def _options(
+    data_root: Path | None, records: Path, work: Path, device: str, precision: str, workers: int, force: bool, resume: bool
+) -> Options:
+    from lt_bench.training.run import Options
+
+    return Options(
+        data_root=data_root,
+        work=work,
+        records=records,
+        device=device,
+        precision=precision,
+        workers=workers,
+        force=force,
+        restart=not resume,
+    )
+
+
+def _load_plugins(paths: list[Path] | None) -> None:
+    if paths:
+        from lt_bench.registry import load_plugin
+
+        for path in paths:
+            load_plugin(path)
+
+
+def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Recipes and overrides: an argument with `=` that is no file is an override."""
+    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
+    return [text for text in arguments if text not in overrides], overrides
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UserError(f"--seeds {text}: expected whole numbers from 0 on, such as 0,1,2")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows[0] if rows else ():
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+    Console().print(table)

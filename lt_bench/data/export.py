@@ -1,0 +1,164 @@
+"""A split as one self-contained parquet file in the hub's layout, to be carried to another machine."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lt_bench.data.arrays import ArrayPart, Decoded, cached, file_sha256, with_progress
+from lt_bench.data.cards import Card, FolderSource
+from lt_bench.data.spec import DataSpec
+from lt_bench.data.split import Split, pixel_sha256
+from lt_bench.data.tables import class_names, decode_table, read_table
+from lt_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_KEY = b"lt_bench"
+_PARTS = ("train", "validation", "test")
+
+
+def export_split(split: Split, path: Path) -> None:
+    """Write a split: PNG images, labels, part and original position, and in the metadata what it is.
+
+    The file appears under its name only when complete. Raises UserError for a set of image files, and when the
+    file cannot be written.
+    """
+    import pyarrow.parquet as pq  # noqa: PLC0415 (slow to import)
+
+    table = _table(split)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        pq.write_table(table, partial, row_group_size=1000)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def find_exported(card: Card, spec: DataSpec, root: Path) -> tuple[Path | None, str]:
+    """The exported split in `root`, a file or a folder, that is the one asked for; else None and what was found."""
+    files = [root] if root.is_file() else sorted(root.glob("*.parquet"))
+    found = ""
+    for path in files:
+        meta = _metadata(path)
+        if meta is None or (meta["card"] != card.name and path != root):
+            continue
+        if (meta["card"], meta["version"], DataSpec.read(meta["spec"])) == (card.name, card.version, spec):
+            return path, ""
+        found = (
+            f"{path}: holds {_name(meta['version'], meta['spec'])}, asked for {_name(card.version, spec.model_dump())}"
+        )
+    if root.is_file() and not found:
+        raise UserError(f"{root}: neither a folder of data nor a split written by `lt-bench data export`")
+    return None, found
+
+
+def read_exported(card: Card, spec: DataSpec, path: Path, cache: Path) -> Split:
+    """The split in an exported file. Raises UserError when its contents are not what its digests say."""
+    assert not isinstance(card.source, FolderSource)
+    meta = _metadata(path)
+    assert meta is not None
+    table = read_table(path, ["part", "index"])
+    decoded = cached(file_sha256(path), cache, lambda: _decode(path))
+    part_of = np.asarray(table.column("part").to_pylist())
+    parts = {name: decoded.part.take(np.flatnonzero(part_of == name)) for name in _PARTS}
+    indices = table.column("index").to_numpy().astype(np.int64)
+    split = Split(
+        card=card,
+        spec=spec,
+        class_names=decoded.class_names,
+        train=parts["train"],
+        validation=parts["validation"] if len(parts["validation"].labels) else None,
+        test=parts["test"],
+        train_indices=indices[part_of == "train"],
+        validation_indices=indices[part_of == "validation"],
+        content_sha256=pixel_sha256(parts["train"]),
+        origin=str(path),
+    )
+    intact = (split.digest, split.counts.tolist()) == (meta["digest"], meta["counts"])
+    if not intact or parts["test"].fingerprint() != card.source.fingerprint.test:
+        raise UserError(f"{path}: altered: its images are not those its digests stand for; export the split again")
+    return split
+
+
+def _table(split: Split) -> pa.Table:
+    import pyarrow as pa  # noqa: PLC0415 (slow to import)
+
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    arrays = {name: part for name, part in parts.items() if isinstance(part, ArrayPart)}
+    if "train" not in arrays:
+        raise UserError(f"{split.card.name}: a set of image files is not exported; its list files are the split")
+    positions = (split.train_indices, split.validation_indices, np.arange(len(split.test.labels)))
+    labels = np.concatenate([part.labels for part in arrays.values()])
+    names = [name for name, part in arrays.items() for _ in part.labels]
+    pixels = [image for part in arrays.values() for image in part.images]
+    images = [
+        {"bytes": _png(image), "path": f"{name}/{k:05d}.png"}
+        for k, (image, name) in enumerate(zip(with_progress(pixels, "encode images"), names, strict=True))
+    ]
+    table = pa.table(
+        {
+            "image": pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            "label": pa.array(labels, pa.int64()),
+            "part": pa.array(names, pa.string()),
+            "index": pa.array(np.concatenate(positions), pa.int32()),
+        }
+    )
+    return table.replace_schema_metadata(_describe(split))
+
+
+def _describe(split: Split) -> dict[bytes, bytes]:
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": split.class_names, "_type": "ClassLabel"},
+        "part": {"dtype": "string", "_type": "Value"},
+        "index": {"dtype": "int32", "_type": "Value"},
+    }
+    own = {
+        "card": split.card.name,
+        "version": split.card.version,
+        "spec": split.spec.model_dump(),
+        "counts": split.counts.tolist(),
+        "index_sha256": split.index_sha256,
+        "content_sha256": split.content_sha256,
+        "digest": split.digest,
+    }
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode(), _KEY: json.dumps(own).encode()}
+
+
+def _metadata(path: Path) -> dict[str, Any] | None:
+    """What `export_split` wrote about a file, None for another file."""
+    import pyarrow as pa  # noqa: PLC0415 (slow to import)
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        meta = json.loads((pq.read_schema(path).metadata or {})[_KEY])
+        DataSpec.read(meta["spec"])
+        return {key: meta[key] for key in ("card", "version", "spec", "counts", "digest")}
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
+
+
+def _decode(path: Path) -> Decoded:
+    table = read_table(path)
+    return Decoded.of(*decode_table(table, path), class_names(table.schema))
+
+
+def _name(version: int, spec: dict[str, Any]) -> str:
+    fields = ", ".join(f"{key} {value}" for key, value in spec.items() if key != "name")
+    return f"{spec['name']} version {version} ({fields})"
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    from PIL import Image  # noqa: PLC0415
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

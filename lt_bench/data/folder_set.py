@@ -1,0 +1,120 @@
+"""Large images: decoded and augmented one by one in worker processes, normalised on the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from lt_bench.data.augment import Augmentation
+from lt_bench.data.cards import Card
+from lt_bench.data.device_set import normalisation
+from lt_bench.data.folder import FilePart
+from lt_bench.data.types import Batch, IntArray
+from lt_bench.errors import RunError
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+class FolderSet:
+    """Random resized crop, flip and colour jitter; at test time resize and centre crop."""
+
+    def __init__(
+        self, part: FilePart, card: Card, augmentation: Augmentation, device: torch.device, workers: int
+    ) -> None:
+        self.labels = part.labels
+        self.part = part
+        self.device = device
+        self.workers = workers
+        self._train_transform = _train_transform(
+            augmentation, card.flip if augmentation.flip is None else augmentation.flip
+        )
+        self._test_transform = _test_transform(augmentation)
+        self._labels = torch.from_numpy(part.labels).to(device)
+        self._scale, self._shift = normalisation(augmentation.mean or card.mean, augmentation.std or card.std, device)
+
+    def stream(self, order: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """Augmented batches. Each place in the order has a seed of its own, so workers do not change the result."""
+        seeds = rng.integers(0, 2**32, len(order), dtype=np.uint32)
+        return self._batches(order, batch_size, self._train_transform, seeds)
+
+    def clean(self, batch_size: int) -> Iterator[Batch]:
+        """The images resized and centre-cropped, in order."""
+        return self._batches(np.arange(len(self.labels)), batch_size, self._test_transform, None)
+
+    def _batches(
+        self, order: IntArray, batch_size: int, transform: Transform, seeds: np.ndarray | None
+    ) -> Iterator[Batch]:
+        decoder = _Decoder(self.part, order, batch_size, transform, seeds)
+        loader: DataLoader[Tensor | str] = DataLoader(
+            decoder,
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # or the loader would draw from the global generator
+        )
+        labels = self._labels[torch.from_numpy(order).to(self.device)]
+        for k, images in enumerate(loader):
+            if isinstance(images, str):
+                raise RunError(images)
+            pixels = images.to(self.device, non_blocking=True).float()
+            yield Batch(pixels.mul_(self._scale).add_(self._shift), labels[k * batch_size : (k + 1) * batch_size])
+
+
+class _Decoder(Dataset[Tensor | str]):
+    """Item k is the k-th batch, uint8 [B, 3, S, S], or the reason why it could not be decoded."""
+
+    def __init__(
+        self, part: FilePart, order: IntArray, batch_size: int, transform: Transform, seeds: np.ndarray | None
+    ) -> None:
+        self.part, self.order, self.batch_size, self.transform, self.seeds = part, order, batch_size, transform, seeds
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.batch_size)
+
+    def __getitem__(self, k: int) -> Tensor | str:
+        # A message instead of an exception: the loader would wrap that in a traceback.
+        if k >= len(self):
+            raise IndexError(k)
+        state = torch.get_rng_state()
+        places = range(k * self.batch_size, min((k + 1) * self.batch_size, len(self.order)))
+        try:
+            return torch.stack([self._image(place) for place in places])
+        except _UnreadableError as error:
+            return str(error)
+        finally:
+            torch.set_rng_state(state)
+
+    def _image(self, place: int) -> Tensor:
+        path = self.part.folder / self.part.files[self.order[place]]
+        if self.seeds is not None:
+            # Not torch.manual_seed, which would also reseed the accelerators.
+            torch.default_generator.manual_seed(int(self.seeds[place]))
+        try:
+            with Image.open(path) as image:
+                return self.transform(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _UnreadableError(f"{path}: not a readable image: {error}") from None
+
+
+class _UnreadableError(Exception):
+    pass
+
+
+def _train_transform(augmentation: Augmentation, flip: bool) -> Transform:
+    jitter = augmentation.color_jitter
+    steps: list[torch.nn.Module] = [v2.RandomResizedCrop(augmentation.size, scale=augmentation.scale)]
+    steps += [v2.RandomHorizontalFlip()] if flip else []
+    steps += [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
+    return v2.Compose([*steps, v2.PILToTensor()])  # type: ignore[no-any-return]
+
+
+def _test_transform(augmentation: Augmentation) -> Transform:
+    resize = augmentation.test_resize or round(augmentation.size * 256 / 224)
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(augmentation.size), v2.PILToTensor()])  # type: ignore[no-any-return]

@@ -1,0 +1,109 @@
+"""Samplers: class probabilities of the papers on counts in the proportion 500 : 50 : 5."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lt_bench.data.samplers import Sampler, draw_with_replacement
+from lt_bench.data.types import Epoch, IntArray, generator
+from lt_bench.registry import lookup, members
+
+LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(3), [5000, 500, 50]))
+NATURAL = [0.900901, 0.090090, 0.009009]
+SAMPLERS = sorted(members("sampler"))
+
+
+def build(name: str, **settings: Any) -> Sampler:
+    component = lookup("sampler", name)
+    sampler: Sampler = component(component.Config.read(settings), LABELS, 3)
+    return sampler
+
+
+def draw(sampler: Sampler, index: int = 0, total: int = 90, epochs: int = 40) -> IntArray:
+    """The orders of many runs at one epoch, end to end."""
+    steps = [Epoch(index, total, seed) for seed in range(epochs)]
+    return np.concatenate([sampler.order(epoch, epoch.rng("order")) for epoch in steps])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "probability"),
+    [
+        ("instance", {}, NATURAL),
+        ("square-root", {}, [0.706101, 0.223289, 0.070610]),
+        ("class-balanced", {}, [1 / 3, 1 / 3, 1 / 3]),
+        ("reverse", {}, NATURAL[::-1]),
+        ("weighted", {"exponent": 0}, NATURAL),
+        ("weighted", {"exponent": 0.5}, [0.706101, 0.223289, 0.070610]),
+        ("weighted", {}, [1 / 3, 1 / 3, 1 / 3]),
+        ("weighted", {"exponent": 2}, NATURAL[::-1]),
+    ],
+)
+def test_class_probability(name: str, settings: dict[str, Any], probability: list[float]) -> None:
+    order = draw(build(name, **settings))
+    np.testing.assert_allclose(np.bincount(LABELS[order]) / len(order), probability, atol=0.004)
+
+
+@pytest.mark.parametrize(
+    ("index", "probability"),
+    [(0, NATURAL), (45, [0.613929, 0.213078, 0.172993]), (89, [1 / 3, 1 / 3, 1 / 3])],
+)
+def test_progressive_moves_from_natural_to_balanced(index: int, probability: list[float]) -> None:
+    order = draw(build("progressive"), index)
+    np.testing.assert_allclose(np.bincount(LABELS[order]) / len(order), probability, atol=0.004)
+
+
+def test_progressive_of_one_epoch_is_natural() -> None:
+    order = draw(build("progressive"), index=0, total=1)
+    np.testing.assert_allclose(np.bincount(LABELS[order]) / len(order), NATURAL, atol=0.004)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_epoch_is_as_long_as_the_training_set_and_repeatable(name: str) -> None:
+    sampler = build(name)
+    first, again, other = (sampler.order(Epoch(3, 9, 0), generator(0, "order", e)) for e in (3, 3, 4))
+    assert first.dtype == np.int64
+    assert first.shape == LABELS.shape
+    assert first.min() >= 0
+    assert first.max() < len(LABELS)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_instance_visits_every_image_once() -> None:
+    order = draw(build("instance"), epochs=1)
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(LABELS)))
+
+
+def test_balanced_draws_are_uniform_inside_a_class() -> None:
+    order = draw(build("class-balanced"))
+    rare = np.bincount(order, minlength=len(LABELS))[LABELS == 2]
+    np.testing.assert_allclose(rare / rare.sum(), np.full(50, 1 / 50), atol=0.002)
+
+
+class _Ends(np.random.Generator):
+    """Draws the two ends of [0, 1) and nothing between."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def random(self, size: int) -> np.ndarray:  # type: ignore[override]
+        return np.resize([0.0, np.nextafter(1.0, 0.0)], size)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=30))
+def test_zero_weights_are_never_drawn(weights: list[float]) -> None:
+    padded = np.array([0.0, *weights, 0.0])
+    drawn = draw_with_replacement(padded, 2, _Ends())
+    assert drawn.tolist() == [1, len(weights)]
+
+
+@pytest.mark.parametrize("exponent", [-1, float("inf"), float("nan")])
+def test_weighted_refuses_an_exponent_out_of_range(exponent: float) -> None:
+    with pytest.raises(ValidationError):
+        build("weighted", exponent=exponent)

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records_factory import add_record, digest
+from rich.console import Console
+
+from lt_bench.errors import UserError
+from lt_bench.evaluation.significance import mean_interval
+from lt_bench.leaderboard import build, check, print_tables
+from lt_bench.leaderboard.board import render
+
+A, B, C = (10, 9, 8, 7, 6, 5), (9, 8, 7, 6, 5, 4), (2, 2, 2, 2, 2, 2)
+
+
+def rows(records: Path, table: str = "tiny-lt-if500-cifar-30ep") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(render(records)[f"tables/{table}.csv"].decode())))
+
+
+def page(records: Path, table: str = "tiny-lt-if500-cifar-30ep") -> str:
+    return render(records)[f"tables/{table}.md"].decode()
+
+
+def cells(records: Path, method: str) -> dict[str, str]:
+    """The cells of one method in the Markdown table, by column title."""
+    lines = [line.strip("| ").split(" | ") for line in page(records).splitlines() if line.startswith("|")]
+    titles = [title.strip() for title in lines[0]]
+    return next(dict(zip(titles, line, strict=True)) for line in lines if line[titles.index("Method")] == method)
+
+
+def tables(records: Path) -> list[str]:
+    return [name for name in render(records) if name.endswith(".md") and name != "README.md"]
+
+
+def test_a_row_by_hand(tmp_path: Path) -> None:
+    for seed, correct in enumerate([(9, 8, 7, 6, 5, 4), (9, 8, 7, 6, 5, 7)]):
+        add_record(tmp_path, seed=seed, correct=correct, best=(9, 9, 7, 6, 5, 7))
+    (row,) = rows(tmp_path)
+    top1 = [100 * 39 / 60, 100 * 42 / 60]
+    expected = {
+        "n": 2,
+        "top1": sum(top1) / 2,
+        "top1_interval": mean_interval(top1)[1],
+        "many": 85.0,
+        "medium": 65.0,
+        "few": (45.0 + 60.0) / 2,
+        "worst_class": (40.0 + 50.0) / 2,
+        "ece": (75 - top1[0] + 75 - top1[1]) / 2,
+        "best_on_test": 100 * 43 / 60,
+        "gap": 100 * (4 + 1) / 60 / 2,
+    }
+    assert {name: float(row[name]) for name in expected} == pytest.approx(expected)
+    assert row["best_on_val"] == row["paper_top1"] == row["verified"] == ""
+    assert cells(tmp_path, "ce")["Top-1"] == f"67.50 ± {mean_interval(top1)[1]:.2f}"
+    assert cells(tmp_path, "ce")["Best on test − last"] == "4.17"
+
+
+def test_heading_says_what_the_numbers_are_of(tmp_path: Path) -> None:
+    add_record(tmp_path, dataset={"name": "cifar10-lt", "factor": 100.0})
+    lines = page(tmp_path, "cifar10-lt-if100-cifar-30ep").splitlines()
+    assert lines[2] == "# cifar10-lt, factor 100: cifar-30ep"
+    for part in (
+        "factor 100",
+        "exponential",
+        digest("index")[:12],
+        "cifar-30ep version 1",
+        "60 test images",
+        "last epoch",
+    ):
+        assert part in lines[4]
+
+
+def test_ranking_ignores_the_best_epoch_on_test(tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name="steady", correct=B)
+    add_record(tmp_path, recipe_name="lucky", correct=C, best=(10,) * 6)
+    assert [row["method"] for row in rows(tmp_path)] == ["steady", "lucky"]
+
+
+def test_one_seed_ranks_nothing(tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name="single", correct=A)
+    for seed in range(3):
+        add_record(tmp_path, recipe_name="triple", seed=seed, correct=(9, 8, 7, 6, 5, 4 + seed))
+    assert cells(tmp_path, "single")["Rank"] == "–"
+    assert cells(tmp_path, "single")["Top-1"] == "75.00"
+    assert cells(tmp_path, "triple")["Rank"] == "1"
+    assert [row["rank_best"] for row in rows(tmp_path)] == ["", "1"]
+
+
+def test_methods_that_cannot_be_told_apart_share_their_ranks(tmp_path: Path) -> None:
+    for seed in range(3):
+        add_record(tmp_path, recipe_name="first", seed=seed, correct=(9, 8, 7, 6, 5, 5 + seed))
+        add_record(tmp_path, recipe_name="second", seed=seed, correct=(9, 8, 7, 6, 5, 4 + seed))
+        add_record(tmp_path, recipe_name="third", seed=seed, correct=(2, 2, 2, 2, 2, 2 + seed))
+    assert [cells(tmp_path, name)["Rank"] for name in ("first", "second", "third")] == ["1–2", "1–2", "3"]
+
+
+def test_latest_revision_counts_and_a_seed_counts_once(tmp_path: Path) -> None:
+    add_record(tmp_path, correct=C)
+    add_record(tmp_path, correct=A, created="2026-06-01T00:00:00Z")
+    add_record(
+        tmp_path, correct=B, created="2026-04-01T00:00:00Z", identity=digest("same recipe and seed, another plug-in")
+    )
+    (row,) = rows(tmp_path)
+    assert (row["n"], float(row["top1"])) == ("1", 75.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": {"factor": 10.0}},
+        {"dataset": {"profile": "step"}},
+        {"dataset": {"subset_seed": 1}},
+        {"dataset": {"version": 2}},
+        {"dataset": {"index_sha256": digest("another split")}},
+        {"dataset": {"content_sha256": digest("another order of the archive")}},
+        {"protocol": {"name": "cifar-200ep"}},
+        {"protocol": {"version": 2}},
+        {"protocol": {"modified": True}},
+        {"protocol": {"sha256": digest("settings changed under one version")}},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_compared_never_shares_a_table(change: dict[str, Any], tmp_path: Path) -> None:
+    add_record(tmp_path, seed=0)
+    add_record(tmp_path, seed=1, **change)
+    found = tables(tmp_path)
+    assert len(found) == len(set(found)) == 2
+    for name in found:
+        assert len(rows(tmp_path, Path(name).stem)) == 1
+        assert name in render(tmp_path)["README.md"].decode()
+
+
+def test_a_modified_protocol_says_so(tmp_path: Path) -> None:
+    add_record(tmp_path, protocol={"modified": True}, overrides=("protocol.epochs=5",))
+    (name,) = tables(tmp_path)
+    assert "-modified-" in name
+    assert "# tiny-lt, factor 500: cifar-30ep (modified)" in page(tmp_path, Path(name).stem)
+
+
+def test_overrides_name_the_method_unless_the_heading_does(tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name="cmo", overrides=("protocol=cifar-30ep", "mix.probability=0.25"), correct=A)
+    add_record(tmp_path, recipe_name="cmo", overrides=("protocol=cifar-30ep", "data.factor=500"), correct=B)
+    assert [row["method"] for row in rows(tmp_path)] == ["cmo (mix.probability=0.25)", "cmo"]
+
+
+def test_two_recipes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    add_record(tmp_path, correct=A)
+    add_record(tmp_path, correct=B, recipe_sha256="e" * 64, identity=digest("edited recipe"))
+    assert rows(tmp_path)[1]["method"] == "ce [eeeeeeee]"
+
+
+def reported(**fields: Any) -> list[Any]:
+    return [{"paper": "Someone | 2020", "top1": 60, "protocol": "cifar-30ep", "verified": True} | fields]
+
+
+def test_paper_figure_of_the_same_protocol_is_compared(tmp_path: Path) -> None:
+    figures = [{"paper": "elsewhere", "top1": 99.0, "protocol": "cifar-200ep"}, *reported()]
+    add_record(tmp_path, reported=figures, overrides=("protocol=cifar-30ep",))
+    (row,) = rows(tmp_path)
+    assert (row["paper"], float(row["paper_top1"]), float(row["difference"])) == ("Someone | 2020", 60, 5.0)
+    found = cells(tmp_path, "ce")
+    assert (found["Paper"], found["Difference"], found["Verified"]) == ("60.00", "+5.00", "yes")
+    assert "- ce: Someone \\| 2020" in page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reported": reported(protocol="cifar-200ep")},
+        {"reported": [{"paper": "no protocol named", "top1": 60}]},
+        {"reported": reported(top1=None)},
+        {"reported": reported(top1="60")},
+        {"reported": reported(top1=float("nan"))},
+        {"reported": "60.0"},
+        {"reported": [60.0]},
+        {"reported": reported(), "overrides": ("mix.probability=0.25",)},
+        {"reported": reported(), "overrides": ("data.factor=500",)},
+        {"reported": reported(), "protocol": {"modified": True}},
+    ],
+    ids=str,
+)
+def test_any_other_figure_is_not_compared(change: dict[str, Any], tmp_path: Path) -> None:
+    add_record(tmp_path, **change)
+    (name,) = tables(tmp_path)
+    (row,) = rows(tmp_path, Path(name).stem)
+    assert row["paper"] == row["paper_top1"] == row["difference"] == row["verified"] == ""
+
+
+def test_an_empty_group_has_no_column_and_no_value(tmp_path: Path) -> None:
+    add_record(tmp_path, dataset={"train_counts": [500, 400, 300, 200, 150, 101]})
+    assert rows(tmp_path)[0]["few"] == ""
+    assert "Few" not in cells(tmp_path, "ce")
+
+
+def test_balanced_accuracy_is_shown_where_it_differs(tmp_path: Path) -> None:
+    add_record(tmp_path)
+    assert "Balanced" not in cells(tmp_path, "ce")
+    last = {"epoch": 1, "correct": [30, 0], "total": [30, 10], "calibration": {}}
+    last["calibration"] = {"count": [40] + [0] * 14, "correct": [30] + [0] * 14, "confidence_sum": [float("nan")] * 15}
+    dataset = {"class_names": ["a", "b"], "train_counts": [500, 1]}
+    shutil.rmtree(tmp_path)
+    add_record(tmp_path, dataset=dataset, selections={"last": last})
+    assert (cells(tmp_path, "ce")["Top-1"], cells(tmp_path, "ce")["Balanced"]) == ("75.00", "50.00")
+    assert rows(tmp_path)[0]["ece"] == ""  # The confidences of a diverged network are NaN.
+
+
+HOSTILE_NAME = "<script>alert(1)</script> | `x` [a](b) [red]*_&"
+
+
+def test_a_name_cannot_become_markup(tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name=HOSTILE_NAME)
+    text = page(tmp_path)
+    row = next(line for line in text.splitlines() if "script" in line)
+    assert "<script>" not in text
+    assert row.startswith(r"| – | &lt;script&gt;alert(1)&lt;/script&gt; \| \`x\` \[a\](b) \[red\]\*\_&amp; | 1 |")
+    assert rows(tmp_path)[0]["method"] == HOSTILE_NAME
+
+
+def test_terminal_tables_show_names_literally(tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name="[red]ce[/red]")
+    console = Console(file=io.StringIO(), width=200)
+    print_tables(tmp_path, console)
+    shown = console.file.getvalue()
+    assert "[red]ce[/red]" in shown
+    assert "65.00" in shown
+    assert "tiny-lt, factor 500: cifar-30ep" in shown
+
+
+def fill(folder: Path, order: list[int]) -> None:
+    for i in order:
+        add_record(
+            folder, recipe_name=f"method-{i % 4}", seed=i // 4, correct=(9, 8, 7, 6, 5, i % 8), reported=reported()
+        )
+
+
+def test_board_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
+    fill(tmp_path / "a", list(range(12)))
+    fill(tmp_path / "b", list(range(11, -1, -1)))
+    assert render(tmp_path / "a") == render(tmp_path / "b")
+    # Where a record lies does not matter either.
+    for path in sorted((tmp_path / "b").rglob("seed*")):
+        path.rename(tmp_path / "b" / path.name)
+    assert render(tmp_path / "a") == render(tmp_path / "b")
+    first, second = (build(tmp_path / "a", tmp_path / out) for out in ("one", "two"))
+    assert [path.relative_to(tmp_path / "one") for path in first] == [p.relative_to(tmp_path / "two") for p in second]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert not any(b"\r" in path.read_bytes() for path in first)
+
+
+def test_check_names_what_build_would_change(tmp_path: Path) -> None:
+    records, out = tmp_path / "records", tmp_path / "out"
+    add_record(records)
+    add_record(records, protocol={"name": "cifar-200ep"})
+    built = build(records, out)
+    assert check(records, out) == []
+    add_record(records, recipe_name="another")
+    changed = check(records, out)
+    assert {path.name for path in changed} == {
+        "README.md",
+        "tiny-lt-if500-cifar-30ep.md",
+        "tiny-lt-if500-cifar-30ep.csv",
+    }
+    assert set(changed) < set(built)
+    build(records, out)
+    assert check(records, out) == []
+
+
+def test_a_table_without_records_goes_and_other_files_stay(tmp_path: Path) -> None:
+    records, out = tmp_path / "records", tmp_path / "out"
+    add_record(records)
+    gone = add_record(records, protocol={"name": "cifar-200ep"})
+    build(records, out)
+    (out / "tables" / "notes.md").write_text("written by hand")
+    shutil.rmtree(gone.parents[1])
+    stale = [out / "tables" / f"tiny-lt-if500-cifar-200ep.{kind}" for kind in ("md", "csv")]
+    assert set(stale) < set(check(records, out))
+    build(records, out)
+    assert not any(path.exists() for path in stale)
+    assert (out / "tables" / "notes.md").exists()
+    assert check(records, out) == []
+
+
+def test_a_page_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+    add_record(tmp_path / "records")
+    (tmp_path / "README.md").write_text("# My project\n")
+    with pytest.raises(UserError, match="not made by this command"):
+        build(tmp_path / "records", tmp_path)
+    assert (tmp_path / "README.md").read_text() == "# My project\n"
+
+
+def test_no_records_is_an_empty_board(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (index,) = build(tmp_path / "records", tmp_path / "out")
+    assert "no records yet" in index.read_text()

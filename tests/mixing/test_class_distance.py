@@ -1,0 +1,220 @@
+"""The class-distance proposal: its laws by hand, its measuring of the network, and what it draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mix_cases import STATS, batch_of, build, step_at
+from torch import Tensor
+
+from lt_bench.data.types import Batch, Epoch
+from lt_bench.mixing.class_distance import (
+    ClassDistanceMix,
+    ClassMeans,
+    Distance,
+    class_distances,
+    draw_partners,
+    first_class_law,
+    partner_law,
+)
+
+M = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]])
+LABELS = np.repeat(np.arange(3), [100, 10, 1])
+
+
+def logits_that_show(probability: Tensor) -> Callable[[Tensor], Tensor]:
+    """A network whose softmax for an image of value c is row c of `probability`."""
+    return lambda images: probability[images[:, 0, 0, 0].long()].log()
+
+
+def clean(labels: list[int]) -> Iterable[Batch]:
+    """Images whose value is their label, in batches of two."""
+    every = torch.tensor(labels)
+    for part in every.split(2):
+        yield Batch(part.float().reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2), part)
+
+
+# --- laws --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("distance", "d01", "d02", "d12"),
+    [("l2", 0.565685, 0.927362, 0.883176), ("jensen-shannon", 0.093466, 0.289988, 0.280165)],
+)
+def test_distances_by_hand(distance: Distance, d01: float, d02: float, d12: float) -> None:
+    expected = torch.tensor([[0, d01, d02], [d01, 0, d12], [d02, d12, 0]], dtype=torch.float64)
+    torch.testing.assert_close(class_distances(M, distance), expected, atol=1e-6, rtol=0)
+
+
+@given(st.integers(2, 40), st.integers(0, 10**6), st.sampled_from(["l2", "jensen-shannon"]))
+def test_distances_are_symmetric_and_bounded(classes: int, seed: int, distance: Distance) -> None:
+    probability = torch.from_numpy(np.random.default_rng(seed).dirichlet(np.full(classes, 0.1), classes))
+    distances = class_distances(probability, distance)
+    torch.testing.assert_close(distances, distances.T, atol=1e-7, rtol=0)
+    assert (distances.diagonal() == 0).all()
+    assert distances.min() >= 0
+    assert distances.max() <= (math.sqrt(2) if distance == "l2" else math.log(2)) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("temperature", "row"),
+    [
+        (0.1, [0, 0.973834, 0.026166]),
+        (0.2, [0, 0.859166, 0.140834]),
+        (1, [0, 0.589446, 0.410554]),
+        (1e9, [0, 0.5, 0.5]),
+        (1e-300, [0, 1, 0]),  # towards 0: the nearest class
+    ],
+)
+def test_partner_law_by_hand(temperature: float, row: list[float]) -> None:
+    law = partner_law(class_distances(M, "l2"), temperature)
+    torch.testing.assert_close(law[0], torch.tensor(row, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(law.sum(dim=1), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("distance", ["l2", "jensen-shannon"])
+@pytest.mark.parametrize("classes", [3, 40])
+def test_equal_rows_give_a_uniform_partner_among_the_others(classes: int, distance: Distance) -> None:
+    rows = torch.full((classes, classes), 1 / classes)
+    law = partner_law(class_distances(rows, distance), 0.2)
+    expected = (1 - torch.eye(classes, dtype=torch.float64)) / (classes - 1)
+    torch.testing.assert_close(law, expected, atol=1e-6, rtol=0)
+
+
+def test_first_class_law_by_hand() -> None:
+    accuracy = torch.tensor([0.9, 0.5, 0.2])
+    torch.testing.assert_close(
+        first_class_law(accuracy, floor=0), torch.tensor([0.071429, 0.357143, 0.571429]), atol=1e-6, rtol=0
+    )
+    assert first_class_law(torch.ones(4)).tolist() == [0.25] * 4  # the floor keeps perfect classes in play
+
+
+# --- measuring ---------------------------------------------------------------------------------------
+
+
+def test_the_first_refresh_sets_and_later_ones_average() -> None:
+    means = ClassMeans(3, momentum=0.9)
+    means.refresh(logits_that_show(M), clean([0, 1, 2, 0, 1]))
+    torch.testing.assert_close(means.probability, M)
+    assert means.accuracy.tolist() == [1, 1, 1]
+    means.refresh(logits_that_show(torch.tensor([[0.5, 0.4, 0.1]] * 3)), clean([0, 1, 2, 2]))
+    torch.testing.assert_close(means.probability[0], torch.tensor([0.68, 0.22, 0.1]))
+    torch.testing.assert_close(means.accuracy, torch.tensor([1, 0.9, 0.9]))
+
+
+def test_a_row_is_the_mean_over_images_of_its_class() -> None:
+    means = ClassMeans(2, momentum=0.9)
+    images = torch.tensor([0.0, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    network = logits_that_show(torch.tensor([[0.9, 0.1], [0.3, 0.7]]))
+    means.refresh(network, [Batch(images, torch.tensor([0, 0, 1]))])
+    torch.testing.assert_close(means.probability, torch.tensor([[0.6, 0.4], [0.3, 0.7]]))
+    assert means.accuracy.tolist() == [0.5, 1]
+
+
+def test_an_unseen_class_keeps_its_row() -> None:
+    means = ClassMeans(3, momentum=0.9)
+    means.refresh(logits_that_show(M), clean([0, 1]))
+    assert means.seen.tolist() == [True, True, False]
+    torch.testing.assert_close(means.probability[2], torch.full((3,), 1 / 3))
+    means.refresh(logits_that_show(M), clean([2]))
+    torch.testing.assert_close(means.probability, M)  # the late class is set, the others are left alone
+    assert means.accuracy.tolist() == [1, 1, 1]
+
+
+# --- drawing -----------------------------------------------------------------------------------------
+
+
+def test_partners_follow_the_law_and_are_uniform_inside_their_class() -> None:
+    law = partner_law(class_distances(M, "l2"), 0.2).numpy()
+    order = np.repeat([5, 103, 110], 60_000)  # an image of each class
+    partners = draw_partners(law, order, LABELS, step_at().rng)
+    for label, drawn in enumerate(partners.reshape(3, -1)):
+        np.testing.assert_allclose(np.bincount(LABELS[drawn], minlength=3) / 60_000, law[label], atol=0.006)
+    inside = np.bincount(partners[:60_000], minlength=111)[100:110]
+    np.testing.assert_allclose(inside / inside.sum(), np.full(10, 0.1), atol=0.006)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 12))
+def test_a_partner_is_never_of_the_own_class(seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.concatenate([np.arange(classes), rng.integers(0, classes, 50)]))
+    rows = torch.from_numpy(rng.dirichlet(np.ones(classes), classes))
+    partners = draw_partners(partner_law(class_distances(rows, "l2"), 0.1).numpy(), np.arange(len(labels)), labels, rng)
+    assert (labels[partners] != labels).all()
+
+
+# --- the mix over a training -------------------------------------------------------------------------
+
+
+def mix_after(epochs: int) -> ClassDistanceMix:
+    """The mix as it stands after so many epochs of a network that shows M."""
+    mix = build("class-distance-mix-ours")
+    assert isinstance(mix, ClassDistanceMix)
+    for index in range(epochs):
+        mix.partner_order(np.arange(111), LABELS, Epoch(index, 30, 0))
+        mix.end_epoch(logits_that_show(M), lambda: clean([0, 1, 2]))
+    return mix
+
+
+def test_partners_are_random_during_warm_up_and_chosen_after_it() -> None:
+    mix = mix_after(0)
+    for index in range(8):
+        order = mix.partner_order(np.arange(111), LABELS, Epoch(index, 30, 0))
+        assert (order is None) == (index < 5)
+        mix.end_epoch(logits_that_show(M), lambda: clean([0, 1, 2]))
+
+
+def test_the_network_is_measured_from_the_last_warm_up_epoch_on() -> None:
+    passes = []
+
+    def counted() -> Iterator[Batch]:
+        passes.append(True)
+        yield from clean([0, 1, 2])
+
+    mix = mix_after(0)
+    for index in range(7):
+        mix.partner_order(np.arange(111), LABELS, Epoch(index, 30, 0))
+        mix.end_epoch(logits_that_show(M), counted)
+    assert len(passes) == 3  # after epochs 4, 5 and 6
+
+
+def test_a_mix_that_starts_late_waits_for_its_first_measure() -> None:
+    mix = mix_after(0)
+    assert mix.partner_order(np.arange(111), LABELS, Epoch(20, 30, 0)) is None
+    mix.end_epoch(logits_that_show(M), lambda: clean([0, 1, 2]))
+    assert mix.partner_order(np.arange(111), LABELS, Epoch(21, 30, 0)) is not None
+
+
+def test_state_survives_a_checkpoint() -> None:
+    before, after = mix_after(8), mix_after(0)
+    after.load_state_dict(before.state_dict())
+    epoch, order = Epoch(8, 30, 0), np.arange(111)
+    np.testing.assert_array_equal(after.partner_order(order, LABELS, epoch), before.partner_order(order, LABELS, epoch))
+
+
+def test_partners_raise_the_label_share_of_rare_classes() -> None:
+    # Epoch over counts 100, 10, 1: the partner label of class 0 is class 1 with .859166, class 2 with .140834, ...
+    law = partner_law(class_distances(M, "l2"), 0.2)
+    expected = (STATS.prior.double() @ law).tolist()
+    order = np.tile(np.arange(111), 2000)
+    partners = mix_after(6).partner_order(order, LABELS, Epoch(6, 30, 0))
+    assert partners is not None
+    share = np.bincount(LABELS[partners]) / len(partners)
+    np.testing.assert_allclose(share, expected, atol=0.005)
+    assert share[2] > 10 * STATS.prior[2]
+
+
+@pytest.mark.parametrize(("generator", "pixels_blend"), [("mixup", True), ("cutmix", False)])
+def test_generators(generator: str, pixels_blend: bool) -> None:
+    mix = build("class-distance-mix-ours", generator=generator)
+    batch, partner = batch_of(0), batch_of(1)
+    mixed = mix(batch, partner, step_at(seed=3))
+    from_one_image = (mixed.images == batch.images) | (mixed.images == partner.images)
+    assert from_one_image.all() != pixels_blend
+    assert torch.equal(mixed.terms[1][0], partner.labels)
