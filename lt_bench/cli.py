@@ -63,7 +63,9 @@ def run(
     from lt_bench.sweep import Sweep
 
     _load_plugins(plugin)
-    sweep = Sweep.plan(recipe, _seeds(seeds), _options(data_root, records, work, device, precision, workers, force, resume))
+    sweep = Sweep.plan(
+        recipe, _seeds(seeds), _options(data_root, records, work, device, precision, workers, force, resume)
+    )
     if dry_run:
         for one in sweep.recipes:
             print(json.dumps(one.resolved(), indent=1))
@@ -147,14 +149,18 @@ def evaluate(
 
 
 @data_app.command()
-def prepare(card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None) -> None:
+def prepare(
+    card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None
+) -> None:
     """Read a data set once, check it, and keep the decoded images for later runs."""
     split = _split(card, settings, data_root)
     print(f"{card}: {int(split.counts.sum())} training images ready, index sha256 {split.index_sha256[:12]}")
 
 
 @data_app.command()
-def verify(card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None) -> None:
+def verify(
+    card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None
+) -> None:
     """Compare a split with what its card expects: counts, indices, pixels."""
     from lt_bench.data import verify as verify_split
 
@@ -201,7 +207,9 @@ def export(
 
 
 @board_app.command("build")
-def board_build(records: Records = RECORDS, out: Annotated[Path, typer.Option(help="Folder of the tables.")] = BOARD) -> None:
+def board_build(
+    records: Records = RECORDS, out: Annotated[Path, typer.Option(help="Folder of the tables.")] = BOARD
+) -> None:
     """Make the tables from the records: Markdown and CSV, the same bytes every time."""
     from lt_bench.leaderboard import build
 
@@ -210,7 +218,9 @@ def board_build(records: Records = RECORDS, out: Annotated[Path, typer.Option(he
 
 
 @board_app.command("check")
-def board_check(records: Records = RECORDS, out: Annotated[Path, typer.Option(help="Folder of the tables.")] = BOARD) -> None:
+def board_check(
+    records: Records = RECORDS, out: Annotated[Path, typer.Option(help="Folder of the tables.")] = BOARD
+) -> None:
     """Tell whether the tables are those that the records give. Exit code 1 if not."""
     from lt_bench.leaderboard.board import check
 
@@ -268,16 +278,24 @@ def _split(card: str, settings: list[str] | None, data_root: Path | None) -> Any
 
 
 def _options(
-    data_root: Path | None, records: Path, work: Path, device: str, precision: str, workers: int, force: bool, resume: bool
+    data_root: Path | None,
+    records: Path,
+    work: Path,
+    device: str,
+    precision: str,
+    workers: int,
+    force: bool,
+    resume: bool,
 ) -> Options:
     from lt_bench.training.run import Options
+    from lt_bench.training.runtime import precision_named
 
     return Options(
         data_root=data_root,
         work=work,
         records=records,
         device=device,
-        precision=precision,
+        precision=precision_named(precision),
         workers=workers,
         force=force,
         restart=not resume,

@@ -33,7 +33,9 @@ def listing(what: str) -> list[dict[str, Any]]:
     for name, component in sorted(members(KINDS[what]).items()):
         info = component.info
         settings = ", ".join(component.Config.model_fields)
-        rows.append({"name": name, "summary": info.summary, "settings": settings, "paper": info.paper, "cost": info.cost})
+        rows.append(
+            {"name": name, "summary": info.summary, "settings": settings, "paper": info.paper, "cost": info.cost}
+        )
     return rows
 
 

@@ -33,7 +33,8 @@ DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "meth
 PHASE_FAMILIES = ("sampler", "mix", "loss")
 NOT_IDENTITY = ("name", "reported", "notes", "overrides")
 """Fields that say something about a run without changing it."""
-KEEPS_METHOD = ("extends", "protocol", "data.factor", "data.profile", "data.subset_seed", "notes")
+OTHER_SPLIT = ("data.profile", "data.subset_seed", "data.n_max")
+KEEPS_METHOD = ("extends", "protocol", "data.factor", "notes", *OTHER_SPLIT)
 """Overrides that leave the method what it was: tables show protocol and split by themselves."""
 
 
@@ -149,8 +150,8 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if key not in ("extends", "protocol"):
             _set(data, key, value)
     changed = tuple(text for text, (key, _) in zip(overrides, parsed, strict=True) if key not in KEEPS_METHOD)
-    if changed:
-        # A changed method is not the one whose figures were published.
+    if changed or any(key in OTHER_SPLIT for key, _ in parsed):
+        # The published figures belong to the method and the split of the file.
         data.pop("reported", None)
     return resolve({**data, "overrides": list(changed)}, path)
 
@@ -227,7 +228,7 @@ def _find_base(name: str, path: Path) -> Path:
             return folder / relative
     root = resource_folder("recipes")
     names = [str(p.relative_to(root).with_suffix("")) for p in sorted(root.rglob("*.yaml"))]
-    close = unknown("recipe or protocol", name, [n for n in names if n.split("/")[0] == name.split("/")[0]] or names)
+    close = unknown("recipe or protocol", name, [n for n in names if n.split("/")[0] == name.split("/", maxsplit=1)[0]] or names)
     raise UserError(f"{path}: extends: {close}")
 
 

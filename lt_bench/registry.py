@@ -125,7 +125,9 @@ def _shipped(kind: str) -> dict[str, type[Component]]:
     package = importlib.import_module(FAMILIES[kind].module)
     modules = [package]
     if hasattr(package, "__path__"):
-        modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+        modules = [
+            importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)
+        ]
     found: dict[str, type[Component]] = {}
     for module in modules:
         for name, component in _components_in(module, kind).items():
@@ -141,10 +143,8 @@ def _entry_point_modules() -> list[ModuleType]:
 
 
 def _components_in(module: ModuleType, kind: str) -> dict[str, type[Component]]:
+    """The family's members that a module itself defines, not those it imports; base classes have no name."""
     family = FAMILIES[kind]
-    base = getattr(importlib.import_module(family.module), family.base)
-    return {
-        value.name: value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__ and "name" in vars(value)
-    }
+    base: type[Component] = getattr(importlib.import_module(family.module), family.base)
+    own = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__]
+    return {value.name: value for value in own if issubclass(value, base) and "name" in vars(value)}

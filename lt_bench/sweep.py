@@ -55,7 +55,9 @@ class Sweep:
                     failures.append(title)
                     _say(f"{title}: failed: {error}")
         if failures:
-            raise RunError(f"{len(failures)} of {len(self.recipes) * len(self.seeds)} runs failed: {', '.join(failures)}")
+            raise RunError(
+                f"{len(failures)} of {len(self.recipes) * len(self.seeds)} runs failed: {', '.join(failures)}"
+            )
 
 
 def parse_budget(text: str) -> float:

@@ -81,13 +81,14 @@ def file_sha256(*paths: Path) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def build_folder(target: Path, build: Callable[[Path], None]) -> None:
+def build_folder(target: Path, build: Callable[[Path], None], usable: Callable[[Path], bool]) -> None:
     """Fill `target` once, however many processes ask: under a lock, and visible only when complete."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
-            if target.exists():
+            if usable(target):
                 return
+            shutil.rmtree(target, ignore_errors=True)
             scratch = Path(tempfile.mkdtemp(dir=target.parent))
             try:
                 build(scratch)
@@ -105,8 +106,7 @@ def cached(key: str, cache: Path, decode: Callable[[], Decoded]) -> Decoded:
     folder = cache / "arrays" / f"{key}-{_LAYOUT}"
     stored = _load(folder)
     if stored is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        build_folder(folder, lambda scratch: _save(decode(), scratch))
+        build_folder(folder, lambda scratch: _save(decode(), scratch), lambda target: _load(target) is not None)
         stored = _load(folder)
     if stored is None:
         raise UserError(f"{folder}: the cache cannot be read back; delete it and try again")
@@ -137,7 +137,7 @@ def _load(folder: Path) -> Decoded | None:
         if [_crc32(images), _crc32(labels)] != meta["crc"]:
             return None
         return Decoded(ArrayPart(images, labels), tuple(meta["class_names"]), meta["fingerprint"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError):
         return None
 
 
@@ -156,7 +156,7 @@ def extract(archive: Path, cache: Path) -> Path:
             raise UserError(f"{archive}: not a safe and complete tar archive: {error}") from None
 
     if not target.is_dir():
-        build_folder(target, build)
+        build_folder(target, build, Path.is_dir)
     return target
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lt_bench.data.cards import Channels
 from lt_bench.settings import Settings
+
+_ONLY = {
+    "crop-flip": ("padding", "padding_mode", "autoaugment", "cutout"),
+    "resized-crop": ("size", "scale", "color_jitter", "test_resize"),
+}
 
 
 class Augmentation(Settings):
@@ -38,3 +43,17 @@ class Augmentation(Settings):
     """Strength of the brightness, contrast and saturation jitter (`resized-crop`)."""
     test_resize: int | None = Field(default=None, gt=0)
     """Shorter side at test time, before the centre crop (`resized-crop`). None: size * 256 / 224."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for kind, fields in _ONLY.items():
+            for name in fields:
+                if kind != self.kind and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} belongs to {kind}, the kind is {self.kind}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale must rise within 0..1, found {list(self.scale)}")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std must be positive, found {list(self.std)}")
+        if self.test_resize is not None and self.test_resize < self.size:
+            raise ValueError(f"test_resize must be at least size ({self.size}), found {self.test_resize}")
+        return self

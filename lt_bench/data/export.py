@@ -48,15 +48,16 @@ def find_exported(card: Card, spec: DataSpec, root: Path) -> tuple[Path | None, 
     found = ""
     for path in files:
         meta = _metadata(path)
-        if meta is None or (meta["card"] != card.name and path != root):
+        if meta is None or (path != root and meta["card"] != card.name):
             continue
         if (meta["card"], meta["version"], DataSpec.read(meta["spec"])) == (card.name, card.version, spec):
             return path, ""
         found = (
             f"{path}: holds {_name(meta['version'], meta['spec'])}, asked for {_name(card.version, spec.model_dump())}"
         )
-    if root.is_file() and not found:
-        raise UserError(f"{root}: neither a folder of data nor a split written by `lt-bench data export`")
+    if root.is_file():
+        read_table(root, [])  # a damaged file is told from a foreign one
+        raise UserError(found or f"{root}: neither a folder of data nor a split written by `lt-bench data export`")
     return None, found
 
 

@@ -66,7 +66,8 @@ def draw_class_sizes(split: Split, path: Path) -> None:
     for (low, high, label), colour in zip(bands, ("#dceefb", "#eef5e3", "#fbe9dc"), strict=True):
         axes.axhspan(low or bottom, high or max(top, MANY_ABOVE), color=colour, zorder=0, label=label)
     axes.set_ylim(bottom, top)
-    axes.legend(frameon=False)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend()
     try:
         figure.savefig(path, dpi=200)
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ without test images has the accuracy NaN and is left out of every mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,12 +47,12 @@ def top1(correct: Iterable[int], total: Iterable[int]) -> float:
 
 def balanced(accuracy: FloatArray) -> float:
     """Mean of the class accuracies; equals top-1 on a balanced test set."""
-    return float(_tested(accuracy).mean())
+    return _mean(_tested(accuracy))
 
 
 def harmonic(accuracy: FloatArray) -> float:
     """Harmonic mean of the class accuracies, 0 as soon as one class is never recognised."""
-    return float(1 / (1 / _tested(accuracy)).mean()) if accuracy.all() else 0.0
+    return 1 / _mean(1 / _tested(accuracy)) if accuracy.all() else 0.0
 
 
 def worst_class(accuracy: FloatArray) -> float:
@@ -73,7 +74,7 @@ def group_accuracy(accuracy: FloatArray, train_counts: ArrayLike) -> dict[str, f
     """Mean class accuracy of each group, None for a group without classes."""
     tested = ~np.isnan(accuracy)
     members = {name: accuracy[mask & tested] for name, mask in group_masks(train_counts).items()}
-    return {name: float(values.mean()) if len(values) else None for name, values in members.items()}
+    return {name: _mean(values) if len(values) else None for name, values in members.items()}
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,12 @@ def ece(bins: CalibrationBins) -> float:
 
     With 15 bins the estimator of MiSLAS (Zhong et al., CVPR 2021).
     """
-    return float(np.abs(bins.correct - bins.confidence_sum).sum() / bins.count.sum())
+    return math.fsum(np.abs(bins.correct - bins.confidence_sum)) / int(bins.count.sum())
+
+
+def _mean(values: FloatArray) -> float:
+    # NumPy's sum depends on the processor in its last digit; a table must not.
+    return math.fsum(values) / len(values)
 
 
 def _tested(accuracy: FloatArray) -> FloatArray:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
 from scipy.special import stdtrit  # scipy.stats has the same quantile, and takes a second to import
 
 
@@ -17,5 +17,6 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     n = len(values)
     if n == 1:
         return float(values[0]), None
-    quantile = stdtrit(n - 1, (1 + level) / 2)
-    return float(np.mean(values)), float(quantile * np.std(values, ddof=1) / np.sqrt(n))
+    mean = math.fsum(values) / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return mean, float(stdtrit(n - 1, (1 + level) / 2)) * deviation / math.sqrt(n)

@@ -21,9 +21,6 @@ Scores = Mapping[str, float | None]
 SCORES = ("top1", *metrics.GROUPS, "balanced", "harmonic", "worst_class", "ece", "best_on_val", "best_on_test", "gap")
 """What `scores` gives: all of `last` but the top-1 of the other selections; `gap` is best-on-test minus last."""
 
-IN_HEADING = frozenset({"protocol", "extends", "data.name", "data.factor", "data.profile", "data.subset_seed"})
-"""Overrides that every row of a table shares, so that a method's name need not repeat them."""
-
 
 class TableKey(NamedTuple):
     """What all runs of one table have in common. Numbers under different keys are not comparable."""
@@ -124,21 +121,23 @@ def scores(record: Record) -> dict[str, float | None]:
 
 def method_name(record: Record) -> str:
     """The recipe's name, with the overrides that make it another method in parentheses."""
-    changed = [override for override in record.overrides if override.partition("=")[0] not in IN_HEADING]
-    return f"{record.recipe_name} ({', '.join(changed)})" if changed else record.recipe_name
+    return f"{record.recipe_name} ({', '.join(record.overrides)})" if record.overrides else record.recipe_name
 
 
 def reported_figure(record: Record) -> Mapping[str, Any]:
-    """The paper's figure for exactly this run: the first under `reported` that names its protocol; else empty.
+    """The paper's figure for this experiment: the first under `reported` of its protocol and factor; else empty.
 
-    A modified protocol or any override but that of the protocol makes another experiment than the paper's.
+    A modified protocol or an overridden method is another experiment than the paper's.
     """
-    overridden = {override.partition("=")[0] for override in record.overrides} - {"protocol", "extends"}
     reported = record.recipe.get("reported")
-    if record.protocol.modified or overridden or not isinstance(reported, list):
+    if record.protocol.modified or record.overrides or not isinstance(reported, list):
         return {}
-    figures = (figure for figure in reported if isinstance(figure, dict) and _is_number(figure.get("top1")))
-    return next((figure for figure in figures if figure.get("protocol") == record.protocol.name), {})
+    figures: list[dict[str, Any]] = [figure for figure in reported if isinstance(figure, dict)]
+    for figure in figures:
+        same = figure.get("protocol") == record.protocol.name
+        if same and figure.get("factor") in (None, record.dataset.factor) and _is_number(figure.get("top1")):
+            return figure
+    return {}
 
 
 def table_key(record: Record) -> TableKey:

@@ -21,9 +21,14 @@ from lt_bench.leaderboard.record import latest
 if TYPE_CHECKING:
     from rich.console import Console
 
+Columns = dict[str, Callable[[Row], str]]
+
 INDEX = "README.md"
 FOLDER = "tables"
 MARK = "<!-- Generated from the records by `lt-bench leaderboard build`. Do not edit. -->\n"
+
+ALWAYS = {"Method", "Top-1"}
+"""Columns that a terminal shows however narrow it is."""
 
 NOTES = (
     "All but the ranks and n in percent, as means over n seeds. ± is the half-width of the 95% Student t interval. "
@@ -76,16 +81,17 @@ def render(records_dir: Path) -> dict[str, bytes]:
 
 
 def print_tables(records_dir: Path, console: Console) -> None:
-    """Print all tables to a terminal."""
-    from rich import table as rich_table  # noqa: PLC0415 (building the board does not need it)
+    """Print all tables to a terminal; where it is narrow, the last columns are left out."""
+    from rich import box  # noqa: PLC0415 (building the board does not need it)
+    from rich import table as rich_table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     for table in _tables(records_dir):
         # Text, not str: a name in square brackets must not be read as markup.
-        view = rich_table.Table(title=Text(_title(table.key)), caption=Text(_subtitle(table.key)))
-        columns = _columns(table)
+        view = rich_table.Table(title=Text(_title(table.key)), caption=Text(_subtitle(table.key)), box=box.SIMPLE_HEAD)
+        columns = _that_fit(_columns(table), table, console.width)
         for title in columns:
-            view.add_column(title, justify="left" if title == "Method" else "right")
+            view.add_column(title, justify="left" if title == "Method" else "right", overflow="fold")
         for row in table.rows:
             view.add_row(*(Text(cell(row)) for cell in columns.values()))
         console.print(view)
@@ -102,13 +108,13 @@ def _file_names(keys: list[TableKey]) -> list[str]:
     return [f"{key.slug}-{d}" if shared[key.slug] > 1 else key.slug for key, d in zip(keys, digests, strict=True)]
 
 
-def _columns(table: Table) -> dict[str, Callable[[Row], str]]:
+def _columns(table: Table) -> Columns:
     """Title and cell of each column that has something to show."""
 
     def score(name: str) -> Callable[[Row], str]:
         return lambda row: _number(row.means[name])
 
-    columns: dict[str, Callable[[Row], str]] = {
+    columns: Columns = {
         "Rank": _rank,
         "Method": lambda row: row.method,
         "n": lambda row: str(len(row.seeds)),
@@ -126,6 +132,17 @@ def _columns(table: Table) -> dict[str, Callable[[Row], str]]:
         "Verified": lambda row: {None: "", True: "yes", False: "no"}[row.verified],
     }
     return {title: cell for title, cell in columns.items() if any(cell(row) for row in table.rows)}
+
+
+def _that_fit(columns: Columns, table: Table, width: int) -> Columns:
+    """The first columns, each with a margin of three, whose longest cells fit into `width` characters."""
+    fitting: Columns = {}
+    for title, cell in columns.items():
+        width -= 3 + max(len(title), *(len(cell(row)) for row in table.rows))
+        if width < 0 and fitting.keys() >= ALWAYS:
+            break
+        fitting[title] = cell
+    return fitting
 
 
 def _markdown(table: Table) -> str:
@@ -158,11 +175,11 @@ def _full(row: Row) -> dict[str, object]:
         "recipe_sha256": row.recipe_sha256,
         "n": len(row.seeds),
         "seeds": " ".join(map(str, row.seeds)),
-        "top1_interval": row.interval,
-        **row.means,
+        "top1_interval": _digits(row.interval),
+        **{name: _digits(value) for name, value in row.means.items()},
         "paper": row.paper,
         "paper_top1": row.paper_top1,
-        "difference": row.difference,
+        "difference": _digits(row.difference),
         "verified": row.verified,
     }
 
@@ -208,6 +225,11 @@ def _rank(row: Row) -> str:
         return "–"
     best, worst = row.rank
     return str(best) if best == worst else f"{best}–{worst}"
+
+
+def _digits(value: float | None) -> float | None:
+    """All digits but those that depend on the version of the statistics library."""
+    return None if value is None else round(value, 9)
 
 
 def _number(value: float | None) -> str:

@@ -188,7 +188,7 @@ class Record(Settings):
     """The resolved recipe."""
     recipe_sha256: Sha256
     overrides: tuple[Name, ...]
-    """`key=value` as given on the command line."""
+    """The `key=value` of the command line that made this another method than the recipe's."""
     protocol: Protocol
     dataset: Dataset
     seed: int

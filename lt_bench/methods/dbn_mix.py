@@ -74,13 +74,13 @@ class DBNMix(Method):
 
 
 def draw_lambda(beta: float, rng: np.random.Generator) -> float:
-    """lambda = max(l, 1 - l) with l ~ Beta(beta, beta), so in [0.5, 1]; 1 for beta = 0."""
+    """Lambda = max(l, 1 - l) with l ~ Beta(beta, beta), so in [0.5, 1]; 1 for beta = 0."""
     drawn = float(rng.beta(beta, beta)) if beta > 0 else 1.0
     return max(drawn, 1 - drawn)
 
 
 def mix_soft(major: Batch, minor: Batch, lam: float, num_classes: int) -> tuple[Tensor, Tensor]:
-    """lam * major + (1 - lam) * minor, of images [B, 3, H, W] and of one-hot labels [B, C] alike."""
+    """Lam * major + (1 - lam) * minor, of images [B, 3, H, W] and of one-hot labels [B, C] alike."""
     images = torch.lerp(minor.images, major.images, lam)
     one_hot = [F.one_hot(batch.labels, num_classes).float() for batch in (minor, major)]
     return images, torch.lerp(one_hot[0], one_hot[1], lam)

@@ -109,7 +109,8 @@ class ImageNetResNet(Backbone):
         return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3)
 
     def last_stage(self) -> nn.Module:
-        return self._whole().layer4
+        stage: nn.Module = self._whole().layer4
+        return stage
 
     def _whole(self) -> torchvision_resnet.ResNet:
         block = torchvision_resnet.Bottleneck if self.bottleneck else torchvision_resnet.BasicBlock

@@ -103,7 +103,7 @@ def build_job(recipe: Recipe, split: Split, seed: int, options: Options) -> Job:
     choice = recipe.method_choice()
     method: Method = choice.component(choice.config, task)
     # Channels last is the faster layout on CPUs in float32 and on GPUs, and the same numbers in another order.
-    network = network.to(runtime.device, memory_format=torch.channels_last)
+    network = network.to(runtime.device).to(memory_format=torch.channels_last)
     return Job(method.to(runtime.device), network, recipe.protocol, sets, runtime, seed, num_classes)
 
 

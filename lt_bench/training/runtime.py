@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 import torchvision
 
-from lt_bench.errors import UserError
+from lt_bench.errors import UserError, unknown
 
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -41,14 +41,21 @@ class Runtime:
         return f"{_cpu_name()}, {torch.get_num_threads()} threads"
 
 
+def precision_named(name: str) -> Precision:
+    """A precision from the command line. Raises UserError for any other word."""
+    for allowed in get_args(Precision):
+        if name == allowed:
+            precision: Precision = allowed
+            return precision
+    raise UserError(f"--precision {unknown('precision', name, get_args(Precision))}")
+
+
 def choose_runtime(device: str = "auto", precision: Precision = "auto") -> Runtime:
     """Resolve `auto`: a CUDA device where there is one; bf16 where the hardware multiplies in it."""
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device}: allowed are auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch finds no CUDA device on this machine; use --device cpu")
-    if precision not in ("auto", "float32", "bf16"):
-        raise UserError(f"--precision {precision}: allowed are auto, float32, bf16")
     name = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     fast_bf16 = torch.cuda.is_bf16_supported() if name == "cuda" else _cpu_multiplies_bf16()
     chosen = precision if precision != "auto" else "bf16" if fast_bf16 else "float32"

@@ -142,10 +142,10 @@ def test_a_modified_protocol_says_so(tmp_path: Path) -> None:
     assert "# tiny-lt, factor 500: cifar-30ep (modified)" in page(tmp_path, Path(name).stem)
 
 
-def test_overrides_name_the_method_unless_the_heading_does(tmp_path: Path) -> None:
-    add_record(tmp_path, recipe_name="cmo", overrides=("protocol=cifar-30ep", "mix.probability=0.25"), correct=A)
-    add_record(tmp_path, recipe_name="cmo", overrides=("protocol=cifar-30ep", "data.factor=500"), correct=B)
-    assert [row["method"] for row in rows(tmp_path)] == ["cmo (mix.probability=0.25)", "cmo"]
+def test_overrides_make_another_method(tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name="cmo", overrides=("mix.probability=0.25", "loss=ldam"), correct=A)
+    add_record(tmp_path, recipe_name="cmo", correct=B)
+    assert [row["method"] for row in rows(tmp_path)] == ["cmo (mix.probability=0.25, loss=ldam)", "cmo"]
 
 
 def test_two_recipes_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def reported(**fields: Any) -> list[Any]:
 
 
 def test_paper_figure_of_the_same_protocol_is_compared(tmp_path: Path) -> None:
-    figures = [{"paper": "elsewhere", "top1": 99.0, "protocol": "cifar-200ep"}, *reported()]
-    add_record(tmp_path, reported=figures, overrides=("protocol=cifar-30ep",))
+    figures = [{"paper": "elsewhere", "top1": 99.0, "protocol": "cifar-200ep"}, *reported(factor=500.0)]
+    add_record(tmp_path, reported=figures)
     (row,) = rows(tmp_path)
     assert (row["paper"], float(row["paper_top1"]), float(row["difference"])) == ("Someone | 2020", 60, 5.0)
     found = cells(tmp_path, "ce")
@@ -179,7 +179,7 @@ def test_paper_figure_of_the_same_protocol_is_compared(tmp_path: Path) -> None:
         {"reported": "60.0"},
         {"reported": [60.0]},
         {"reported": reported(), "overrides": ("mix.probability=0.25",)},
-        {"reported": reported(), "overrides": ("data.factor=500",)},
+        {"reported": reported(factor=100.0)},
         {"reported": reported(), "protocol": {"modified": True}},
     ],
     ids=str,
@@ -229,6 +229,16 @@ def test_terminal_tables_show_names_literally(tmp_path: Path) -> None:
     assert "[red]ce[/red]" in shown
     assert "65.00" in shown
     assert "tiny-lt, factor 500: cifar-30ep" in shown
+
+
+def test_a_narrow_terminal_loses_columns_not_digits(tmp_path: Path) -> None:
+    for seed in range(2):
+        add_record(tmp_path, recipe_name="class-distance-mix", seed=seed, best=A)
+    console = Console(file=io.StringIO(), width=60)
+    print_tables(tmp_path, console)
+    shown = console.file.getvalue()
+    assert " ".join(shown.split()).count("class-distance-mix 2 65.00 ± 0.00") == 1
+    assert "Best on test" not in shown
 
 
 def fill(folder: Path, order: list[int]) -> None:

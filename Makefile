@@ -1,0 +1,39 @@
+# Every target sets up what it needs: a virtual environment in $(VENV), with the package and its test tools inside.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+DEMO_RECIPES := ce balanced-softmax mixup cmo dbn-mix class-distance-mix-ours
+
+.PHONY: demo test lint typecheck check leaderboard clean
+
+demo: $(READY)
+	$(BIN)/lt-bench sweep $(DEMO_RECIPES:%=digits-lt/%) --seeds 0,1,2 --work demo/runs --records demo/records
+	$(BIN)/lt-bench leaderboard build --records demo/records --out demo/leaderboard
+	$(BIN)/lt-bench leaderboard show --records demo/records
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(READY)
+	$(BIN)/mypy
+
+check: lint typecheck test
+	$(BIN)/lt-bench leaderboard check
+
+leaderboard: $(READY)
+	$(BIN)/lt-bench leaderboard build
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist
