@@ -118,10 +118,10 @@ def validate(
     plugin: Plugins = None,
 ) -> None:
     """Check recipes without training: fields, types, names, and whether the parts fit together."""
-    from lt_bench.recipe import load_recipe
+    from lt_bench.recipe import load_recipe, split_arguments
 
     _load_plugins(plugin)
-    names, overrides = _split_arguments(recipe)
+    names, overrides = split_arguments(recipe)
     for name in names:
         print(f"{name}: valid, recipe sha256 {load_recipe(name, overrides).sha256()[:12]}")
 
@@ -308,12 +308,6 @@ def _load_plugins(paths: list[Path] | None) -> None:
 
         for path in paths:
             load_plugin(path)
-
-
-def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Recipes and overrides: an argument with `=` that is no file is an override."""
-    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
-    return [text for text in arguments if text not in overrides], overrides
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from lt_bench.data.augment import Augmentation
 from lt_bench.settings import Settings
@@ -22,6 +22,12 @@ class Optimizer(Settings):
     nesterov: bool = False
     weight_decay: float = Field(default=2e-4, ge=0)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Optimizer:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
 
 class Schedule(Settings):
     """The learning rate as a factor of the base rate. Epochs count from 0."""
@@ -32,7 +38,7 @@ class Schedule(Settings):
     """`epoch`: (e + 1) / warmup_epochs during epoch e; `iteration`: linear from 0 over the iterations."""
     milestones: tuple[int, ...] = ()
     """First epochs at which the factor of the same place in `factors` holds (step only)."""
-    factors: tuple[float, ...] = ()
+    factors: tuple[NonNegativeFloat, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Schedule:
@@ -61,7 +67,8 @@ class Schedule(Settings):
 class Protocol(Settings):
     """A budget class. Runs of two protocols never share a table."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """That of a shipped protocol where its settings are changed: records tell the two apart."""
     version: int = Field(default=1, ge=1)
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=128, ge=2)

@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from lt_bench.data.cards import load_card
 from lt_bench.data.spec import DataSpec
@@ -25,12 +25,17 @@ from lt_bench.protocol import Protocol
 from lt_bench.registry import lookup, plugin_digest
 from lt_bench.resources import resource_folder
 from lt_bench.settings import Settings
+from lt_bench.validation import validated
 from lt_bench.yaml_files import parse_yaml, read_yaml
 
 Node = dict[str, Any]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$", max_length=500)]
+"""Text that a record can carry."""
 
 DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
 PHASE_FAMILIES = ("sampler", "mix", "loss")
+FIELDS = ("extends", "protocol", "data", "model", *DEFAULTS, "phases", "reported", "notes")
+"""What a recipe file may say."""
 NOT_IDENTITY = ("name", "reported", "notes", "overrides")
 """Fields that say something about a run without changing it."""
 OTHER_SPLIT = ("data.profile", "data.subset_seed", "data.n_max")
@@ -73,7 +78,7 @@ class PhaseSettings(Settings):
 class Recipe(Settings):
     """A resolved recipe: nothing in it depends on another file any more."""
 
-    name: str
+    name: Line
     """The recipe file's stem, which names the method in tables."""
     protocol: Protocol
     data: DataSpec
@@ -82,9 +87,9 @@ class Recipe(Settings):
     phases: tuple[PhaseSettings, ...]
     reported: tuple[Reported, ...] = ()
     notes: str = ""
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[Line, ...] = ()
     """The overrides that made this another method than the file's; protocol and data stand in tables anyway."""
-    plugins: dict[str, str] = {}
+    plugins: dict[str, str] = Field(default={})
     """sha256 of the plug-in file behind each component that did not ship with the package."""
 
     def sha256(self) -> str:
@@ -123,15 +128,24 @@ class Recipe(Settings):
 def find_recipe(name: str) -> Path:
     """The file of a recipe given as a path or as `<dataset>/<method>` among the shipped ones."""
     given = Path(name)
-    if given.exists():
+    if _exists(given):
         return given
     root = resource_folder("recipes")
     relative = name.removeprefix("recipes/").removesuffix(".yaml")
     shipped = root / f"{relative}.yaml"
-    if shipped.is_file():
+    if _exists(shipped):
         return shipped
     names = [str(path.relative_to(root).with_suffix("")) for path in shipped_recipes()]
     raise UserError(f"{name}: there is no such file and {unknown('recipe', relative, names).split(' (')[0]}")
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Recipes and overrides of a command line: what has a `=` and is no file is an override."""
+    overrides = [text for text in arguments if "=" in text and not _exists(Path(text))]
+    names = [text for text in arguments if text not in overrides]
+    if not names:
+        raise UserError("no recipe given; `lt-bench list recipes` names the shipped ones")
+    return names, overrides
 
 
 def shipped_recipes() -> list[Path]:
@@ -153,14 +167,14 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if changed or any(key in OTHER_SPLIT for key, _ in parsed):
         # The published figures belong to the method and the split of the file.
         data.pop("reported", None)
-    return resolve({**data, "overrides": list(changed)}, path)
+    return resolve(data, path, changed)
 
 
 def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
     """The split that a card's name and `key=value` settings ask for, such as factor=50."""
     known = load_card(card)
     data = {"name": card, **dict(map(parse_override, settings))}
-    spec: DataSpec = _validated(DataSpec, data, Path("data"), "")
+    spec: DataSpec = validated(DataSpec, data, Path("data"), "")
     return spec.resolve(known)
 
 
@@ -172,9 +186,12 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key.strip(), parse_yaml(value, f"override {text!r}")
 
 
-def resolve(data: Node, path: Path) -> Recipe:
-    """Validate a merged recipe read from `path`."""
-    data = {**deepcopy(data), "name": path.stem}
+def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Validate a merged recipe read from `path`, changed by `overrides`."""
+    for key in data:
+        if key not in FIELDS:
+            raise UserError(f"{path}: {unknown('field of a recipe', str(key), FIELDS)}")
+    data = {**deepcopy(data), "name": path.stem, "overrides": list(overrides)}
     data.pop("extends", None)
     top = {key: _component(kind=key, given=data.pop(key, default), path=path) for key, default in DEFAULTS.items()}
     model = data.get("model")
@@ -184,11 +201,12 @@ def resolve(data: Node, path: Path) -> Recipe:
     phases = data.pop("phases", [{"until": "100%"}])
     if not isinstance(data.get("protocol"), dict):
         raise UserError(f"{path}: protocol: required; a recipe usually has it from `extends: protocols/cifar-200ep`")
-    protocol = _validated(Protocol, data["protocol"], path, "protocol")
+    protocol = validated(Protocol, data["protocol"], path, "protocol")
     data["phases"] = _expand_phases(phases, top, protocol.epochs, path)
     data["method"] = top["method"]
-    recipe: Recipe = _validated(Recipe, data, path, "")
-    recipe = recipe.model_copy(update={"data": _in(path, recipe.data.resolve, load_card(recipe.data.name))})
+    recipe: Recipe = validated(Recipe, data, path, "")
+    card = _in(path, load_card, recipe.data.name, field="data.name")
+    recipe = recipe.model_copy(update={"data": _in(path, recipe.data.resolve, card)})
     reported = tuple(figure for figure in recipe.reported if figure.factor in (None, recipe.data.factor))
     recipe = recipe.model_copy(update={"reported": reported})
     recipe = recipe.model_copy(update={"plugins": _plugin_digests(recipe)})
@@ -200,7 +218,8 @@ def lookup_in(path: Path, field: str, kind: str, name: Any) -> type[Any]:
     """Look a component up, naming the file and field in the error."""
     if not isinstance(name, str):
         raise UserError(f"{path}: {field}: expected the name of a {kind}, found {name!r}")
-    return _in(path, lookup, kind, name, field=field)
+    component: type[Any] = _in(path, lookup, kind, name, field=field)
+    return component
 
 
 def _inherit(path: Path, base: str | None, seen: tuple[Path, ...] = ()) -> Node:
@@ -210,13 +229,13 @@ def _inherit(path: Path, base: str | None, seen: tuple[Path, ...] = ()) -> Node:
     data = read_yaml(path)
     parent = data.get("extends")
     if parent is None:
-        if base is not None and not seen:
-            raise UserError(f"{path}: extends nothing, so the protocol cannot be replaced by {base!r}")
+        if base is not None:
+            raise UserError(f"{path}: extends no protocols/..., so the protocol cannot be replaced by {base!r}")
         return data
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends: expected the name of a recipe or protocol, found {parent!r}")
     if base is not None and parent.startswith("protocols/"):
-        parent = base if "/" in base else f"protocols/{base}"
+        parent, base = (base if "/" in base else f"protocols/{base}"), None
     return _merge(_inherit(_find_base(parent, path), base, (*seen, path.resolve())), data)
 
 
@@ -228,8 +247,8 @@ def _find_base(name: str, path: Path) -> Path:
             return folder / relative
     root = resource_folder("recipes")
     names = [str(p.relative_to(root).with_suffix("")) for p in sorted(root.rglob("*.yaml"))]
-    close = unknown("recipe or protocol", name, [n for n in names if n.split("/")[0] == name.split("/", maxsplit=1)[0]] or names)
-    raise UserError(f"{path}: extends: {close}")
+    beside = [known for known in names if known.startswith(f"{name.partition('/')[0]}/")]
+    raise UserError(f"{path}: extends: {unknown('recipe or protocol', name, beside or names)}")
 
 
 def _merge(base: Node, change: Mapping[str, Any]) -> Node:
@@ -272,7 +291,7 @@ def _component(kind: str, given: Any, path: Path, field: str | None = None) -> N
     # An override such as loss.tau=2 of a recipe that leaves the loss out means the default component.
     name = settings.pop("name", DEFAULTS.get(kind, "linear"))
     component = lookup_in(path, f"{field}.name" if isinstance(given, dict) else field, kind, name)
-    config = _validated(component.Config, settings, path, field)
+    config = validated(component.Config, settings, path, field)
     return {"name": name, **config.model_dump(mode="json")}
 
 
@@ -280,16 +299,16 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path
     """Phases with whole epochs and complete components; each phase changes the recipe's top level."""
     if not isinstance(phases, list) or not phases or not all(isinstance(phase, dict) for phase in phases):
         raise UserError(f"{path}: phases: expected a list of mappings with `until`, found {phases!r}")
-    expanded = []
+    expanded: list[Node] = []
     for index, phase in enumerate(phases):
         field = f"phases[{index}]"
-        extra = set(phase) - {"until", *PHASE_FAMILIES}
-        if extra:
-            raise UserError(f"{path}: {field}: {unknown('field', min(extra), ('until', *PHASE_FAMILIES))}")
-        changed = {kind: _merge(top, {kind: phase[kind]})[kind] if kind in phase else top[kind] for kind in PHASE_FAMILIES}
-        parts = {kind: _component(kind, changed[kind], path, f"{field}.{kind}") for kind in PHASE_FAMILIES}
+        for key in phase:
+            if key not in ("until", *PHASE_FAMILIES):
+                raise UserError(f"{path}: {field}: {unknown('field', str(key), ('until', *PHASE_FAMILIES))}")
+        changed = _merge({kind: top[kind] for kind in PHASE_FAMILIES}, {k: v for k, v in phase.items() if k != "until"})
+        parts = {kind: _component(kind, given, path, f"{field}.{kind}") for kind, given in changed.items()}
         expanded.append({"until": _whole_epochs(phase.get("until"), epochs, f"{path}: {field}.until"), **parts})
-    ends = [phase["until"] for phase in expanded]
+    ends: list[int] = [phase["until"] for phase in expanded]
     if ends != sorted(set(ends)) or ends[0] < 1:
         raise UserError(f"{path}: phases: `until` must increase, found {ends}")
     if ends[-1] != epochs:
@@ -314,8 +333,9 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
     """Refuse combinations that cannot mean anything."""
     method = lookup("method", recipe.method["name"])
     for kind in PHASE_FAMILIES:
-        asked = {phase[kind]["name"] for phase in recipe.resolved()["phases"]} | {top[kind]["name"]}
-        if kind not in method.uses and asked != {DEFAULTS[kind]}:
+        brought = _component(kind, DEFAULTS[kind], path)
+        asked = [top[kind], *(getattr(phase, kind) for phase in recipe.phases)]
+        if kind not in method.uses and any(part != brought for part in asked):
             raise UserError(f"{path}: {kind}: the method {method.name} brings its own {kind}; remove this one")
     head = lookup("head", recipe.model.head["name"])
     if method.heads is not None and head.name not in method.heads:
@@ -331,7 +351,8 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
 
 
 def _plugin_digests(recipe: Recipe) -> dict[str, str]:
-    named = [("method", recipe.method["name"]), ("head", recipe.model.head["name"]), ("backbone", recipe.model.backbone)]
+    model = recipe.model
+    named = [("method", recipe.method["name"]), ("head", model.head["name"]), ("backbone", model.backbone)]
     named += [(kind, getattr(phase, kind)["name"]) for phase in recipe.phases for kind in PHASE_FAMILIES]
     digests = {f"{kind}/{name}": plugin_digest(lookup(kind, name)) for kind, name in named}
     return {key: digest for key, digest in sorted(digests.items()) if digest}
@@ -342,38 +363,11 @@ def _choice(kind: str, node: Node) -> Choice:
     return Choice(component, component.Config.read({key: value for key, value in node.items() if key != "name"}))
 
 
-def _validated(model: type[BaseModel], data: Node, path: Path, field: str) -> Any:
-    """Validate `data`, turning pydantic's first complaint into one line."""
+def _exists(path: Path) -> bool:
     try:
-        return model.model_validate_json(json.dumps(data, default=str))
-    except ValidationError as error:
-        raise UserError(f"{path}: {_complaint(error, model, field)}") from None
-
-
-def _complaint(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    where = ".".join([prefix, *location] if prefix else location) or "recipe"
-    if first["type"] == "extra_forbidden":
-        owner = _model_at(model, location[:-1])
-        inside = ".".join([prefix, *location[:-1]] if prefix else location[:-1]) or "a recipe"
-        fields = owner.model_fields if owner else ()
-        return f"{where}: {unknown(f'field of {inside}', location[-1], fields)}"
-    if first["type"] == "missing":
-        return f"{where}: this field is required"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return f"{where}: {message}, found {first['input']!r}"
-
-
-def _model_at(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """The settings class that a location inside `model` belongs to."""
-    current: Any = model
-    for part in location:
-        field = current.model_fields.get(part) if isinstance(current, type) and issubclass(current, BaseModel) else None
-        if field is None:
-            return None
-        current = field.annotation
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+        return path.exists()
+    except OSError:  # Such as a name longer than any file's, which a list of phases easily is.
+        return False
 
 
 def _in(path: Path, call: Any, *arguments: Any, field: str = "data") -> Any:

@@ -15,7 +15,7 @@ import pkgutil
 import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,7 +92,8 @@ def lookup(kind: str, name: str) -> type[Any]:
 def load_plugin(path: Path) -> None:
     """Import a user's file, so that the components it defines can be named in recipes."""
     path = path.expanduser().resolve()
-    module_name = f"lt_bench_plugin_{path.stem}"
+    # With a digest of the path, because two plug-ins may have one file name.
+    module_name = f"lt_bench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if not path.is_file():
         raise UserError(f"--plugin {path}: there is no such file")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -107,7 +108,7 @@ def load_plugin(path: Path) -> None:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
-        raise UserError(f"--plugin {path}: {type(error).__name__}: {error}") from error
+        raise UserError(f"--plugin {path}: {_in_one_line(error)}") from error
     _plugin_modules[:] = [m for m in _plugin_modules if m.__name__ != module_name] + [module]
     _plugin_digests[module_name] = digest
 
@@ -139,7 +140,19 @@ def _shipped(kind: str) -> dict[str, type[Component]]:
 
 @cache
 def _entry_point_modules() -> list[ModuleType]:
-    return [entry.load() for entry in entry_points(group="lt_bench.plugins")]
+    return [_load_entry_point(entry) for entry in entry_points(group="lt_bench.plugins")]
+
+
+def _load_entry_point(entry: EntryPoint) -> ModuleType:
+    try:
+        module: ModuleType = entry.load()
+    except Exception as error:
+        raise UserError(f"plug-in {entry.name} ({entry.value}): {_in_one_line(error)}") from error
+    return module
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _components_in(module: ModuleType, kind: str) -> dict[str, type[Component]]:

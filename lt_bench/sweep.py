@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import product
 
 from lt_bench.errors import RunError, UserError
-from lt_bench.recipe import Recipe, load_recipe
+from lt_bench.recipe import Recipe, load_recipe, split_arguments
 from lt_bench.training.run import BudgetSpent, Options, Outcome, run
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -27,37 +27,37 @@ class Sweep:
     @classmethod
     def plan(cls, arguments: Sequence[str], seeds: Sequence[int], options: Options) -> Sweep:
         """From command-line arguments: recipes, and `key=value` overrides that hold for all of them."""
-        overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
-        names = [text for text in arguments if text not in overrides]
-        if not names:
-            raise UserError("no recipe given; `lt-bench list recipes` names the shipped ones")
+        names, overrides = split_arguments(arguments)
         return cls(tuple(load_recipe(name, overrides) for name in names), tuple(seeds), options)
 
     def execute(self, budget_s: float | None = None, *, stop_on_failure: bool = False) -> None:
         """Run what has no record yet, seed by seed, so that early results cover all recipes.
 
-        Raises RunError at the end if a run failed, or at once with `stop_on_failure`.
+        With `stop_on_failure` the first failure is raised as it is. Otherwise the rest goes on, and at the end
+        comes a RunError, or a UserError where all that failed was the user's to mend.
         """
         deadline = None if budget_s is None else time.monotonic() + budget_s
         options = replace(self.options, deadline=deadline)
-        failures = []
-        for seed in self.seeds:
-            for recipe in self.recipes:
-                title = f"{recipe.data.name}/{recipe.name} {recipe.protocol.name} seed {seed}"
-                try:
-                    _report(title, run(recipe, seed, options))
-                except BudgetSpent:
-                    _say("the budget is spent; the same command goes on from here")
-                    return
-                except RunError as error:
-                    if stop_on_failure:
-                        raise RunError(f"{title}: {error}") from None
-                    failures.append(title)
-                    _say(f"{title}: failed: {error}")
+        failures: list[tuple[str, Exception]] = []
+        for seed, recipe in product(self.seeds, self.recipes):
+            title = f"{recipe.data.name}/{recipe.name} {recipe.protocol.name} seed {seed}"
+            try:
+                _report(title, run(recipe, seed, options))
+            except BudgetSpent:
+                _say("the budget is spent; the same command goes on from here")
+                break
+            except Exception as error:
+                if stop_on_failure:
+                    raise
+                failures.append((title, error))
+                _say(f"{title}: failed: {_reason(error)}")
+        self._raise(failures)
+
+    def _raise(self, failures: Sequence[tuple[str, Exception]]) -> None:
         if failures:
-            raise RunError(
-                f"{len(failures)} of {len(self.recipes) * len(self.seeds)} runs failed: {', '.join(failures)}"
-            )
+            kind = UserError if all(isinstance(error, UserError) for _, error in failures) else RunError
+            titles = ", ".join(title for title, _ in failures)
+            raise kind(f"{len(failures)} of {len(self.recipes) * len(self.seeds)} runs failed: {titles}")
 
 
 def parse_budget(text: str) -> float:
@@ -66,6 +66,12 @@ def parse_budget(text: str) -> float:
     if match is None:
         raise UserError(f"--budget {text}: expected a time such as 90s, 40m or 2h")
     return float(match[1]) * UNITS[match[2]]
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line; an unforeseen one, of a plug-in or of the hardware, with its type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError | RunError) else f"{type(error).__name__}: {text}"
 
 
 def _report(title: str, outcome: Outcome) -> None:

@@ -12,17 +12,27 @@ from lt_bench.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with YAML 1.2's booleans and floats, refusing duplicate keys."""
+    """The safe loader with YAML 1.2's booleans and floats, refusing duplicate keys and aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (the library's own class attribute)
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        # An alias can contain itself, or unfold a few lines into gigabytes.
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, f"the alias *{event.anchor} is not read", event.start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | None):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key)
@@ -45,8 +55,10 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{where}{line}: not readable YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: numbers of absurd length, ill-formed tagged values.
         raise UserError(f"{where}: not readable YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{where}: not readable YAML: nested too deeply") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -83,8 +83,9 @@ def read_exported(card: Card, spec: DataSpec, path: Path, cache: Path) -> Split:
         content_sha256=pixel_sha256(parts["train"]),
         origin=str(path),
     )
-    intact = (split.digest, split.counts.tolist()) == (meta["digest"], meta["counts"])
-    if not intact or parts["test"].fingerprint() != card.source.fingerprint.test:
+    fingerprints = _fingerprints(split)
+    intact = (split.digest, fingerprints) == (meta["digest"], meta["fingerprints"])
+    if not intact or fingerprints["test"] != card.source.fingerprint.test:
         raise UserError(f"{path}: altered: its images are not those its digests stand for; export the split again")
     return split
 
@@ -92,10 +93,7 @@ def read_exported(card: Card, spec: DataSpec, path: Path, cache: Path) -> Split:
 def _table(split: Split) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415 (slow to import)
 
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    arrays = {name: part for name, part in parts.items() if isinstance(part, ArrayPart)}
-    if "train" not in arrays:
-        raise UserError(f"{split.card.name}: a set of image files is not exported; its list files are the split")
+    arrays = _arrays(split)
     positions = (split.train_indices, split.validation_indices, np.arange(len(split.test.labels)))
     labels = np.concatenate([part.labels for part in arrays.values()])
     names = [name for name, part in arrays.items() for _ in part.labels]
@@ -115,6 +113,18 @@ def _table(split: Split) -> pa.Table:
     return table.replace_schema_metadata(_describe(split))
 
 
+def _arrays(split: Split) -> dict[str, ArrayPart]:
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    arrays = {name: part for name, part in parts.items() if isinstance(part, ArrayPart)}
+    if "train" not in arrays:
+        raise UserError(f"{split.card.name}: a set of image files is not exported; its list files are the split")
+    return arrays
+
+
+def _fingerprints(split: Split) -> dict[str, str]:
+    return {name: part.fingerprint() for name, part in _arrays(split).items()}
+
+
 def _describe(split: Split) -> dict[bytes, bytes]:
     features = {
         "image": {"_type": "Image"},
@@ -126,10 +136,10 @@ def _describe(split: Split) -> dict[bytes, bytes]:
         "card": split.card.name,
         "version": split.card.version,
         "spec": split.spec.model_dump(),
-        "counts": split.counts.tolist(),
         "index_sha256": split.index_sha256,
         "content_sha256": split.content_sha256,
         "digest": split.digest,
+        "fingerprints": _fingerprints(split),
     }
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode(), _KEY: json.dumps(own).encode()}
 
@@ -142,7 +152,7 @@ def _metadata(path: Path) -> dict[str, Any] | None:
     try:
         meta = json.loads((pq.read_schema(path).metadata or {})[_KEY])
         DataSpec.read(meta["spec"])
-        return {key: meta[key] for key in ("card", "version", "spec", "counts", "digest")}
+        return {key: meta[key] for key in ("card", "version", "spec", "digest", "fingerprints")}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
 from lt_bench.data.samplers import ClassBalanced, Instance, Reverse
@@ -35,11 +35,11 @@ class DBNMix(Method):
     class Config(Method.Config):
         """Hyper-parameters under the names of the paper's code."""
 
-        beta: float = Field(default=1.0, ge=0)
+        beta: FiniteFloat = Field(default=1.0, ge=0)
         """Both parameters of the Beta law of lambda; 0 switches mixing off."""
         temperature_epsilon: float = Field(default=0.6, ge=0, le=1)
         """Weight of the class sizes in the temperatures; 0 switches them off."""
-        temperature_eta: float = Field(default=7.0, gt=0)
+        temperature_eta: FiniteFloat = Field(default=7.0, gt=0)
         """Root taken of the temperatures; the released scripts use 3 on CIFAR-10-LT and 7 on CIFAR-100-LT."""
         rebalanced_sampler: Literal["class-balanced", "reverse"] = "class-balanced"
 

@@ -31,7 +31,7 @@ class Standard(Method):
             phase.sampler.component(phase.sampler.config, task.labels, task.stats.num_classes) for phase in task.phases
         ]
         # Phases that name the same component share one instance, so that its state lives on between them.
-        self.built: dict[Choice, int] = {}
+        self.built: list[Choice] = []
         self.parts = nn.ModuleList()
         self.mix_index = [self._build(phase.mix) for phase in task.phases]
         self.loss_index = [self._build(phase.loss) for phase in task.phases]
@@ -50,8 +50,9 @@ class Standard(Method):
 
     def scores(self, network: nn.Module, images: Tensor) -> Tensor:
         # All phases read their logits alike; the last is the one that trained the final network.
-        scores: Tensor = self.parts[self.loss_index[-1]].scores(network(images))
-        return scores
+        loss = self.parts[self.loss_index[-1]]
+        assert isinstance(loss, Loss)
+        return loss.scores(network(images))
 
     def end_epoch(
         self, epoch: Epoch, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]
@@ -68,6 +69,6 @@ class Standard(Method):
 
     def _build(self, choice: Choice) -> int:
         if choice not in self.built:
-            self.built[choice] = len(self.parts)
+            self.built.append(choice)
             self.parts.append(choice.component(choice.config, self.stats))
-        return self.built[choice]
+        return self.built.index(choice)

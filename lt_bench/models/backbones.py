@@ -67,30 +67,40 @@ class CifarResNet(Backbone):
 
 
 class ResNet8(CifarResNet):
+    """For tests and demonstrations."""
+
     name = "resnet8"
     info = Info("CIFAR ResNet, 1 block a stage", "He et al., CVPR 2016", 2016)
     blocks = 1
 
 
 class ResNet20(CifarResNet):
+    """0.27 million parameters at 10 classes."""
+
     name = "resnet20"
     info = Info("CIFAR ResNet, 3 blocks a stage", "He et al., CVPR 2016", 2016)
     blocks = 3
 
 
 class ResNet32(CifarResNet):
+    """0.46 million parameters at 10 classes: what long-tail papers mean by ResNet-32."""
+
     name = "resnet32"
     info = Info("CIFAR ResNet, 5 blocks a stage: the field's standard", "He et al., CVPR 2016", 2016)
     blocks = 5
 
 
 class ResNet44(CifarResNet):
+    """0.66 million parameters at 10 classes."""
+
     name = "resnet44"
     info = Info("CIFAR ResNet, 7 blocks a stage", "He et al., CVPR 2016", 2016)
     blocks = 7
 
 
 class ResNet56(CifarResNet):
+    """0.85 million parameters at 10 classes."""
+
     name = "resnet56"
     info = Info("CIFAR ResNet, 9 blocks a stage", "He et al., CVPR 2016", 2016)
     blocks = 9
@@ -120,6 +130,8 @@ class ImageNetResNet(Backbone):
 
 
 class ResNet10(ImageNetResNet):
+    """The small network of ImageNet-LT papers."""
+
     name = "resnet10"
     info = Info("ImageNet ResNet, 1 basic block a stage, common on ImageNet-LT", "Liu et al., CVPR 2019", 2019)
     feature_dim = 512
@@ -127,6 +139,8 @@ class ResNet10(ImageNetResNet):
 
 
 class ResNet18(ImageNetResNet):
+    """11.7 million parameters at 1000 classes."""
+
     name = "resnet18"
     info = Info("ImageNet ResNet, 2 basic blocks a stage", "He et al., CVPR 2016", 2016)
     feature_dim = 512
@@ -134,6 +148,8 @@ class ResNet18(ImageNetResNet):
 
 
 class ResNet50(ImageNetResNet):
+    """25.6 million parameters at 1000 classes."""
+
     name = "resnet50"
     info = Info("ImageNet ResNet, 3-4-6-3 bottlenecks", "He et al., CVPR 2016", 2016)
     feature_dim = 2048
@@ -142,6 +158,8 @@ class ResNet50(ImageNetResNet):
 
 
 class ResNeXt50(ImageNetResNet):
+    """25.0 million parameters at 1000 classes."""
+
     name = "resnext50"
     info = Info("ResNeXt-50 32x4d", "Xie et al., CVPR 2017", 2017)
     feature_dim = 2048

@@ -60,18 +60,24 @@ def load_checkpoint(path: Path, state: State, setting: dict[str, str]) -> None:
     """Bring `state` to where the checkpoint stands. Raises UserError if it was made another way."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_setting(path, content["setting"], setting)
+        state.network.load_state_dict(content["network"])
+        state.method.load_state_dict(content["method"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        for name in PLAIN:
+            setattr(state, name, content[name])
+    except UserError:
+        raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: not a readable checkpoint ({reason}); --restart trains anew") from None
-    for key, value in content["setting"].items():
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise UserError(f"{path}: not a checkpoint of this run ({reason}); --no-resume trains anew") from None
+    state.resumed += 1
+
+
+def _check_setting(path: Path, made: dict[str, str], setting: dict[str, str]) -> None:
+    for key, value in made.items():
         if setting.get(key) != value:
             raise UserError(
                 f"{path}: made with {key} {value}, now {key} is {setting.get(key)}; "
-                f"go on with --{key} {value} or begin anew with --restart"
+                f"go on with --{key} {value} or begin anew with --no-resume"
             )
-    state.network.load_state_dict(content["network"])
-    state.method.load_state_dict(content["method"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    for name in PLAIN:
-        setattr(state, name, content[name])
-    state.resumed += 1

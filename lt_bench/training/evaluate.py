@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
-from lt_bench.evaluation.metrics import ece, group_accuracy, top1, worst_class
+from lt_bench.evaluation.metrics import accuracy_by_class, ece, group_accuracy, top1, worst_class
 from lt_bench.evaluation.predictions import predict
 from lt_bench.leaderboard.record import Selection
 from lt_bench.recipe import Recipe
@@ -29,13 +29,14 @@ def evaluate_weights(path: Path, options: Options) -> dict[str, Any]:
         raise UserError(f"{path}: does not fit its own recipe: {' '.join(str(error).split())[:200]}") from None
     job.network.eval()
     selection = Selection.of(predict(job.scores, job.sets.test, EVALUATION_BATCH), 0, job.num_classes)
+    accuracy = accuracy_by_class(selection.correct, selection.total)
     return {
         "recipe": recipe.name,
         "dataset": recipe.data.name,
         "seed": seed,
         "top1": top1(selection.correct, selection.total),
-        **group_accuracy(selection.correct, selection.total, split.counts),
-        "worst_class": worst_class(selection.correct, selection.total),
+        **group_accuracy(accuracy, split.counts),
+        "worst_class": worst_class(accuracy),
         "ece": ece(selection.calibration.bins),
         "correct": list(selection.correct),
         "total": list(selection.total),
@@ -50,4 +51,5 @@ def read_weights(path: Path) -> tuple[Recipe, int, dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         return Recipe.read(json.loads(metadata["recipe"])), int(metadata["seed"]), tensors
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not the weights of a run: {type(error).__name__}: {error}") from None
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"{path}: not the weights of a run ({reason})") from None

@@ -83,9 +83,7 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
         for group in state.optimizer.param_groups:
             group["lr"] = job.protocol.lr(epoch.index, index, steps)
         with job.runtime.autocast():
-            loss = job.method.loss(
-                job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng)
-            )
+            loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()

@@ -75,14 +75,16 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     """
     split = open_split(recipe.data, options.data_root)
     identity = recipe.identity(split.digest, seed)
-    known = find_record(options.records, identity)
-    if known is not None and not options.force:
-        return Outcome(known, _last_top1(load_record(known)), trained=False)
+    if (done := _finished(identity, options)) is not None:
+        return done
     if options.deadline is not None and time.monotonic() > options.deadline:
         raise BudgetSpent
     names = (recipe.data.name, recipe.protocol.name, recipe.name, f"seed{seed}-{identity[:12]}")
     folder = options.work.joinpath(*map(slug, names))
     with _locked(folder):
+        # Another process may have finished this run since.
+        if (done := _finished(identity, options)) is not None:
+            return done
         job = build_job(recipe, split, seed, options)
         state = train(recipe, job, folder, options)
         save_weights(folder / "weights.safetensors", job.network, recipe, seed)
@@ -91,6 +93,12 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
         # From here on a repetition would start anew; until here it would have gone on from the last epoch.
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     return Outcome(path, _last_top1(record), trained=True)
+
+
+def _finished(identity: str, options: Options) -> Outcome | None:
+    """What an earlier call left, unless it is not to count."""
+    known = None if options.force else find_record(options.records, identity)
+    return None if known is None else Outcome(known, _last_top1(load_record(known)), trained=False)
 
 
 def build_job(recipe: Recipe, split: Split, seed: int, options: Options) -> Job:
@@ -128,15 +136,16 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
     checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
     if checkpoint.exists() and not options.restart:
         load_checkpoint(checkpoint, state, setting)
-    log.write_text("".join(json.dumps(entry) + "\n" for entry in state.curve), encoding="utf-8")
-    (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
+    with _writing(folder):
+        log.write_text("".join(json.dumps(entry) + "\n" for entry in state.curve), encoding="utf-8")
+        (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
 
     title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
     with Progress(title, recipe.protocol.epochs, len(state.curve)) as progress:
 
         def finish_epoch() -> None:
             save_checkpoint(checkpoint, state, setting)
-            with log.open("a", encoding="utf-8") as file:
+            with _writing(folder), log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
             progress.epoch(state.curve[-1])
             unfinished = len(state.curve) < recipe.protocol.epochs
@@ -229,10 +238,21 @@ def _timing(job: Job, state: State) -> dict[str, Any]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep a second process from training the same run into the same folder."""
-    try:
+    lock = FileLock(folder / ".lock", timeout=0)
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn a failure to write, or to be the only one who does, into one line."""
+    try:
+        yield
     except Timeout:
         raise UserError(f"{folder}: another process is training this run") from None
     except OSError as error:

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_data import tiny_card, use_card, write_hub
+
+from lt_bench.data import DataSpec, Split, export_split, open_split
+from lt_bench.errors import UserError
+
+SPEC = DataSpec(name="cifar10-lt", factor=5.0, validation_per_class=3)
+
+
+@pytest.fixture
+def split(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Split:
+    use_card(monkeypatch, tiny_card())
+    write_hub(tmp_path / "hub")
+    return open_split(SPEC, tmp_path / "hub")
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_an_exported_split_is_read_back_unchanged(split: Split, tmp_path: Path, as_folder: bool) -> None:
+    (tmp_path / "carried").mkdir()
+    path = tmp_path / "carried" / "split.parquet"
+    export_split(split, path)
+    back = open_split(SPEC, path.parent if as_folder else path)
+    assert list(path.parent.iterdir()) == [path]
+    assert back.origin == str(path)
+    assert (back.index_sha256, back.content_sha256, back.digest) == (
+        split.index_sha256,
+        split.content_sha256,
+        split.digest,
+    )
+    for name in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(back, name).images, getattr(split, name).images)
+        np.testing.assert_array_equal(getattr(back, name).labels, getattr(split, name).labels)
+    assert (back.class_names, back.spec) == (split.class_names, split.spec)
+
+
+def test_the_file_has_the_hubs_layout(split: Split, tmp_path: Path) -> None:
+    export_split(split, tmp_path / "split.parquet")
+    table = pq.read_table(tmp_path / "split.parquet")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert table.column_names == ["image", "label", "part", "index"]
+    assert features["label"]["names"] == list(split.class_names)
+    assert table.schema.field("image").type == pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    assert table.column("image")[0].as_py()["bytes"].startswith(b"\x89PNG")
+
+
+def test_the_same_split_gives_the_same_file(split: Split, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        export_split(split, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change", [{"factor": 2.0}, {"subset_seed": 1}, {"validation_per_class": 0}, {"profile": "step"}]
+)
+def test_another_split_than_the_one_asked_for_is_refused(
+    split: Split, tmp_path: Path, change: dict[str, object]
+) -> None:
+    (tmp_path / "carried").mkdir()
+    export_split(split, tmp_path / "carried" / "split.parquet")
+    for root in (tmp_path / "carried", tmp_path / "carried" / "split.parquet"):
+        with pytest.raises(UserError, match=r"split.parquet: holds cifar10-lt version 1 \(factor 5.0, .*asked for"):
+            open_split(SPEC.model_copy(update=change), root)
+
+
+def test_beside_the_whole_data_set_an_export_serves_only_its_own_split(split: Split, tmp_path: Path) -> None:
+    export_split(split, tmp_path / "hub" / "split.parquet")
+    assert open_split(SPEC, tmp_path / "hub").origin.endswith("split.parquet")
+    assert open_split(SPEC.model_copy(update={"factor": 2.0}), tmp_path / "hub").origin.endswith("plain_text")
+
+
+@pytest.mark.parametrize("rows", ["train", "validation", "test"])
+@pytest.mark.parametrize("column", ["image", "label", "part", "index"])
+def test_an_altered_export_is_refused(split: Split, tmp_path: Path, column: str, rows: str) -> None:
+    path = tmp_path / "split.parquet"
+    export_split(split, path)
+    table = pq.read_table(path)
+    values = table.column(column).to_pylist()
+    first = table.column("part").to_pylist().index(rows)
+    other = next(k for k, value in enumerate(values) if value != values[first])
+    values[first], values[other] = values[other], values[first]
+    position = table.column_names.index(column)
+    changed = table.set_column(position, column, pa.array(values, table.schema.field(column).type))
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(UserError, match=r"split.parquet: altered"):
+        open_split(SPEC, path)
+
+
+def test_files_that_are_not_exports(split: Split, tmp_path: Path) -> None:
+    plain = next((tmp_path / "hub").rglob("train-*"))
+    with pytest.raises(UserError, match="neither a folder of data nor a split written by"):
+        open_split(SPEC, plain)
+    plain.write_bytes(plain.read_bytes()[:500])
+    with pytest.raises(UserError, match="not a readable parquet file"):
+        open_split(SPEC, plain)
+
+
+def test_a_failed_export_leaves_nothing_behind(split: Split, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        export_split(split, tmp_path / "nowhere" / "split.parquet")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UserError, match="taken: cannot be written"):
+        export_split(split, tmp_path / "taken")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_digits_can_be_carried_too(tmp_path: Path, cache: Path) -> None:
+    spec = DataSpec(name="digits-lt", factor=10.0)
+    split = open_split(spec)
+    export_split(split, tmp_path / "digits.parquet")
+    assert open_split(spec, tmp_path / "digits.parquet").digest == split.digest

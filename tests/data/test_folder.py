@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lt_bench.data import Augmentation, DataSpec, ImageSets, describe, export_split, image_sets, load_card, open_split
+from lt_bench.data.cards import Card, ImageList
+from lt_bench.data.folder import read_list
+from lt_bench.data.types import generator
+from lt_bench.errors import RunError, UserError
+
+SPEC = DataSpec(name="imagenet-mini")
+SETTINGS = Augmentation(kind="resized-crop", size=16)
+TRAIN_LABELS = [0] * 5 + [1] * 3 + [2]
+
+
+@pytest.fixture
+def root(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nine training and three test images of three classes in ImageNet's layout."""
+    folder = tmp_path / "data" / "mini"
+    rng = np.random.default_rng(0)
+    for name, labels in (("train", TRAIN_LABELS), ("test", [0, 1, 2])):
+        lines = []
+        for k, label in enumerate(labels):
+            path = folder / name / f"n{label}" / f"{k}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shape = (24, 30) if k == 0 else (24, 30, 3)  # the first is grey
+            Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(path)
+            lines.append(f"{name}/n{label}/{k}.JPEG {label}\n")
+        (folder / f"{name}.txt").write_text("".join(lines))
+    monkeypatch.setattr("lt_bench.data.opening.load_card", lambda name: mini_card())
+    return tmp_path / "data"
+
+
+def mini_card() -> Card:
+    card = load_card("imagenet-mini")
+    lists = {"train": ImageList(file="train.txt", images=9), "test": ImageList(file="test.txt", images=3)}
+    source = card.source.model_copy(update={"folder": "mini", "class_names": None, **lists})
+    return card.model_copy(update={"source": source, "classes": 3, "known": ()})
+
+
+def sets(root: Path, workers: int = 0) -> ImageSets:
+    return image_sets(open_split(SPEC, root), SETTINGS, torch.device("cpu"), workers)
+
+
+def test_the_list_file_is_the_split(root: Path) -> None:
+    split = open_split(SPEC, root)
+    assert split.counts.tolist() == [5, 3, 1]
+    assert split.train.labels.tolist() == TRAIN_LABELS
+    assert split.class_names == ("n0", "n1", "n2")
+    assert split.content_kind == "files"
+    assert split.validation is None
+    assert describe(split)["groups"] == {"many": 0, "medium": 0, "few": 3}
+
+
+def test_a_replaced_image_changes_the_content_digest(root: Path) -> None:
+    before = open_split(SPEC, root)
+    Image.new("RGB", (8, 8)).save(root / "mini/train/n1/6.JPEG")
+    after = open_split(SPEC, root)
+    assert before.index_sha256 == after.index_sha256
+    assert before.content_sha256 != after.content_sha256
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(root: Path) -> None:
+    order = np.array([8, 0, 3, 3, 5, 1, 7])
+    state = torch.get_rng_state()
+    runs = [list(sets(root, workers).train.stream(order, 3, generator(0, "a"))) for workers in (0, 1, 2)]
+    assert torch.equal(state, torch.get_rng_state())
+    assert [len(batch.labels) for batch in runs[0]] == [3, 3, 1]
+    for run in runs:
+        assert torch.cat([b.labels for b in run]).tolist() == [TRAIN_LABELS[i] for i in order]
+        assert torch.equal(torch.cat([b.images for b in run]), torch.cat([b.images for b in runs[0]]))
+    same_image = runs[0][0].images[2], runs[0][1].images[0]
+    assert not torch.equal(*same_image)
+    other = list(sets(root).train.stream(order, 3, generator(0, "a", epoch=1)))
+    assert not torch.equal(other[0].images, runs[0][0].images)
+
+
+def test_test_images_are_resized_and_centre_cropped(root: Path) -> None:
+    (batch,) = sets(root).test.clean(8)
+    assert batch.images.shape == (3, 3, 16, 16)
+    assert batch.labels.tolist() == [0, 1, 2]
+    with Image.open(root / "mini/test/n1/1.JPEG") as image:
+        resized = image.resize((22, 18), Image.Resampling.BILINEAR).crop((3, 1, 19, 17))  # 16 * 256 / 224 = 18
+    card = load_card("imagenet-mini")
+    expected = (np.asarray(resized) / 255 - card.mean) / card.std
+    torch.testing.assert_close(
+        batch.images[1].permute(1, 2, 0).double(), torch.from_numpy(expected), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_missing_images_are_counted_and_the_first_is_named(root: Path) -> None:
+    for k in (5, 6):
+        (root / f"mini/train/n1/{k}.JPEG").unlink()
+    with pytest.raises(UserError, match=r"2 of 9 images are missing, the first is train/n1/5.JPEG .*flat in val/"):
+        open_split(SPEC, root)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_ends_the_run_in_one_line(root: Path, workers: int) -> None:
+    path = root / "mini/train/n2/8.JPEG"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(RunError, match=r"8.JPEG: not a readable image") as error:
+        list(sets(root, workers).train.clean(4))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.JPEG", r"list.txt:2: expected 'relative/path label', found 'a.JPEG'"),
+        ("a.JPEG x", "list.txt:2: expected 'relative/path label'"),
+        ("a.JPEG 3", r"label 3 is not in 0..2"),
+        ("../a.JPEG 1", "leaves the data folder"),
+        ("/etc/passwd 1", "leaves the data folder"),
+        ("", "lists 1 images, expected 2"),
+    ],
+)
+def test_a_wrong_list_names_its_line(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "list.txt").write_text(f"first.JPEG 0\n{line}\n")
+    with pytest.raises(UserError, match=message):
+        read_list(tmp_path, ImageList(file="list.txt", images=2), 3)
+
+
+def test_lists_with_commas_tabs_and_spaces_in_paths(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a/b.jpg,1\r\na/c d.jpg\t0\na/e.jpg  2")
+    part = read_list(tmp_path, ImageList(file="list.txt", images=3), 3)
+    assert part.files == ("a/b.jpg", "a/c d.jpg", "a/e.jpg")
+    assert part.labels.tolist() == [1, 0, 2]
+
+
+def test_only_the_published_list_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"hello\n")
+    blob = "ce013625030ba8dba906f756967f9e9ca394464a"  # printf 'hello\n' | git hash-object --stdin
+    with pytest.raises(UserError, match=r"list.txt:1: expected"):
+        read_list(tmp_path, ImageList(file="list.txt", images=1, git_blobs=(blob,)), 3)
+    with pytest.raises(UserError, match=f"not the published list .git blob {blob}"):
+        read_list(tmp_path, ImageList(file="list.txt", images=1, git_blobs=("0" * 40,)), 3)
+
+
+def pack(root: Path, *extra: tarfile.TarInfo) -> None:
+    with tarfile.open(root / "mini.tar", "w") as tar:
+        tar.add(root / "mini", "mini")
+        for member in extra:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+    (root / "mini").rename(root / "unpacked")
+
+
+def test_a_tar_archive_is_extracted_once(root: Path, cache: Path) -> None:
+    loose = open_split(SPEC, root)
+    pack(root)
+    packed = open_split(SPEC, root)
+    assert packed.digest == loose.digest
+    assert str(cache) in packed.origin
+    stamp = Path(packed.origin).stat().st_ctime_ns
+    assert Path(open_split(SPEC, root).origin).stat().st_ctime_ns == stamp
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "device"])
+def test_a_tar_member_that_leaves_the_folder_is_refused(root: Path, cache: Path, kind: str) -> None:
+    member = tarfile.TarInfo("../../escaped" if kind == "file" else "mini/escaped")
+    if kind == "file":
+        member.size = 1
+    else:
+        member.type, member.linkname = (tarfile.SYMTYPE if kind == "link" else tarfile.CHRTYPE), "/etc"
+    pack(root, member)
+    with pytest.raises(UserError, match=r"mini.tar: not a safe and complete tar archive") as error:
+        open_split(SPEC, root)
+    assert "\n" not in str(error.value)
+    assert not list(cache.rglob("*escaped"))
+    assert not list(cache.rglob("*.JPEG"))
+
+
+def test_a_truncated_tar_archive_is_refused(root: Path, cache: Path) -> None:
+    pack(root)
+    archive = root / "mini.tar"
+    archive.write_bytes(archive.read_bytes()[:3000])
+    with pytest.raises(UserError, match=r"mini.tar: not a safe and complete tar archive"):
+        open_split(SPEC, root)
+
+
+def test_missing_folder_and_misplaced_settings(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"looked for the folder mini and for mini.tar"):
+        open_split(SPEC, tmp_path)
+    split = open_split(SPEC, root)
+    with pytest.raises(UserError, match="imagenet-mini needs resized-crop, found crop-flip"):
+        image_sets(split, Augmentation(), torch.device("cpu"))
+    with pytest.raises(UserError, match="not exported"):
+        export_split(split, tmp_path / "x.parquet")
+
+
+@pytest.mark.data
+def test_imagenet_mini(data_root: Path, cache: Path) -> None:
+    facts = describe(open_split(SPEC, data_root))
+    counts = facts["counts"]
+    assert (facts["total"], facts["test"], max(counts), min(counts)) == (5288, 2500, 200, 5)
+    assert facts["groups"] == {"many": 19, "medium": 43, "few": 38}

@@ -1,0 +1,60 @@
+"""Tiny tasks, batches and networks for the tests of methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step, generator
+from lt_bench.methods import Choice, Method, Phase, Task
+from lt_bench.models import Backbone, Network, build_network
+from lt_bench.registry import lookup
+
+LABELS = np.repeat(np.arange(3), [20, 6, 2])
+
+
+class TinyBackbone(Backbone):
+    """Two convolutions, so that the product of all components is quick to try."""
+
+    feature_dim = 8
+
+    def trunk(self) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+
+    def last_stage(self) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+
+
+def choice(kind: str, name: str, **settings: Any) -> Choice:
+    component = lookup(kind, name)
+    return Choice(component, component.Config.read(settings))
+
+
+def phase(until: int = 200, sampler: str = "instance", mix: str = "none", loss: str = "cross-entropy") -> Phase:
+    return Phase(until, choice("sampler", sampler), choice("mix", mix), choice("loss", loss))
+
+
+def build(name: str, phases: tuple[Phase, ...] = (), labels: IntArray = LABELS, **settings: Any) -> Method:
+    task = Task(labels, ClassStats.of(labels, int(labels.max()) + 1), phases or (phase(),))
+    chosen = choice("method", name, **settings)
+    method: Method = chosen.component(chosen.config, task)
+    return method
+
+
+def tiny_network(head: str = "linear", num_classes: int = 3, seed: int = 0) -> Network:
+    component = lookup("head", head)
+    return build_network(TinyBackbone, component(component.Config()), num_classes, seed)
+
+
+def step_at(index: int = 10, total: int = 200, seed: int = 0) -> Step:
+    epoch = Epoch(index, total, seed)
+    return Step(epoch, 0, 4, epoch.rng("method"))
+
+
+def batch_of(seed: int = 0, size: int = 6, labels: list[int] | None = None) -> Batch:
+    rng = generator(seed, "test batch")
+    drawn = rng.integers(0, 3, size) if labels is None else np.array(labels)
+    return Batch(torch.from_numpy(rng.normal(size=(len(drawn), 3, 8, 8))).float(), torch.from_numpy(drawn))

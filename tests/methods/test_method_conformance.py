@@ -1,0 +1,154 @@
+"""What every method must survive and keep, with every mix, loss, sampler and head that it can be combined with.
+
+The cases come from the registry: a new component is tested by being there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from method_cases import LABELS, batch_of, build, choice, step_at, tiny_network
+
+from lt_bench.data.types import Batch, Epoch, Step
+from lt_bench.methods import Choice, Method, Phase
+from lt_bench.models import Network
+from lt_bench.registry import FAMILIES, lookup, members
+
+MEASURED, NEXT = Epoch(10, 200, 0), Epoch(11, 200, 0)
+"""The end of the first is seen by the method; then comes the second."""
+
+
+@dataclass(frozen=True)
+class Case:
+    method: str
+    head: str
+    mix: str = "none"
+    loss: str = "cross-entropy"
+    sampler: str = "instance"
+
+    def build(self) -> tuple[Method, Network]:
+        """The method after a while of training, as a checkpoint would leave it."""
+        parts = (choice("sampler", self.sampler), always_mixing(self.mix), choice("loss", self.loss))
+        method, network = build(self.method, (Phase(200, *parts),)), tiny_network(self.head)
+        method.streams(MEASURED)
+        network.eval()
+        with torch.no_grad():
+            clean = [batch_of(1, labels=[0, 0, 1, 2]), batch_of(2, labels=[1, 0])]
+            method.end_epoch(MEASURED, lambda images: method.scores(network, images).float(), lambda: iter(clean))
+        return method.train(), network.train()
+
+    def __str__(self) -> str:
+        return "-".join((self.method, self.head, self.mix, self.loss, self.sampler))
+
+
+def always_mixing(name: str) -> Choice:
+    """A mix that leaves no batch as it is, so that a test of one batch tests it."""
+    fields = lookup("mix", name).Config.model_fields
+    return choice("mix", name, **({"probability": 1.0} if "probability" in fields else {}))
+
+
+def cases() -> Iterator[Case]:
+    for name, method in members("method").items():
+        heads = [head for head in members("head") if method.heads is None or head in method.heads]
+        mixes = members("mix") if "mix" in method.uses else ["none"]
+        losses = members("loss") if "loss" in method.uses else ["cross-entropy"]
+        for head, mix, loss in product(heads, mixes, losses):
+            fits = lookup("loss", loss).takes_cosines == lookup("head", head).gives_cosines
+            if fits or "loss" not in method.uses:
+                yield Case(name, head, mix, loss)
+        if "sampler" in method.uses:
+            yield from (Case(name, "linear", sampler=sampler) for sampler in members("sampler"))
+
+
+every_case = pytest.mark.parametrize("case", list(cases()), ids=str)
+
+
+def batches(method: Method, labels: list[int], epoch: Epoch = NEXT) -> dict[str, Batch]:
+    """A batch for each stream of the method."""
+    return {name: batch_of(seed, labels=labels) for seed, name in enumerate(method.streams(epoch))}
+
+
+def step(seed: int = 0) -> Step:
+    return step_at(NEXT.index, NEXT.total, seed)
+
+
+@every_case
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_loss_and_gradients_are_finite(case: Case, precision: str) -> None:
+    method, network = case.build()
+    for labels in ([0, 1, 2, 0, 0, 1], [0, 0, 1, 0, 1, 0], [2, 2, 2, 2, 2, 2], [1, 1]):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = method.loss(network, batches(method, labels), step())
+        assert loss.shape == ()
+        assert loss.dtype == torch.float32
+        assert loss.isfinite(), labels
+        loss.backward()
+        gradients = [p.grad for p in network.parameters()]
+        assert all(g is not None and g.isfinite().all() for g in gradients), labels
+        assert any(g.any() for g in gradients if g is not None), labels
+
+
+@every_case
+def test_the_same_step_gives_the_same_loss_and_leaves_its_input(case: Case) -> None:
+    method, network = case.build()
+    given = batches(method, [0, 1, 2, 0, 0, 1])
+    before = {name: (batch.images.clone(), batch.labels.clone()) for name, batch in given.items()}
+    losses = [method.loss(network, given, step(seed)) for seed in (0, 0)]
+    assert torch.equal(*losses)
+    for name, (images, labels) in before.items():
+        assert torch.equal(given[name].images, images)
+        assert torch.equal(given[name].labels, labels)
+
+
+@every_case
+def test_scores_are_logits_of_every_class(case: Case) -> None:
+    method, network = case.build()
+    network.eval()
+    images = batch_of().images
+    scores = method.scores(network, images)
+    assert scores.shape == (len(images), 3)
+    assert scores.isfinite().all()
+    assert torch.equal(scores, method.scores(network, images))
+
+
+@every_case
+def test_streams_are_positions_of_training_images(case: Case) -> None:
+    method, _ = case.build()
+    streams = method.streams(NEXT)
+    assert streams
+    for order in streams.values():
+        assert order.dtype == np.int64
+        assert order.shape == LABELS.shape  # an epoch has one length, whatever the method
+        assert 0 <= order.min() <= order.max() < len(LABELS)
+    other = method.streams(Epoch(NEXT.index, NEXT.total, seed=1))
+    assert any((streams[name] != other[name]).any() for name in streams)
+
+
+@every_case
+def test_a_fresh_method_goes_on_from_the_state_of_another(case: Case) -> None:
+    method, network = case.build()
+    fresh, _ = Case.build(case)
+    for buffer in fresh.state_dict().values():
+        buffer.zero_()
+    fresh.load_state_dict(method.state_dict())
+    expected, found = method.streams(NEXT), fresh.streams(NEXT)
+    assert list(expected) == list(found)
+    assert all((expected[name] == found[name]).all() for name in expected)
+    given = batches(method, [0, 1, 2, 0, 0, 1])
+    assert torch.equal(method.loss(network, given, step()), fresh.loss(network, given, step()))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_component_says_what_it_is(kind: str) -> None:
+    for name, component in members(kind).items():
+        assert name == component.name
+        assert component.info.summary, name
+        assert component.__doc__, name
+        assert component.info.year is None or 1990 < component.info.year < 2100, name
+        assert component.Config.read({}) == component.Config(), name  # defaults suffice

@@ -1,0 +1,91 @@
+"""The standard method: shares of mixed labels, phases, and what lives on between them."""
+
+from __future__ import annotations
+
+import torch
+from method_cases import batch_of, build, choice, phase, step_at, tiny_network
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lt_bench.data.types import Epoch
+from lt_bench.methods import Phase
+
+
+def test_no_mix_and_cross_entropy_is_cross_entropy() -> None:
+    method, network, batch = build("standard"), tiny_network().eval(), batch_of()
+    found = method.loss(network, {"main": batch}, step_at())
+    torch.testing.assert_close(found, F.cross_entropy(network(batch.images), batch.labels))
+
+
+def test_a_mixed_image_costs_the_shares_of_its_labels() -> None:
+    method, network, batch = build("standard", (phase(mix="mixup"),)), tiny_network().eval(), batch_of(size=5)
+    found = method.loss(network, {"main": batch}, step_at(seed=3))
+    mixed = method.phase(step_at().epoch)[1](batch, None, step_at(seed=3))
+    (first, lam), (second, rest) = mixed.terms
+    soft = lam * F.one_hot(first, 3) + rest * F.one_hot(second, 3)
+    torch.testing.assert_close(found, F.cross_entropy(network(mixed.images), soft))
+    assert 0 < float(torch.as_tensor(lam).mean()) < 1
+
+
+def test_phases_change_at_their_epoch() -> None:
+    plain, weighted = choice("loss", "cross-entropy"), choice("loss", "cross-entropy", weights="inverse-frequency")
+    rest = choice("sampler", "instance"), choice("mix", "none")
+    method = build("standard", (Phase(8, *rest, plain), Phase(10, *rest, weighted)))
+    network, batch = tiny_network().eval(), batch_of(labels=[0, 1, 2])
+    logits = network(batch.images)
+    weights = torch.tensor([1 / 20, 1 / 6, 1 / 2])
+
+    def loss_at(index: int) -> Tensor:
+        return method.loss(network, {"main": batch}, step_at(index, 10))
+
+    torch.testing.assert_close(loss_at(7), F.cross_entropy(logits, batch.labels))
+    torch.testing.assert_close(loss_at(8), F.cross_entropy(logits, batch.labels, weights))
+    torch.testing.assert_close(loss_at(9), loss_at(8))
+
+
+def test_phases_change_the_sampler() -> None:
+    method = build("standard", (phase(5), phase(10, sampler="class-balanced")))
+    assert sorted(method.streams(Epoch(4, 10, 0))["main"]) == list(range(28))
+    labels = [20, 26, 28]
+    drawn = method.streams(Epoch(5, 10, 0))["main"]
+    assert len(set(drawn)) < 28
+    assert all((drawn < bound).any() for bound in labels)
+
+
+def test_a_second_stream_runs_only_where_the_mix_asks_for_one() -> None:
+    method = build("standard", (phase(10, mix="cmo"),))
+    assert set(method.streams(Epoch(3, 10, 0))) == {"main"}
+    assert set(method.streams(Epoch(4, 10, 0))) == {"main", "partner"}
+    assert set(method.streams(Epoch(7, 10, 0))) == {"main"}
+
+
+def test_equal_parts_of_two_phases_are_one() -> None:
+    """Or the class means of a mix would begin anew when only the loss changes."""
+    first = phase(5, mix="class-distance-mix-ours")
+    method = build("standard", (first, Phase(10, first.sampler, first.mix, choice("loss", "balanced-softmax"))))
+    mixes = [method.phase(Epoch(index, 10, 0))[1] for index in (4, 5)]
+    losses = [method.phase(Epoch(index, 10, 0))[2] for index in (4, 5)]
+    assert mixes[0] is mixes[1]
+    assert losses[0] is not losses[1]
+    assert len(list(method.parts)) == 3
+
+
+def test_settings_need_not_be_hashable() -> None:
+    """A plug-in's settings may be a mapping."""
+    part = choice("loss", "cross-entropy")
+    unhashable = part.config.model_copy()
+    object.__setattr__(unhashable, "table", {"a": [1]})
+    type(unhashable).__hash__, before = None, type(unhashable).__hash__  # type: ignore[assignment]
+    try:
+        first = phase(5)
+        loss = type(part)(part.component, unhashable)
+        method = build("standard", (Phase(10, first.sampler, first.mix, loss),))
+    finally:
+        type(unhashable).__hash__ = before  # type: ignore[method-assign]
+    assert isinstance(method, nn.Module)
+
+
+def test_scores_are_those_of_the_last_loss() -> None:
+    method, network = build("standard", (phase(loss="ldam"),)), tiny_network("cosine").eval()
+    images = batch_of().images
+    torch.testing.assert_close(method.scores(network, images), 30 * network(images))

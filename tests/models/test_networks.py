@@ -1,0 +1,190 @@
+"""Networks against the field's parameter counts, and the promises every backbone and head makes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lt_bench.models import Head, Network, build_network
+from lt_bench.models.backbones import CifarBlock, CifarResNet
+from lt_bench.models.heads import CosineClassifier
+from lt_bench.registry import lookup, members
+
+HEADS = sorted(members("head"))
+BACKBONES = sorted(members("backbone"))
+SMALL_BACKBONES = ["resnet8", "resnet10"]
+
+
+def network(backbone: str = "resnet8", head: str = "linear", num_classes: int = 10, seed: int = 0) -> Network:
+    component = lookup("head", head)
+    made: Head = component(component.Config())
+    return build_network(lookup("backbone", backbone), made, num_classes, seed)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def images(size: int = 32, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+# --- the field's figures -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head", "num_classes", "count"),
+    [
+        ("resnet32", "linear", 10, 464_154),
+        ("resnet32", "linear", 100, 470_004),
+        ("resnet32", "dual-branch", 10, 816_292),
+        ("resnet32", "dual-branch", 100, 827_992),
+        ("resnet32", "cosine", 10, 464_144),  # no bias
+        ("resnet18", "linear", 1000, 11_689_512),
+        ("resnet50", "linear", 1000, 25_557_032),
+        ("resnext50", "linear", 1000, 25_028_904),
+    ],
+)
+def test_parameter_counts(backbone: str, head: str, num_classes: int, count: int) -> None:
+    assert parameters(network(backbone, head, num_classes)) == count
+
+
+@pytest.mark.parametrize(
+    ("backbone", "millions"), [("resnet20", 0.27), ("resnet32", 0.46), ("resnet44", 0.66), ("resnet56", 0.85)]
+)
+def test_the_cifar_family(backbone: str, millions: float) -> None:
+    net = network(backbone)
+    assert round(parameters(net) / 1e6, 2) == millions
+    depth = int(backbone.removeprefix("resnet"))
+    per_stage = (depth - 2) // 3
+    widths = Counter(m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d))
+    assert widths == {16: 1 + per_stage, 32: per_stage, 64: per_stage}  # the stem comes before the first stage
+
+
+# --- shortcuts of option A ---------------------------------------------------------------------------
+
+
+def silent_block(width_in: int, width: int, stride: int) -> CifarBlock:
+    """A block whose convolutions contribute nothing, so that only the shortcut is seen."""
+    block = CifarBlock(width_in, width, stride).eval()
+    nn.init.zeros_(block.bn2.weight)
+    return block
+
+
+def test_a_shortcut_subsamples_and_pads_with_zero_channels() -> None:
+    x = images(8).abs()[:, :2]
+    y = silent_block(2, 6, 2)(x)
+    assert y.shape == (2, 6, 4, 4)
+    assert torch.equal(y[:, 2:4], x[:, :, ::2, ::2])
+    assert not y[:, :2].any()
+    assert not y[:, 4:].any()
+
+
+def test_a_shortcut_of_one_width_is_the_identity() -> None:
+    x = images(8).abs()
+    assert torch.equal(silent_block(3, 3, 1)(x), x)
+
+
+def test_shortcuts_have_no_parameters() -> None:
+    assert parameters(CifarBlock(16, 32, 2)) == 16 * 32 * 9 + 32 * 32 * 9 + 4 * 32
+
+
+# --- heads -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_cosines_are_cosines(autocast: bool) -> None:
+    torch.manual_seed(0)
+    classifier = CosineClassifier(64, 10)
+    features = torch.randn(200, 64) * torch.logspace(-3, 3, 200)[:, None]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        cosines = classifier(features)
+    assert cosines.dtype == torch.float32
+    assert cosines.abs().max() <= 1 + 1e-6
+    by_hand = torch.cosine_similarity(features[:, None], classifier.weight[None], dim=2)
+    torch.testing.assert_close(cosines, by_hand)
+    torch.testing.assert_close(classifier(classifier.weight.detach()).diagonal(), torch.ones(10))
+
+
+def test_the_cosine_head_gives_cosines() -> None:
+    logits = network(head="cosine").eval()(10 * images(count=16))
+    assert logits.abs().max() <= 1 + 1e-6
+
+
+def test_branches_share_the_trunk_and_nothing_else() -> None:
+    net = network("resnet32", "dual-branch")
+    assert len(net.branches) == 2
+    first, second = ({p.data_ptr() for p in branch.parameters()} for branch in net.branches)
+    trunk = {p.data_ptr() for p in net.trunk.parameters()}
+    assert not first & second
+    assert not trunk & (first | second)
+    weights = [dict(branch.named_parameters())["stage.0.conv1.weight"] for branch in net.branches]
+    assert weights[0].shape == (64, 32, 3, 3)  # the whole last stage is doubled, from its first block on
+    assert not torch.equal(*weights)
+
+
+def test_the_dual_branch_network_averages_raw_logits() -> None:
+    net = network(head="dual-branch").eval()
+    x = images()
+    branches = [net.branch_logits(x, 0), net.branch_logits(x, 1)]
+    torch.testing.assert_close(net(x), (branches[0] + branches[1]) / 2)
+    assert not torch.allclose(*branches)
+
+
+# --- promises of all ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", SMALL_BACKBONES)
+def test_logits_of_every_head(backbone: str, head: str) -> None:
+    net = network(backbone, head, num_classes=7)
+    x = images(64 if backbone == "resnet10" else 32)
+    before = x.clone()
+    logits = net(x)
+    assert logits.shape == (2, 7)
+    assert logits.isfinite().all()
+    assert torch.equal(x, before)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_gives_cosines_is_what_the_logits_are(head: str) -> None:
+    net = network(head=head).eval()
+    with torch.no_grad():
+        for branch in net.branches:
+            for parameter in branch.classifier.parameters():
+                parameter.mul_(100)
+    assert (net(images()).abs().max() <= 1 + 1e-6) == lookup("head", head).gives_cosines
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_width_of_every_backbone_is_what_it_says(name: str) -> None:
+    component = lookup("backbone", name)
+    with torch.device("meta"):
+        backbone = component()
+        size = 32 if issubclass(component, CifarResNet) else 64
+        maps = backbone.last_stage()(backbone.trunk()(torch.empty(1, 3, size, size)))
+    assert maps.shape[1] == component.feature_dim
+    assert component.info.summary
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_seed_alone_decides_the_initialisation(head: str) -> None:
+    torch.manual_seed(1)
+    first = network(head=head, seed=5).state_dict()
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    again, other = network(head=head, seed=5).state_dict(), network(head=head, seed=6).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["trunk.0.0.weight"], other["trunk.0.0.weight"])
+
+
+def test_convolutions_start_with_kaiming_normal_weights() -> None:
+    weight = network("resnet56").branches[0].stage[8].conv2.weight.detach()  # type: ignore[index, union-attr]
+    assert float(weight.std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert float(weight.mean()) == pytest.approx(0, abs=0.002)

@@ -1,0 +1,145 @@
+"""The learning rates of the shipped protocols against those the field's code gives, and what a protocol refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from lt_bench.protocol import Optimizer, Protocol, Schedule
+from lt_bench.resources import resource_folder
+from lt_bench.yaml_files import read_yaml
+
+PROTOCOLS = sorted((resource_folder("recipes") / "protocols").glob("*.yaml"))
+
+
+def shipped(name: str) -> Protocol:
+    return Protocol.read(read_yaml(resource_folder("recipes") / "protocols" / f"{name}.yaml")["protocol"])
+
+
+def rates(protocol: Protocol, steps: int = 10) -> list[float]:
+    """Every learning rate that a training uses, step by step."""
+    return [protocol.lr(epoch, step, steps) for epoch in range(protocol.epochs) for step in range(steps)]
+
+
+# --- oracles -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("epoch", "lr"), [(0, 0.02), (1, 0.04), (4, 0.1), (5, 0.1), (159, 0.1), (160, 0.001), (179, 0.001), (180, 1e-5)]
+)
+def test_the_classic_protocol(epoch: int, lr: float) -> None:
+    protocol = shipped("cifar-200ep")
+    assert protocol.lr(epoch) == pytest.approx(lr, rel=1e-12)
+    assert protocol.lr(epoch, 84, 85) == protocol.lr(epoch)  # set once an epoch
+
+
+def test_the_classic_protocol_in_full() -> None:
+    protocol = shipped("cifar-200ep")
+    assert (protocol.epochs, protocol.batch_size) == (200, 128)
+    assert protocol.optimizer == Optimizer(lr=0.1, momentum=0.9, nesterov=False, weight_decay=2e-4)
+    augmentation = protocol.augmentation
+    assert (augmentation.padding, augmentation.padding_mode) == (4, "zero")
+    assert (augmentation.autoaugment, augmentation.cutout) == (False, 0)
+
+
+@pytest.mark.parametrize("name", ["dbn-mix-200ep-cifar10", "dbn-mix-200ep-cifar100"])
+def test_the_protocol_of_dbn_mix(name: str) -> None:
+    protocol = shipped(name)
+    steps = 97
+    assert protocol.lr(0, 0, steps) == 0
+    assert protocol.lr(2, 0, steps) == pytest.approx(0.04)
+    assert 0.0997 < protocol.lr(4, steps - 1, steps) < 0.1
+    assert protocol.lr(5, 0, steps) == protocol.lr(159, 96, steps) == 0.1
+    assert protocol.lr(160, 0, steps) == protocol.lr(179, 96, steps) == pytest.approx(0.01)
+    assert protocol.lr(180, 0, steps) == pytest.approx(0.001)
+    assert protocol.optimizer.nesterov
+    assert protocol.augmentation.padding_mode == "reflect"
+
+
+def test_the_modern_protocol() -> None:
+    protocol = shipped("cifar-400ep-aa")
+    assert [protocol.lr(epoch) for epoch in range(6)] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])
+    assert protocol.lr(5 + 395 // 5) == pytest.approx(0.05 * (1 + 0.8090169943749475))  # cos 36 degrees
+    assert protocol.lr(399) == pytest.approx(1.58e-6, rel=1e-2)
+    assert protocol.optimizer.weight_decay == 5e-4
+    assert (protocol.augmentation.autoaugment, protocol.augmentation.cutout) == (True, 16)
+
+
+def test_cosine_without_warm_up() -> None:
+    schedule = Schedule(name="cosine", warmup_epochs=0)
+    found = [0.2 * schedule.factor(epoch, 0, 1, 90) for epoch in (0, 1, 45, 89)]
+    assert found == pytest.approx([0.2, 0.199939, 0.1, 6.1e-5], abs=1e-6)
+
+
+def test_the_affordable_protocol_has_the_proportions_of_the_classic() -> None:
+    short, classic = shipped("cifar-30ep"), shipped("cifar-200ep")
+    scale = classic.epochs / short.epochs
+    assert short.schedule.warmup_epochs * scale == classic.schedule.warmup_epochs
+    assert tuple(start * scale for start in short.schedule.milestones) == classic.schedule.milestones
+    assert short.schedule.factors == classic.schedule.factors
+    assert short.optimizer == classic.optimizer
+    assert short.augmentation == classic.augmentation
+    assert short.batch_size == classic.batch_size
+    assert short.lr(0, 0, 97) == 0
+    assert short.lr(0, 48, 97) == pytest.approx(0.1 * 48 / 97 / 0.75)
+    assert short.lr(0, 96, 97) == 0.1
+    assert [short.lr(epoch) for epoch in (1, 23, 24, 26, 27, 29)] == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5])
+
+
+# --- properties --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
+def test_every_protocol(path: Any) -> None:
+    protocol = shipped(path.stem)
+    assert protocol.name == path.stem
+    assert path.read_text().startswith("# ")
+    found = rates(protocol)
+    peak = found.index(max(found))
+    assert max(found) == pytest.approx(protocol.optimizer.lr)
+    assert found[:peak] == sorted(found[:peak])
+    assert found[peak:] == sorted(found[peak:], reverse=True)
+    assert min(found) >= 0
+    assert all(milestone < protocol.epochs for milestone in protocol.schedule.milestones)
+
+
+def test_the_digest_follows_every_setting() -> None:
+    base = {"name": "p", "epochs": 3}
+    changes: list[dict[str, Any]] = [
+        {},
+        {"epochs": 4},
+        {"version": 2},
+        {"batch_size": 64},
+        {"evaluate_every": 2},
+        {"optimizer": {"nesterov": True}},
+        {"schedule": {"warmup_epochs": 0}},
+        {"augmentation": {"padding": 2}},
+    ]
+    digests = [Protocol.read(base | change).sha256() for change in changes]
+    assert len(set(digests)) == len(digests)
+    assert digests[0] == Protocol.read(base | {"batch_size": 128}).sha256()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"epochs": 0}, "greater than or equal to 1"),
+        ({"epochs": 1.5}, "integer"),
+        ({"batch_size": 1}, "greater than or equal to 2"),
+        ({"name": "../other"}, "pattern"),
+        ({"name": "a\nb"}, "pattern"),
+        ({"optimizer": {"lr": 0}}, "greater than 0"),
+        ({"optimizer": {"lr": "0.1"}}, "valid number"),
+        ({"optimizer": {"momentum": 0, "nesterov": True}}, "nesterov needs a momentum"),
+        ({"schedule": {"milestones": [5]}}, "1 milestones but 0 factors"),
+        ({"schedule": {"milestones": [5, 5], "factors": [0.1, 0.1]}}, "must increase"),
+        ({"schedule": {"milestones": [5], "factors": [-0.1]}}, "greater than or equal to 0"),
+        ({"schedule": {"name": "cosine", "milestones": [5], "factors": [0.1]}}, "no milestones"),
+        ({"schedule": {"warmup_per": "step"}}, "'epoch' or 'iteration'"),
+    ],
+)
+def test_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        Protocol.read({"name": "p", "epochs": 3} | settings)
