@@ -13,11 +13,11 @@ from lt_bench.errors import UserError
 
 @pytest.fixture
 def split(cache: Path) -> Split:
-    return open_split(DataSpec(name="digits-lt", validation_per_class=5))
+    return open_split(DataSpec(name="digits-lt", validation_per_class=4))
 
 
 def knowing(split: Split, **known: object) -> Split:
-    facts = Known.model_validate({"profile": "exponential", "factor": 20.0, "total": 335, **known})
+    facts = Known.model_validate({"profile": "exponential", "factor": 20.0, "total": 369, **known})
     return replace(split, card=split.card.model_copy(update={"known": (facts,)}))
 
 
@@ -25,11 +25,11 @@ def test_describe_is_plain_and_complete(split: Split) -> None:
     facts = describe(split)
     assert json.loads(json.dumps(facts)) == facts
     assert facts["counts"] == [100, 71, 51, 36, 26, 18, 13, 9, 6, 5]
-    assert facts["groups"] == {"many": 0, "medium": 5, "few": 5}
-    assert (facts["total"], facts["validation"], facts["test"]) == (334 + 1, 50, 600)
+    assert facts["groups"] == {"many": 1, "medium": 5, "few": 4}
+    assert (facts["total"], facts["validation"], facts["test"]) == (369, 40, 600)
     assert (facts["factor"], facts["profile"], facts["subset_seed"]) == (20.0, "exponential", 0)
     assert facts["digest"] == split.digest
-    assert facts["matches_card"] is None
+    assert facts["matches_card"] is True
 
 
 def test_verify_compares_with_the_card(split: Split) -> None:
@@ -41,8 +41,8 @@ def test_verify_compares_with_the_card(split: Split) -> None:
     assert describe(wrong)["matches_card"] is False
     with pytest.raises(UserError, match="index_sha256 of digits-lt is"):
         verify(wrong)
-    with pytest.raises(UserError, match="total of digits-lt is 335, its card says 336"):
-        verify(knowing(split, total=336))
+    with pytest.raises(UserError, match="total of digits-lt is 369, its card says 370"):
+        verify(knowing(split, total=370))
 
 
 def test_the_card_speaks_of_seed_0_and_its_own_head_only(cache: Path) -> None:
