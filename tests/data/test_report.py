@@ -24,7 +24,7 @@ def knowing(split: Split, **known: object) -> Split:
 def test_describe_is_plain_and_complete(split: Split) -> None:
     facts = describe(split)
     assert json.loads(json.dumps(facts)) == facts
-    assert facts["counts"] == [100, 71, 51, 36, 26, 18, 13, 9, 6, 5]
+    assert facts["counts"] == [110, 78, 56, 40, 29, 20, 14, 10, 7, 5]
     assert facts["groups"] == {"many": 1, "medium": 5, "few": 4}
     assert (facts["total"], facts["validation"], facts["test"]) == (369, 40, 600)
     assert (facts["factor"], facts["profile"], facts["subset_seed"]) == (20.0, "exponential", 0)
