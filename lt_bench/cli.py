@@ -214,7 +214,7 @@ def board_build(
     from lt_bench.leaderboard import build
 
     written = build(records, out)
-    print(f"{out}: {len(written)} files from the records in {records}")
+    print(f"{written[0]}: the board, {len(written)} files from the records in {records}")
 
 
 @board_app.command("check")
@@ -259,12 +259,10 @@ def main() -> None:
 def _exit_codes() -> Iterator[None]:
     try:
         yield
-    except UserError as error:
-        print(f"lt-bench: {error}", file=sys.stderr)
-        sys.exit(2)
-    except RunError as error:
-        print(f"lt-bench: {error}", file=sys.stderr)
-        sys.exit(1)
+    except (UserError, RunError) as error:
+        # One line even where the name of a file holds a line break.
+        print(f"lt-bench: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
         print("lt-bench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
         sys.exit(130)

@@ -10,12 +10,14 @@ import yaml
 
 from lt_bench.errors import UserError
 
+_NOT_RESOLVED = (":bool", ":float", ":timestamp", ":merge", ":value")
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader with YAML 1.2's booleans and floats, refusing duplicate keys and aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (the library's own class attribute)
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(_NOT_RESOLVED)]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

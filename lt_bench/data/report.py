@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE, group_masks
 from lt_bench.data.split import Split
 from lt_bench.errors import UserError
-
-MANY_ABOVE, FEW_BELOW = 100, 20
-"""The field's groups: many n > 100, medium 20 <= n <= 100, few n < 20 (Liu et al., CVPR 2019)."""
 
 
 def describe(split: Split) -> dict[str, Any]:
     """The facts of a split as plain values. `matches_card` is None where the card knows no digest for it."""
     counts, expected = split.counts, split.expected
-    many, few = int((counts > MANY_ABOVE).sum()), int((counts < FEW_BELOW).sum())
     known = expected.index_sha256 if expected else None
     return {
         "name": split.card.name,
@@ -27,7 +24,7 @@ def describe(split: Split) -> dict[str, Any]:
         "classes": split.card.classes,
         "total": int(counts.sum()),
         "counts": counts.tolist(),
-        "groups": {"many": many, "medium": len(counts) - many - few, "few": few},
+        "groups": {name: int(members.sum()) for name, members in group_masks(counts).items()},
         "validation": 0 if split.validation is None else len(split.validation.labels),
         "test": len(split.test.labels),
         "index_sha256": split.index_sha256,

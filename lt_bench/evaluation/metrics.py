@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lt_bench.data.groups import group_masks
+
 if TYPE_CHECKING:  # Imports torch, which a table of metrics does not need.
     from lt_bench.data.types import IntArray
 
 FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
-GROUPS = ("many", "medium", "few")
-MANY_ABOVE, FEW_BELOW = 100, 20
 NUM_BINS = 15
 
 
@@ -58,16 +58,6 @@ def harmonic(accuracy: FloatArray) -> float:
 def worst_class(accuracy: FloatArray) -> float:
     """The lowest class accuracy."""
     return float(_tested(accuracy).min())
-
-
-def group_masks(train_counts: ArrayLike) -> dict[str, np.ndarray]:
-    """Which classes are many (n > 100), medium (20..100) and few (n < 20), bool [C] each.
-
-    The rule of OLTR (Liu et al., CVPR 2019) on `train_counts` [C], the training images per class.
-    """
-    n = np.asarray(train_counts)
-    many, few = n > MANY_ABOVE, n < FEW_BELOW
-    return {"many": many, "medium": ~many & ~few, "few": few}
 
 
 def group_accuracy(accuracy: FloatArray, train_counts: ArrayLike) -> dict[str, float | None]:

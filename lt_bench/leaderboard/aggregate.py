@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
+from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval
 from lt_bench.leaderboard.record import Record, dataset_slug, slug
 
 Scores = Mapping[str, float | None]
 
-SCORES = ("top1", *metrics.GROUPS, "balanced", "harmonic", "worst_class", "ece", "best_on_val", "best_on_test", "gap")
+SCORES = ("top1", *GROUPS, "balanced", "harmonic", "worst_class", "ece", "best_on_val", "best_on_test", "gap")
 """What `scores` gives: all of `last` but the top-1 of the other selections; `gap` is best-on-test minus last."""
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lt_bench.data.groups import group_masks
 from lt_bench.errors import UserError
-from lt_bench.evaluation.metrics import accuracy_by_class, group_masks
+from lt_bench.evaluation.metrics import accuracy_by_class
 from lt_bench.leaderboard.aggregate import SCORES, method_name, scores
 from lt_bench.leaderboard.record import Record, latest
 

@@ -110,8 +110,7 @@ def build_job(recipe: Recipe, split: Split, seed: int, options: Options) -> Job:
     task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())
     choice = recipe.method_choice()
     method: Method = choice.component(choice.config, task)
-    # Channels last is the faster layout on CPUs in float32 and on GPUs, and the same numbers in another order.
-    network = network.to(runtime.device).to(memory_format=torch.channels_last)
+    network = network.to(runtime.device).to(memory_format=runtime.memory_format)
     return Job(method.to(runtime.device), network, recipe.protocol, sets, runtime, seed, num_classes)
 
 

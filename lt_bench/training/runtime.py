@@ -35,6 +35,12 @@ class Runtime:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
+    def memory_format(self) -> torch.memory_format:
+        """The faster layout of the weights: channels last, but for bf16 on CPUs, where it was several times slower."""
+        slow = self.device.type == "cpu" and self.precision == "bf16"
+        return torch.contiguous_format if slow else torch.channels_last
+
+    @property
     def description(self) -> str:
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)

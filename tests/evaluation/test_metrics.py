@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from lt_bench.data.groups import GROUPS, group_masks
 from lt_bench.evaluation import metrics
 
 
@@ -55,7 +56,7 @@ def test_harmonic_mean_is_zero_with_an_unrecognised_class() -> None:
 
 
 def test_group_rule_at_its_edges() -> None:
-    masks = metrics.group_masks([101, 100, 20, 19])
+    masks = group_masks([101, 100, 20, 19])
     assert masks["many"].tolist() == [True, False, False, False]
     assert masks["medium"].tolist() == [False, True, True, False]
     assert masks["few"].tolist() == [False, False, False, True]
@@ -73,8 +74,8 @@ def test_group_rule_at_its_edges() -> None:
     ],
 )
 def test_group_sizes_of_cifar(num_classes: int, largest: int, factor: float, sizes: list[int]) -> None:
-    masks = metrics.group_masks(cifar_counts(num_classes, largest, factor))
-    assert [int(masks[name].sum()) for name in metrics.GROUPS] == sizes
+    masks = group_masks(cifar_counts(num_classes, largest, factor))
+    assert [int(masks[name].sum()) for name in GROUPS] == sizes
 
 
 def test_ece_oracle() -> None:
