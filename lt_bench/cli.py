@@ -10,14 +10,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lt_bench.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from lt_bench.training.run import Options
 
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, RunError) as error:
+        # One line even where the name of a file holds a line break.
+        print(f"lt-bench: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        print("lt-bench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        sys.exit(130)
+
+
+class _Commands(TyperGroup):
+    """Typer would answer an interruption with a word of its own: errors are met inside of it."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        with _exit_codes():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="lt-bench",
+    cls=_Commands,
     help="A benchmark suite for long-tailed image recognition.",
     no_args_is_help=True,
     add_completion=False,
@@ -150,9 +174,18 @@ def evaluate(
 
 @data_app.command()
 def prepare(
-    card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None
+    card: str,
+    settings: Annotated[list[str] | None, typer.Argument()] = None,
+    data_root: DataRoot = None,
+    fetch: Annotated[bool, typer.Option("--download", help="Fetch the archive first, as torchvision does.")] = False,
 ) -> None:
     """Read a data set once, check it, and keep the decoded images for later runs."""
+    if fetch:
+        from lt_bench.data import load_card
+        from lt_bench.data.opening import data_folder
+        from lt_bench.data.sources import download
+
+        download(load_card(card), data_folder(data_root))
     split = _split(card, settings, data_root)
     print(f"{card}: {int(split.counts.sum())} training images ready, index sha256 {split.index_sha256[:12]}")
 
@@ -251,21 +284,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a run failed, 2 the user's input, 130 interrupted."""
-    with _exit_codes():
-        app()
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    try:
-        yield
-    except (UserError, RunError) as error:
-        # One line even where the name of a file holds a line break.
-        print(f"lt-bench: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
-    except KeyboardInterrupt:
-        print("lt-bench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
-        sys.exit(130)
+    app()
 
 
 def _split(card: str, settings: list[str] | None, data_root: Path | None) -> Any:

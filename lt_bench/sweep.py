@@ -33,7 +33,7 @@ class Sweep:
     def execute(self, budget_s: float | None = None, *, stop_on_failure: bool = False) -> None:
         """Run what has no record yet, seed by seed, so that early results cover all recipes.
 
-        With `stop_on_failure` the first failure is raised as it is. Otherwise the rest goes on, and at the end
+        With `stop_on_failure` the first failure is raised. Otherwise the rest goes on, and at the end
         comes a RunError, or a UserError where all that failed was the user's to mend.
         """
         deadline = None if budget_s is None else time.monotonic() + budget_s
@@ -48,7 +48,7 @@ class Sweep:
                 break
             except Exception as error:
                 if stop_on_failure:
-                    raise
+                    raise (RunError(f"{title}: {error}") if isinstance(error, RunError) else error) from None
                 failures.append((title, error))
                 _say(f"{title}: failed: {_reason(error)}")
         self._raise(failures)

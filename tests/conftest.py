@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+# Networks are so small here that a second thread only waits. Before torch is imported, and for subprocesses too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +30,69 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("LT_BENCH_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def decoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of decoded data that all tests of runs share."""
+    return tmp_path_factory.mktemp("decoded")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, decoded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, where a relative path of the command line ends up."""
+    monkeypatch.setenv("LT_BENCH_CACHE", str(decoded))
+    monkeypatch.delenv("LT_BENCH_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def lt_bench(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """The command line as the console script calls it, but in this process."""
+    from lt_bench.cli import main
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["lt-bench", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the plug-ins that a test loads."""
+    from lt_bench import registry
+
+    monkeypatch.setattr(registry, "_plugin_modules", list(registry._plugin_modules))
+    monkeypatch.setattr(registry, "_plugin_digests", dict(registry._plugin_digests))
+    registry._entry_point_modules.cache_clear()
+    yield
+    registry._entry_point_modules.cache_clear()
+
+
+@pytest.fixture
+def tiny_backbone(registry: None) -> Path:
+    """The plug-in with the backbone `tiny`, loaded."""
+    from lt_bench.registry import load_plugin
+
+    path = Path(__file__).parent / "tiny_backbone.py"
+    load_plugin(path)
+    return path

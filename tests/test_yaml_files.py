@@ -27,6 +27,8 @@ from lt_bench.yaml_files import parse_yaml, read_yaml
         ("true", True),
         ("no", "no"),
         ("on", "on"),
+        ("=", "="),
+        ("{<<: 1}", {"<<": 1}),
         ("80%", "80%"),
         ("2022-03-01", "2022-03-01"),
         ("", None),

@@ -52,6 +52,21 @@ def open_pool(card: Card, root: Path, cache: Path) -> Pool:
     return Pool(train.part, test.part, train.class_names or tuple(map(str, range(card.classes))), origin)
 
 
+def download(card: Card, root: Path) -> None:
+    """Fetch the archive of a CIFAR card into `root` with torchvision, which checks its md5. Raises UserError."""
+    source = card.source
+    if isinstance(source, DigitsSource):
+        return
+    if not isinstance(source, CifarSource):
+        raise UserError(f"{card.name} cannot be downloaded: {card.title} has to be fetched by hand, see its card")
+    from torchvision import datasets  # noqa: PLC0415 (slow to import)
+
+    try:
+        getattr(datasets, source.torchvision)(root=str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{root}: the archive of {card.title} could not be fetched: {error}") from None
+
+
 def digits(test_per_class: int) -> tuple[Decoded, Decoded]:
     """Training pool and balanced test part of the digits, 32x32.
 

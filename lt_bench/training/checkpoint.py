@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def save_checkpoint(path: Path, state: State, setting: dict[str, str]) -> None:
 def load_checkpoint(path: Path, state: State, setting: dict[str, str]) -> None:
     """Bring `state` to where the checkpoint stands. Raises UserError if it was made another way."""
     try:
+        _check_bytes(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         _check_setting(path, content["setting"], setting)
         state.network.load_state_dict(content["network"])
@@ -72,6 +74,14 @@ def load_checkpoint(path: Path, state: State, setting: dict[str, str]) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise UserError(f"{path}: not a checkpoint of this run ({reason}); --no-resume trains anew") from None
     state.resumed += 1
+
+
+def _check_bytes(path: Path) -> None:
+    """Compare the checksums in the file with its bytes, which torch.load does not."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")
 
 
 def _check_setting(path: Path, made: dict[str, str], setting: dict[str, str]) -> None:

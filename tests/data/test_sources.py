@@ -11,7 +11,8 @@ from tiny_data import NAMES, TEST, TRAIN, Exploding, encode, tiny_card, trust, u
 
 from lt_bench.data import DataSpec, open_split
 from lt_bench.data.arrays import ArrayPart
-from lt_bench.data.sources import digits, enlarge, open_pool
+from lt_bench.data.cards import load_card
+from lt_bench.data.sources import digits, download, enlarge, open_pool
 from lt_bench.errors import UserError
 
 
@@ -185,3 +186,26 @@ def test_digits_are_the_same_everywhere_and_every_time(cache: Path) -> None:
     assert held_out.validation is not None
     assert np.bincount(held_out.validation.labels).tolist() == [4] * 10
     assert not set(held_out.validation_indices) & set(held_out.train_indices)
+
+
+# download
+
+
+def test_download_asks_torchvision_for_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("torchvision.datasets.CIFAR100", lambda **settings: asked.append(settings))
+    download(load_card("cifar100-lt"), tmp_path)
+    assert asked == [{"root": str(tmp_path), "download": True}]
+
+
+def test_a_failed_or_impossible_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(**settings: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", unreachable)
+    with pytest.raises(UserError, match="the archive of CIFAR-10-LT could not be fetched: no route to host"):
+        download(load_card("cifar10-lt"), tmp_path)
+    with pytest.raises(UserError, match="imagenet-lt cannot be downloaded"):
+        download(load_card("imagenet-lt"), tmp_path)
+    download(load_card("digits-lt"), tmp_path)
+    assert not list(tmp_path.iterdir())

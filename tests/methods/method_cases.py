@@ -6,26 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from tiny_backbone import Tiny
 
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step, generator
 from lt_bench.methods import Choice, Method, Phase, Task
-from lt_bench.models import Backbone, Network, build_network
+from lt_bench.models import Network, build_network
 from lt_bench.registry import lookup
 
 LABELS = np.repeat(np.arange(3), [20, 6, 2])
-
-
-class TinyBackbone(Backbone):
-    """Two convolutions, so that the product of all components is quick to try."""
-
-    feature_dim = 8
-
-    def trunk(self) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU())
-
-    def last_stage(self) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
 
 
 def choice(kind: str, name: str, **settings: Any) -> Choice:
@@ -46,7 +34,7 @@ def build(name: str, phases: tuple[Phase, ...] = (), labels: IntArray = LABELS, 
 
 def tiny_network(head: str = "linear", num_classes: int = 3, seed: int = 0) -> Network:
     component = lookup("head", head)
-    return build_network(TinyBackbone, component(component.Config()), num_classes, seed)
+    return build_network(Tiny, component(component.Config()), num_classes, seed)
 
 
 def step_at(index: int = 10, total: int = 200, seed: int = 0) -> Step:

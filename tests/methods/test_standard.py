@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 from method_cases import batch_of, build, choice, phase, step_at, tiny_network
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import Epoch
-from lt_bench.methods import Phase
+from lt_bench.losses import Loss
+from lt_bench.methods import Choice, Phase
+from lt_bench.registry import Info
 
 
 def test_no_mix_and_cross_entropy_is_cross_entropy() -> None:
@@ -70,19 +73,23 @@ def test_equal_parts_of_two_phases_are_one() -> None:
     assert len(list(method.parts)) == 3
 
 
-def test_settings_need_not_be_hashable() -> None:
-    """A plug-in's settings may be a mapping."""
-    part = choice("loss", "cross-entropy")
-    unhashable = part.config.model_copy()
-    object.__setattr__(unhashable, "table", {"a": [1]})
-    type(unhashable).__hash__, before = None, type(unhashable).__hash__  # type: ignore[assignment]
-    try:
-        first = phase(5)
-        loss = type(part)(part.component, unhashable)
-        method = build("standard", (Phase(10, first.sampler, first.mix, loss),))
-    finally:
-        type(unhashable).__hash__ = before  # type: ignore[method-assign]
-    assert isinstance(method, nn.Module)
+class Tabled(Loss):
+    """A plug-in's loss whose settings hold a mapping, and so have no hash."""
+
+    name = "tabled"
+    info = Info("cross entropy with a table")
+
+    class Config(Loss.Config):
+        table: dict[str, int] = Field(default={"a": 1})
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, reduction="none")
+
+
+def test_settings_may_hold_a_mapping() -> None:
+    first, tabled = phase(5), Choice(Tabled, Tabled.Config())
+    method = build("standard", tuple(Phase(until, first.sampler, first.mix, tabled) for until in (5, 10)))
+    assert method.phase(Epoch(0, 10, 0))[2] is method.phase(Epoch(9, 10, 0))[2]
 
 
 def test_scores_are_those_of_the_last_loss() -> None:

@@ -1,0 +1,243 @@
+"""The command line: what it prints, its exit codes, and one line instead of a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_cases import TINY, no_space
+
+from lt_bench import __version__
+from lt_bench.leaderboard import record as record_module
+from lt_bench.recipe import load_recipe
+
+pytestmark = pytest.mark.usefixtures("workplace", "tiny_backbone")
+
+LtBench = Callable[..., Any]
+
+RUN = ("run", "digits-lt/ce", *TINY, "--device", "cpu")
+
+
+def refused(done: Any, *said: str, code: int = 2) -> None:
+    """One line, the right exit code, and what is wrong."""
+    assert done.code == code
+    assert done.err.startswith("lt-bench: ")
+    assert len(done.err.splitlines()) == 1
+    assert all(text in done.err for text in said), done.err
+
+
+# --- help ----------------------------------------------------------------------------------------------
+
+
+def test_help_waits_for_no_library() -> None:
+    """Half a second is only possible without them."""
+    heavy = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "pydantic", "yaml", "matplotlib", "sklearn")
+    code = f"import sys, lt_bench.cli; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_installed_command_is_this_one() -> None:
+    (script,) = entry_points(group="console_scripts", name="lt-bench")
+    assert script.value == "lt_bench.cli:main"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], ["run", "sweep", "list", "validate", "evaluate", "data", "leaderboard"]),
+        (
+            ["run"],
+            ["--seeds", "--device", "--no-resume", "--dry-run", "--plugin", "--data-root", "--force", "KEY=VALUE"],
+        ),
+        (["sweep"], ["--missing", "--budget", "--seeds"]),
+        (["data"], ["prepare", "verify", "describe", "export"]),
+        (["leaderboard"], ["build", "check", "show"]),
+    ],
+)
+def test_help_names_everything(lt_bench: LtBench, arguments: list[str], named: list[str]) -> None:
+    done = lt_bench(*arguments, "--help")
+    assert done.code == 0
+    assert all(name in done.out for name in named)
+
+
+def test_version(lt_bench: LtBench) -> None:
+    assert lt_bench("--version").out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rnu"], "No such command 'rnu'"),
+        (["data", "prepar"], "No such command 'prepar'"),
+        (["run", "digits-lt/ce", "--sede", "1"], "No such option"),
+        (["run"], "Missing argument"),
+        (["run", "digits-lt/ce", "--workers", "-1"], "Invalid value"),
+        (["run", "digits-lt/ce", "--workers", "two"], "Invalid value"),
+    ],
+)
+def test_usage_errors(lt_bench: LtBench, arguments: list[str], said: str) -> None:
+    done = lt_bench(*arguments)
+    assert done.code == 2
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+# --- run -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_says_where_its_record_is_and_the_second_that_it_is_done(lt_bench: LtBench, workplace: Path) -> None:
+    first = lt_bench(*RUN, "--seeds", "0,2")
+    assert first.code == 0, first.err
+    lines = first.out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"digits-lt/ce digits-demo seed {seed}" for seed in (0, 2)]
+    assert all((workplace / line.split()[-1]).is_file() for line in lines)
+    assert "epoch 5/5" in first.err
+    second = lt_bench(*RUN, "--seeds", "0,2")
+    assert second.out.count("already done") == 2
+    assert second.err == ""
+    assert lt_bench(*RUN, "--force").code == 0
+    assert len(list(workplace.rglob("seed0-*.r2.json"))) == 1
+
+
+def test_a_dry_run_prints_what_would_be_run(lt_bench: LtBench, workplace: Path) -> None:
+    done = lt_bench(*RUN, "mix=cmo", "--dry-run")
+    assert json.loads(done.out) == load_recipe("digits-lt/ce", [*TINY, "mix=cmo"]).resolved()
+    assert not list(workplace.iterdir())
+
+
+def test_seeds_are_run_once_each(lt_bench: LtBench, workplace: Path) -> None:
+    assert lt_bench(*RUN, "--seeds", " 1, 1").code == 0
+    assert len(list(workplace.rglob("seed*.json"))) == 1
+
+
+@pytest.mark.parametrize("seeds", ["", "a", "1,", "-1", "1.5", "0-2", "²"])
+def test_seeds_that_are_none(lt_bench: LtBench, seeds: str) -> None:
+    refused(lt_bench(*RUN, f"--seeds={seeds}"), "--seeds", "expected whole numbers from 0 on, such as 0,1,2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mix=cm"], "mix: 'cm' is not a known mix; did you mean cmo?"),
+        (["data.factor=0.5"], "data.factor: should be greater than or equal to 1"),
+        (["data.factor=1000"], "data.factor: class "),
+        (["data.n_max=1000"], "data.n_max: class 0"),
+        (["data.validation_per_class=500"], "data.validation_per_class: class 0"),
+        (["protocol=cifar-3ep"], "did you mean protocols/cifar-30ep?"),
+        (["--device", "gpu"], "--device gpu: allowed are auto, cpu, cuda"),
+        (["--precision", "fp16"], "--precision"),
+        (["--plugin", "absent.py"], "absent.py: there is no such file"),
+        (["digits-lt/cx"], "digits-lt/cx: there is no such file"),
+        (["mix.alpha"], "mix.alpha: there is no such file"),
+    ],
+)
+def test_wrong_input_of_a_run(lt_bench: LtBench, workplace: Path, arguments: list[str], said: str) -> None:
+    refused(lt_bench(*RUN, *arguments), said)
+    assert not list(workplace.rglob("*.json"))
+
+
+def test_recipes_that_are_none(lt_bench: LtBench, workplace: Path) -> None:
+    (workplace / "folder").mkdir()
+    (workplace / "broken.yaml").write_text("a: [1\n")
+    (workplace / "twice.yaml").write_text("mix: cmo\nmix: cmo\n")
+    for name, said in {
+        "folder": "is a directory",
+        "broken.yaml": "not readable YAML",
+        "twice.yaml": "duplicate key",
+    }.items():
+        for command in ("run", "validate", "sweep"):
+            refused(lt_bench(command, name), f"{name}", said)
+    refused(lt_bench("run", "mix=cmo"), "no recipe given")
+    refused(lt_bench("validate", "mix=cmo"), "no recipe given")
+
+
+def test_data_that_is_not_there(lt_bench: LtBench, workplace: Path) -> None:
+    refused(lt_bench("run", "cifar10-lt/ce", "--data-root", "nowhere"), "nowhere")
+    refused(lt_bench("data", "describe", "cifar10-lt", "--data-root", "nowhere"), "nowhere")
+    refused(lt_bench("data", "describe", "cifar11-lt"), "did you mean cifar10-lt?")
+    refused(lt_bench("data", "describe", "digits-lt", "factr=5"), "did you mean factor?")
+
+
+def test_a_failed_run(lt_bench: LtBench, workplace: Path) -> None:
+    done = lt_bench(*RUN, "protocol.optimizer.lr=1e30")
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith("lt-bench: digits-lt/ce digits-demo seed 0: the training loss is ")
+    assert "Traceback" not in done.err
+    assert not list(workplace.rglob("seed*.json"))
+
+
+def test_a_full_disk_while_the_record_is_written(
+    lt_bench: LtBench, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(record_module, "_write_all", no_space)
+        done = lt_bench(*RUN)
+    assert done.code == 2
+    assert "the record could not be written: No space left on device" in done.err.splitlines()[-1]
+    assert not list(workplace.rglob("seed*.json"))
+    assert lt_bench(*RUN).code == 0
+
+
+def test_an_interruption(lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lt_bench.sweep.run", interrupted)
+    done = lt_bench(*RUN)
+    refused(done, "interrupted; the same command goes on from the last finished epoch", code=130)
+
+
+# --- the other commands --------------------------------------------------------------------------------
+
+
+def test_validate(lt_bench: LtBench) -> None:
+    done = lt_bench("validate", "digits-lt/ce", "cifar10-lt/ldam-drw", "protocol=cifar-30ep")
+    digests = [
+        load_recipe(name, ["protocol=cifar-30ep"]).sha256()[:12] for name in ("digits-lt/ce", "cifar10-lt/ldam-drw")
+    ]
+    assert done.out.splitlines() == [
+        f"digits-lt/ce: valid, recipe sha256 {digests[0]}",
+        f"cifar10-lt/ldam-drw: valid, recipe sha256 {digests[1]}",
+    ]
+
+
+@pytest.mark.parametrize("what", ["methods", "mixes", "losses", "samplers", "heads", "models", "datasets", "recipes"])
+def test_list(lt_bench: LtBench, what: str) -> None:
+    rows = json.loads(lt_bench("list", what, "--json").out)
+    plain = lt_bench("list", what).out
+    assert all(row["name"].split("/")[-1][:12] in plain for row in rows)
+
+
+def test_a_list_of_nothing(lt_bench: LtBench) -> None:
+    refused(lt_bench("list", "mixs"), "did you mean mixes?")
+
+
+def test_evaluate(lt_bench: LtBench, workplace: Path) -> None:
+    lt_bench(*RUN)
+    (weights,) = workplace.rglob("weights.safetensors")
+    (path,) = workplace.rglob("seed*.json")
+    expected = json.loads(path.read_text())["selections"]["last"]
+    found = json.loads(lt_bench("evaluate", weights, "--device", "cpu", "--json").out)
+    assert (found["correct"], found["total"]) == (expected["correct"], expected["total"])
+    table = lt_bench("evaluate", weights, "--device", "cpu")
+    assert (table.code, "worst_class" in table.out) == (0, True)
+    refused(lt_bench("evaluate", path), "not the weights of a run")
+    refused(lt_bench("evaluate", "absent"), "absent: not the weights of a run")
+    refused(lt_bench("evaluate", workplace), "not the weights of a run")
+
+
+def test_from_runs_to_a_table(lt_bench: LtBench, workplace: Path) -> None:
+    lt_bench(*RUN, "--seeds", "0,1")
+    refused(lt_bench("leaderboard", "check"), "lt-bench leaderboard build", code=1)
+    assert lt_bench("leaderboard", "build").code == 0
+    assert lt_bench("leaderboard", "check").code == 0
+    shown = lt_bench("leaderboard", "show")
+    assert (shown.code, "ce" in shown.out) == (0, True)
+    refused(lt_bench("leaderboard", "build", "--records", "nowhere"), "nowhere")

@@ -1,0 +1,121 @@
+"""Notebooks run from top to bottom on the committed records and on made ones, and are stored without outputs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+from lt_bench.evaluation.predictions import Predictions
+from lt_bench.leaderboard import frame, write_record
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PER_CLASS = ROOT / "notebooks" / "per_class_accuracy.ipynb"
+METHOD_KEYS = ["dataset", "factor", "profile", "subset_seed", "protocol", "recipe_sha256"]
+
+
+@pytest.fixture(scope="module")
+def made_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tables: cifar10-lt with several seeds of each method, and another set with more methods."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent / "leaderboard")
+        from records_factory import add_record, digest, make_predictions, make_record
+
+    folder = tmp_path_factory.mktemp("records")
+    cifar = {"dataset": {"name": "cifar10-lt", "index_sha256": digest("cifar")}}
+    for seed in range(3):
+        add_record(folder, recipe_name="ce", seed=seed, correct=(9, 8, 7, 6 - seed, 5, 4), **cifar)
+        add_record(folder, recipe_name="cmo", seed=seed, correct=(9, 9, 8 - seed, 8, 7, 7), **cifar)
+        add_record(folder, recipe_name="mixup", seed=seed, correct=(10, 9 - seed, 8, 6, 3, 0), **cifar)
+    add_record(folder, recipe_name="cmo", recipe_sha256=digest("edited"), identity=digest("edited run"), **cifar)
+    add_record(folder, recipe_name="cutmix", protocol={"modified": True}, **cifar)
+    for method in ("ce", "cmo", "mixup", "cutmix", "dbn-mix", "ldam-drw"):
+        add_record(folder, recipe_name=method)
+
+    record = make_record(recipe_name="reordered", **cifar)
+    made = make_predictions(record.selections["last"].correct)
+    order = np.random.default_rng(0).permutation(len(made.labels))
+    write_record(record, Predictions(made.labels[order], made.predicted[order], made.confidence[order]), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_made_records(made_records: Path, tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+    return _execute(PER_CLASS, made_records, tmp_path_factory.mktemp("figures"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_without_outputs(path: Path) -> None:
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert cells
+    assert not [cell.id for cell in cells if cell.outputs or cell.execution_count is not None]
+
+
+def test_committed_records(tmp_path: Path) -> None:
+    notebook = _execute(PER_CLASS, None, tmp_path)
+    runs = frame(ROOT / "leaderboard" / "v1" / "records")
+    assert _table_rows(notebook, "records") == len(runs[~runs.modified].groupby(METHOD_KEYS, dropna=False))
+    assert _figures(notebook) == 4
+    assert len(list(tmp_path.glob("*.pdf"))) == 4
+    assert "left out" not in _printed(notebook, "destination")
+
+
+def test_tables_and_edited_recipes_stay_apart(on_made_records: nbformat.NotebookNode) -> None:
+    assert "1 of them changed their protocol" in _printed(on_made_records, "records")
+    assert _table_rows(on_made_records, "records") == 5 + 6
+    names = set(re.findall(r"<th>(cmo[^<]*)</th>", _data(on_made_records, "records", "text/html")))
+    assert sorted(map(len, names)) == [len("cmo"), len("cmo [01234567]"), len("cmo [01234567]")]
+
+
+def test_cifar_is_shown_before_a_larger_table(on_made_records: nbformat.NotebookNode) -> None:
+    shown = _printed(on_made_records, "choice")
+    assert "Shown: cifar10-lt, factor 500, cifar-30ep. 5 methods, 11 runs, baseline ce." in shown
+    assert "One seed" not in shown
+    assert [line.split(":")[0] for line in shown.splitlines()[-3:]] == ["many", "medium", "few"]
+    assert _figures(on_made_records) == 4
+
+
+def test_destinations_need_labels_that_fit(on_made_records: nbformat.NotebookNode) -> None:
+    left_out = _printed(on_made_records, "destination")
+    assert left_out.startswith("1 of 11 runs are left out")
+    assert "reordered" in left_out
+    # Of ce, 4 of 10 images of the rarest class are right, and the others are taken for the first class.
+    assert re.search(r"class 5 +40\.0 +class 0 +60\.0", _data(on_made_records, "mistaken", "text/plain"))
+
+
+def _execute(path: Path, records: Path | None, figures: Path) -> nbformat.NotebookNode:
+    """A notebook run where it lies, on a folder of records or the default; the stored file stays as it is."""
+    notebook = nbformat.read(path, as_version=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("LT_BENCH_FIGURES", str(figures))
+        patch.setenv("LT_BENCH_RECORDS", str(records or ""))
+        resources = {"metadata": {"path": str(path.parent)}}
+        NotebookClient(notebook, timeout=180, kernel_name="python3", resources=resources).execute()
+    return notebook
+
+
+def _outputs(notebook: nbformat.NotebookNode, cell_id: str) -> list[nbformat.NotebookNode]:
+    return next(cell.outputs for cell in notebook.cells if cell.id == cell_id)
+
+
+def _printed(notebook: nbformat.NotebookNode, cell_id: str) -> str:
+    return "".join(o.text for o in _outputs(notebook, cell_id) if o.output_type == "stream" and o.name == "stdout")
+
+
+def _data(notebook: nbformat.NotebookNode, cell_id: str, kind: str) -> str:
+    return next(o.data[kind] for o in _outputs(notebook, cell_id) if kind in o.get("data", {}))
+
+
+def _table_rows(notebook: nbformat.NotebookNode, cell_id: str) -> int:
+    return _data(notebook, cell_id, "text/html").partition("<tbody>")[2].count("<tr>")
+
+
+def _figures(notebook: nbformat.NotebookNode) -> int:
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    return sum("image/png" in o.get("data", {}) for o in outputs)

@@ -1,0 +1,228 @@
+"""A stranger's component: one new file and one recipe, and nothing else is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_cases import TINY
+
+from lt_bench import registry as registry_module
+from lt_bench.errors import UserError
+from lt_bench.leaderboard.record import load_record
+from lt_bench.registry import load_plugin, lookup, members
+
+pytestmark = pytest.mark.usefixtures("workplace", "registry")
+
+MIX = '''
+"""Fade every image towards grey."""
+
+from pydantic import Field
+
+from lt_bench.mixing import Mix, Mixed
+from lt_bench.registry import Info
+
+
+class Fade(Mix):
+    """Images times `strength`, labels as they are."""
+
+    name = "fade"
+    info = Info("images closer to the mean")
+
+    class Config(Mix.Config):
+        strength: float = Field(default=0.5, ge=0, le=1)
+
+    def forward(self, batch, partner, step):
+        plain = Mixed.plain(batch)
+        return Mixed(plain.images * self.config.strength, plain.terms)
+'''
+RECIPE = """# Fading on the digits.
+extends: protocols/digits-demo
+data: {name: digits-lt, factor: 20}
+model: {backbone: resnet8}
+mix: {name: fade, strength: 0.8}
+"""
+SHORT = [text for text in TINY if "backbone" not in text] + [
+    "protocol.epochs=1",
+    "protocol.schedule={warmup_epochs: 0}",
+]
+
+
+@pytest.fixture
+def stranger(workplace: Path) -> Path:
+    """A folder with a plug-in and a recipe that names its mix."""
+    (workplace / "fade.py").write_text(MIX)
+    (workplace / "fade-ce.yaml").write_text(RECIPE)
+    return workplace
+
+
+def complaint(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_plugin(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- the way through -----------------------------------------------------------------------------------
+
+
+def test_a_stranger_s_mix_runs(lt_bench: Callable[..., Any], stranger: Path) -> None:
+    done = lt_bench("run", "fade-ce.yaml", *SHORT, "--plugin", "fade.py", "--device", "cpu")
+    assert done.code == 0, done.err
+    (path,) = stranger.glob("leaderboard/v1/records/digits-lt-if4/digits-demo/fade-ce/seed0-*.json")
+    recipe = load_record(path).recipe
+    assert recipe["phases"][0]["mix"] == {"name": "fade", "strength": 0.8}
+    assert recipe["plugins"] == {"mix/fade": hashlib.sha256(MIX.encode()).hexdigest()}
+    (weights,) = stranger.rglob("weights.safetensors")
+    shown = lt_bench("evaluate", weights, "--plugin", "fade.py", "--device", "cpu", "--json")
+    assert json.loads(shown.out)["correct"] == list(load_record(path).selections["last"].correct)
+
+
+def test_it_is_listed_and_validated(lt_bench: Callable[..., Any], stranger: Path) -> None:
+    listed = json.loads(lt_bench("list", "mixes", "--plugin", "fade.py", "--json").out)
+    assert {row["name"]: row["settings"] for row in listed}["fade"] == "strength"
+    assert lt_bench("validate", "fade-ce.yaml", "mix.strength=0.3", "--plugin", "fade.py").code == 0
+    wrong = lt_bench("validate", "fade-ce.yaml", "mix.strenght=0.3", "--plugin", "fade.py")
+    assert (wrong.code, "did you mean strength?" in wrong.err) == (2, True)
+
+
+def test_without_the_plug_in_its_name_is_unknown(lt_bench: Callable[..., Any], stranger: Path) -> None:
+    done = lt_bench("run", "fade-ce.yaml", *SHORT)
+    assert done.code == 2
+    assert "mix.name: 'fade' is not a known mix" in done.err
+
+
+def test_a_changed_plug_in_is_another_run(lt_bench: Callable[..., Any], stranger: Path) -> None:
+    def digest() -> str:
+        done = lt_bench("validate", "fade-ce.yaml", "--plugin", "fade.py")
+        return str(done.out.split()[-1])
+
+    first = digest()
+    assert digest() == first
+    (stranger / "fade.py").write_text(MIX + "\n# tried something\n")
+    assert digest() != first
+
+
+def test_a_recipe_that_does_not_use_it_keeps_its_identity(lt_bench: Callable[..., Any], stranger: Path) -> None:
+    plain = lt_bench("validate", "digits-lt/ce").out
+    assert lt_bench("validate", "digits-lt/ce", "--plugin", "fade.py").out == plain
+
+
+@pytest.mark.parametrize(
+    ("kind", "base", "body"),
+    [
+        ("sampler", "lt_bench.data.samplers.Sampler", "def order(self, epoch, rng): return rng.permutation(9)"),
+        ("loss", "lt_bench.losses.Loss", "def per_sample(self, logits, labels): return logits.sum(1)"),
+        ("head", "lt_bench.models.heads.Head", "def build(self, backbone, num_classes): return None"),
+        ("backbone", "lt_bench.models.backbones.Backbone", "feature_dim = 3"),
+        ("method", "lt_bench.methods.Method", "def streams(self, epoch): return {}"),
+    ],
+)
+def test_every_family_can_be_extended(kind: str, base: str, body: str, tmp_path: Path) -> None:
+    module, name = base.rsplit(".", 1)
+    text = f"from {module} import {name}\nfrom lt_bench.registry import Info\n"
+    text += f"class Mine({name}):\n    name = 'mine'\n    info = Info('mine')\n    {body}\n"
+    (tmp_path / "mine.py").write_text(text)
+    load_plugin(tmp_path / "mine.py")
+    assert lookup(kind, "mine").__name__ == "Mine"
+    assert name not in [component.__name__ for component in members(kind).values()]  # the imported base is no member
+    assert all("mine" not in members(other) for other in registry_module.FAMILIES if other != kind)
+
+
+# --- what can be wrong with it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def broken(:\n", "SyntaxError: "),
+        ("import a_package_that_is_not_there\n", "ModuleNotFoundError: No module named"),
+        ("raise ValueError('one\\ntwo')\n", "ValueError: one two"),
+        ("1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("\x00", "plugin.py: "),
+    ],
+)
+def test_a_broken_file_is_one_line(lt_bench: Callable[..., Any], workplace: Path, text: str, said: str) -> None:
+    (workplace / "plugin.py").write_text(text)
+    for command in (["run", "digits-lt/ce", *TINY], ["list", "mixes"], ["validate", "digits-lt/ce"]):
+        done = lt_bench(*command, "--plugin", "plugin.py")
+        assert done.code == 2
+        assert done.err.startswith(f"lt-bench: --plugin {workplace / 'plugin.py'}: ")
+        assert said in done.err
+        assert len(done.err.splitlines()) == 1
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    assert "there is no such file" in complaint(tmp_path / "absent.py")
+    assert "there is no such file" in complaint(tmp_path)
+    (tmp_path / "plugin.txt").write_text(MIX)
+    assert "not a Python file" in complaint(tmp_path / "plugin.txt")
+
+
+def test_a_shipped_name_is_taken(lt_bench: Callable[..., Any], workplace: Path) -> None:
+    (workplace / "mine.py").write_text(MIX.replace('"fade"', '"cmo"'))
+    done = lt_bench("run", "digits-lt/cmo", *TINY, "--plugin", "mine.py")
+    assert done.code == 2
+    assert "mine.py: the mix 'cmo' already exists in lt_bench.mixing.cmo" in done.err
+
+
+def test_two_plug_ins_cannot_share_a_name(stranger: Path) -> None:
+    (stranger / "other.py").write_text(MIX)
+    load_plugin(stranger / "fade.py")
+    load_plugin(stranger / "other.py")
+    with pytest.raises(UserError, match=r"other\.py: the mix 'fade' already exists"):
+        members("mix")
+
+
+def test_two_plug_ins_can_share_a_file_name(stranger: Path) -> None:
+    (stranger / "more").mkdir()
+    (stranger / "more" / "fade.py").write_text(MIX.replace('"fade"', '"fade-more"'))
+    load_plugin(stranger / "fade.py")
+    load_plugin(stranger / "more" / "fade.py")
+    assert {"fade", "fade-more"} <= set(members("mix"))
+
+
+def test_a_plug_in_is_loaded_once_and_again_when_it_has_changed(stranger: Path) -> None:
+    path = stranger / "fade.py"
+    load_plugin(path)
+    first = lookup("mix", "fade")
+    load_plugin(path)
+    assert lookup("mix", "fade") is first
+    path.write_text(MIX.replace("default=0.5", "default=0.9"))
+    load_plugin(path)
+    assert lookup("mix", "fade").Config().strength == 0.9
+
+
+# --- installed packages --------------------------------------------------------------------------------
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    entry = EntryPoint("strange", value, "lt_bench.plugins")
+    monkeypatch.setattr(registry_module, "entry_points", lambda group: [entry] if group == entry.group else [])
+
+
+def test_an_installed_package_is_found(
+    lt_bench: Callable[..., Any], stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (stranger / "a_strange_package.py").write_text(MIX)
+    monkeypatch.syspath_prepend(stranger)
+    installed(monkeypatch, "a_strange_package")
+    done = lt_bench("run", "fade-ce.yaml", "--dry-run")
+    assert done.code == 0, done.err
+    resolved = json.loads(done.out)
+    assert resolved["plugins"] == {"mix/fade": hashlib.sha256(MIX.encode()).hexdigest()}
+
+
+def test_an_installed_package_that_is_broken_is_named(
+    lt_bench: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, "a_package_that_is_not_there")
+    done = lt_bench("validate", "digits-lt/ce")
+    assert done.code == 2
+    assert "plug-in strange (a_package_that_is_not_there): ModuleNotFoundError" in done.err
+    assert len(done.err.splitlines()) == 1

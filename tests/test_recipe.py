@@ -1,0 +1,320 @@
+"""What a recipe means: inheritance, overrides, phases, identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lt_bench.data.cards import load_card
+from lt_bench.recipe import Recipe, data_spec, load_recipe, parse_override, split_arguments
+
+BASE = {
+    "extends": "protocols/digits-demo",
+    "data": {"name": "digits-lt", "factor": 10},
+    "model": {"backbone": "resnet8"},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Any:
+    """Write a recipe file that changes BASE, and load it."""
+
+    def load(changes: dict[str, Any] | None = None, overrides: Sequence[str] = (), name: str = "mine") -> Recipe:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(BASE | (changes or {})), encoding="utf-8")
+        return load_recipe(path, overrides)
+
+    return load
+
+
+# --- resolving ---------------------------------------------------------------------------------------
+
+
+def test_a_resolved_recipe_leaves_nothing_open(recipe: Any) -> None:
+    found = recipe({"mix": "cmo"}).resolved()
+    assert found["name"] == "mine"
+    assert found["method"] == {"name": "standard"}
+    assert found["model"] == {"backbone": "resnet8", "head": {"name": "linear"}}
+    assert found["data"]["profile"] == "exponential"
+    assert found["data"]["n_max"] == load_card("digits-lt").n_max
+    (phase,) = found["phases"]
+    assert phase["until"] == found["protocol"]["epochs"]
+    assert phase["sampler"] == {"name": "instance"}
+    assert phase["loss"].items() >= {"name": "cross-entropy", "weights": None}.items()
+    assert phase["mix"].items() >= {"name": "cmo", "probability": 0.5, "start_epoch": 3, "stop_before_end": 3}.items()
+    assert Recipe.read(found) == recipe({"mix": "cmo"})
+
+
+def test_a_name_and_a_mapping_mean_the_same(recipe: Any) -> None:
+    assert recipe({"loss": "focal"}) == recipe({"loss": {"name": "focal"}})
+
+
+# --- inheritance -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    """A folder with a parent; tests add the child."""
+    parent = BASE | {"loss": {"name": "ldam", "max_margin": 0.4}, "model": {"backbone": "resnet8", "head": "cosine"}}
+    (tmp_path / "parent.yaml").write_text(yaml.safe_dump(parent), encoding="utf-8")
+    return tmp_path
+
+
+def child(folder: Path, text: str) -> Recipe:
+    path = folder / "child.yaml"
+    path.write_text(f"extends: parent\n{text}", encoding="utf-8")
+    return load_recipe(path)
+
+
+def test_settings_of_one_component_are_merged(chain: Path) -> None:
+    merged = child(chain, "loss: {scale: 20}").phases[0].loss
+    assert (merged["name"], merged["max_margin"], merged["scale"]) == ("ldam", 0.4, 20)
+    assert child(chain, "loss: {name: ldam, scale: 20}").phases[0].loss["max_margin"] == 0.4
+
+
+def test_another_component_replaces_the_old_one_whole(chain: Path) -> None:
+    text = "loss: {name: logit-adjustment, tau: 2}\nmodel: {head: linear}"
+    replaced = child(chain, text).phases[0].loss
+    assert (replaced["name"], replaced["tau"]) == ("logit-adjustment", 2)
+    assert "max_margin" not in replaced
+    assert child(chain, "loss: cross-entropy\nmodel: {head: linear}").phases[0].loss["name"] == "cross-entropy"
+
+
+def test_the_chain_may_be_long_and_cross_folders(chain: Path) -> None:
+    (chain / "sub").mkdir()
+    (chain / "child.yaml").write_text("extends: parent\nprotocol: {batch_size: 16}\n")
+    (chain / "sub" / "grandchild.yaml").write_text("extends: child\ndata: {factor: 4}\n")
+    found = load_recipe(chain / "sub" / "grandchild.yaml")
+    assert found.name == "grandchild"
+    assert (found.protocol.batch_size, found.data.factor, found.phases[0].loss["max_margin"]) == (16, 4, 0.4)
+    assert found.protocol_modified()
+
+
+def test_a_recipe_may_extend_the_shipped_one_of_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "ce.yaml").write_text("extends: digits-lt/ce\ndata: {factor: 4}\n")
+    assert load_recipe(tmp_path / "ce.yaml").data.factor == 4
+
+
+def test_figures_of_the_parent_are_those_of_the_child(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("extends: cifar100-lt/cmo\n")
+    assert [figure.top1 for figure in load_recipe(tmp_path / "x.yaml").reported] == [43.9]
+
+
+# --- overrides ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("a.b=1", "a.b", 1),
+        ("a.b=1e-3", "a.b", 1e-3),
+        ("a=x=y", "a", "x=y"),
+        ("a==", "a", "="),
+        ("a=", "a", None),
+        ("a=[1, 2]", "a", [1, 2]),
+        ("a={b: c}", "a", {"b": "c"}),
+        ("a='1'", "a", "1"),
+        (" a = true ", "a", True),
+    ],
+)
+def test_an_override_is_split_at_the_first_equals_sign(text: str, key: str, value: object) -> None:
+    assert parse_override(text) == (key, value)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="ascii")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
+)
+
+
+@given(st.lists(st.text("abc_", min_size=1), min_size=1).map(".".join), values)
+def test_any_value_can_be_given(key: str, value: Any) -> None:
+    assert parse_override(f"{key}={yaml.safe_dump(value)}") == (key, value)
+
+
+@given(st.floats(0, 1))
+def test_a_number_arrives_as_it_is(probability: float) -> None:
+    assert (
+        load_recipe("digits-lt/cmo", [f"mix.probability={probability!r}"]).phases[0].mix["probability"] == probability
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part", "value"),
+    [
+        (["mix=cmo"], "mix.name", "cmo"),
+        (["mix=cmo", "mix.probability=0.25"], "mix.probability", 0.25),
+        (["mix={name: cmo, start_epoch: 5}"], "mix.start_epoch", 5),
+        (["loss.weights=effective-number"], "loss.weights.name", "effective-number"),
+        (["loss.weights=effective-number", "loss.weights.beta=0.99"], "loss.weights.beta", 0.99),
+        (["loss.weights={name: effective-number, beta: 0.99}"], "loss.weights.beta", 0.99),
+        (["loss=logit-adjustment", "loss.tau=2"], "loss.tau", 2.0),
+        (["sampler=progressive"], "sampler.name", "progressive"),
+    ],
+)
+def test_components_by_override(overrides: list[str], part: str, value: object) -> None:
+    found: Any = load_recipe("digits-lt/ce", overrides).phases[0].model_dump()
+    for key in part.split("."):
+        found = found[key]
+    assert found == value
+
+
+def test_the_rest_of_a_recipe_by_override() -> None:
+    overrides = ["model.head=cosine", "loss=ldam", "protocol.optimizer.lr=0.05", "protocol.schedule.milestones=[3, 5]"]
+    found = load_recipe("digits-lt/ce", [*overrides, "data.validation_per_class=2", "model.backbone=resnet20"])
+    assert found.model.head == {"name": "cosine"}
+    assert found.model.backbone == "resnet20"
+    assert found.protocol.optimizer.lr == 0.05
+    assert found.protocol.schedule.milestones == (3, 5)
+    assert found.data.validation_per_class == 2
+    assert found.protocol_modified()
+
+
+def test_an_empty_value_is_the_card_s_own() -> None:
+    assert load_recipe("digits-lt/ce", ["data.factor="]).data.factor == load_card("digits-lt").factor
+
+
+def test_another_protocol_replaces_the_base_and_not_the_recipe() -> None:
+    classic, short = load_recipe("cifar10-lt/ldam-drw"), load_recipe("cifar10-lt/ldam-drw", ["protocol=cifar-30ep"])
+    assert short.protocol == load_recipe("cifar100-lt/ce", ["extends=protocols/cifar-30ep"]).protocol
+    assert not short.protocol_modified()
+    assert [phase.until for phase in classic.phases] == [160, 200]
+    assert [phase.until for phase in short.phases] == [24, 30]
+    assert [phase.loss for phase in classic.phases] == [phase.loss for phase in short.phases]
+    assert short.overrides == ()  # tables show the protocol by itself
+
+
+def test_another_protocol_reaches_through_a_chain(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("extends: cifar10-lt/cmo\nmix: {beta: 2}\n")
+    found = load_recipe(tmp_path / "x.yaml", ["protocol=cifar-30ep"])
+    assert (found.protocol.name, found.phases[0].mix["beta"]) == ("cifar-30ep", 2)
+
+
+@pytest.mark.parametrize("method", ["loss.tau=2", "mix=cmo", "model.backbone=resnet20", "phases=[{until: 100%}]"])
+def test_a_changed_method_carries_its_change_and_no_published_figure(method: str) -> None:
+    plain = load_recipe("cifar10-lt/logit-adjustment")
+    found = load_recipe("cifar10-lt/logit-adjustment", [method, "data.factor=100", "notes=tried"])
+    assert plain.reported
+    assert found.reported == ()
+    assert found.overrides == (method,)
+
+
+def test_figures_are_of_the_factor_that_is_run() -> None:
+    shown = {f: load_recipe("cifar10-lt/ce", [f"data.factor={f}"]).reported for f in (100, 50, 10, 20)}
+    assert {factor: [figure.top1 for figure in figures] for factor, figures in shown.items()} == {
+        100: [70.4],
+        50: [74.8],
+        10: [86.4],
+        20: [],
+    }
+
+
+@pytest.mark.parametrize("override", ["data.subset_seed=1", "data.profile=step", "data.n_max=400"])
+def test_figures_are_of_the_split_that_is_run(override: str) -> None:
+    assert load_recipe("cifar10-lt/ce", [override]).reported == ()
+
+
+def test_arguments_are_recipes_or_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b.yaml").touch()
+    long = f"phases=[{'x' * 1000}]"
+    assert split_arguments(["x/y", "mix=cmo", "a=b.yaml", long]) == (["x/y", "a=b.yaml"], ["mix=cmo", long])
+
+
+def test_settings_of_a_split() -> None:
+    spec = data_spec("cifar10-lt", ["factor=50", "profile=step"])
+    assert (spec.factor, spec.profile, spec.n_max) == (50, "step", 5000)
+
+
+# --- phases ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("until", "epochs", "ends"), [("80%", 10, 8), ("33.4%", 10, 3), (7, 10, 7), ("50%", 3, 2)])
+def test_a_phase_ends_at_an_epoch_or_a_share(recipe: Any, until: object, epochs: int, ends: int) -> None:
+    found = recipe({"phases": [{"until": until}, {"until": "100%"}]}, [f"protocol.epochs={epochs}"])
+    assert [phase.until for phase in found.phases] == [ends, epochs]
+
+
+def test_a_phase_changes_the_top_level_and_not_the_phase_before(recipe: Any) -> None:
+    phases = [
+        {"until": "50%", "mix": "cutmix"},
+        {"until": "80%", "loss": {"tau": 2}},
+        {"until": "100%", "loss": "focal"},
+    ]
+    found = recipe({"loss": "logit-adjustment", "mix": {"name": "mixup", "alpha": 0.2}, "phases": phases}).phases
+    assert [phase.mix["name"] for phase in found] == ["cutmix", "mixup", "mixup"]
+    assert [phase.mix.get("alpha") for phase in found] == [None, 0.2, 0.2]
+    assert [phase.loss["name"] for phase in found] == ["logit-adjustment", "logit-adjustment", "focal"]
+    assert [phase.loss.get("tau") for phase in found] == [1, 2, None]
+
+
+# --- identity ----------------------------------------------------------------------------------------
+
+
+def test_what_says_nothing_about_the_run_is_not_in_its_identity(recipe: Any) -> None:
+    plain = recipe().sha256()
+    assert recipe(name="another").sha256() == plain
+    assert recipe({"notes": "seen"}).sha256() == plain
+    assert recipe({"reported": [{"paper": "a paper", "top1": 50.0}]}).sha256() == plain
+
+
+def test_the_way_to_a_recipe_is_not_in_its_identity(recipe: Any) -> None:
+    assert recipe({"mix": {"name": "mixup", "alpha": 1}}) == recipe({"mix": "mixup"})
+    assert recipe({}, ["mix=mixup"]).sha256() == recipe({"mix": "mixup"}).sha256()
+    assert recipe({}, ["data.factor=10.0"]).sha256() == recipe().sha256()
+    assert recipe({"phases": [{"until": "100%"}]}).sha256() == recipe().sha256()
+    assert load_recipe("cifar10-lt/ce", ["mix=mixup"]).sha256() == load_recipe("cifar10-lt/mixup").sha256()
+
+
+CHANGES = [
+    "data.factor=11",
+    "data.profile=step",
+    "data.subset_seed=1",
+    "data.n_max=90",
+    "data.validation_per_class=1",
+    "model.backbone=resnet20",
+    "model.head=dual-branch",
+    "sampler=reverse",
+    "mix=mixup",
+    "loss=focal",
+    "loss.weights=effective-number",
+    "loss.weights={name: effective-number, beta: 0.9}",
+    "phases=[{until: 50%}, {until: 100%, sampler: reverse}]",
+    "phases=[{until: 60%}, {until: 100%, sampler: reverse}]",
+    "protocol.epochs=19",
+    "protocol.batch_size=33",
+    "protocol.version=2",
+    "protocol.evaluate_every=1",
+    "protocol.optimizer.nesterov=true",
+    "protocol.optimizer.weight_decay=0",
+    "protocol.schedule.warmup_per=iteration",
+    "protocol.augmentation.cutout=8",
+    "protocol.augmentation.flip=true",
+    "protocol=cifar-30ep",
+]
+
+
+def test_every_setting_is_in_the_identity(recipe: Any) -> None:
+    digests = [recipe({}, [change] if change else []).sha256() for change in ["", *CHANGES]]
+    assert len(set(digests)) == len(digests)
+
+
+def test_the_split_and_the_seed_are_in_the_identity_of_a_run(recipe: Any) -> None:
+    found = recipe()
+    runs = [found.identity("a" * 64, 0), found.identity("b" * 64, 0), found.identity("a" * 64, 1)]
+    assert len(set(runs)) == 3
+    assert runs[0] == recipe(name="another").identity("a" * 64, 0)
+    assert all(len(run) == 64 for run in runs)
+
+
+@given(st.permutations(list(BASE)))
+def test_the_order_of_fields_is_not_in_the_identity(tmp_path_factory: Any, order: list[str]) -> None:
+    path = tmp_path_factory.mktemp("order") / "x.yaml"
+    path.write_text(yaml.safe_dump({key: BASE[key] for key in order}, sort_keys=False))
+    assert load_recipe(path).sha256() == load_recipe("digits-lt/ce", ["data.factor=10"]).sha256()

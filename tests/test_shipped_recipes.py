@@ -1,0 +1,176 @@
+"""Every recipe in the box: it loads, says truthfully what it is, and its commands work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from lt_bench.data.cards import load_card
+from lt_bench.models import build_network
+from lt_bench.recipe import Recipe, load_recipe, shipped_recipes, split_arguments
+from lt_bench.registry import lookup
+from lt_bench.resources import resource_folder
+
+ROOT = resource_folder("recipes")
+NAMES = [str(path.relative_to(ROOT).with_suffix("")) for path in shipped_recipes()]
+METHODS = [
+    *("ce", "ce-drw", "ldam-drw", "balanced-softmax", "logit-adjustment", "mixup", "cutmix"),
+    *("cmo", "cmo-ldam-drw", "cmo-balanced-softmax", "dbn-mix", "class-distance-mix-ours"),
+]
+
+every_recipe = pytest.mark.parametrize("name", NAMES)
+
+
+def header(name: str) -> list[str]:
+    lines = (ROOT / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("#")]
+
+
+def commands(name: str) -> list[list[str]]:
+    """The command lines of the header, as arguments of `run`."""
+    found = (re.match(r"# (?:Run|Ablation): +lt-bench run (.+)", line) for line in header(name))
+    return [match[1].split() for match in found if match]
+
+
+def phase_parts(recipe: Recipe, kind: str) -> list[str]:
+    return [getattr(phase, kind)["name"] for phase in recipe.phases]
+
+
+# --- all of them -------------------------------------------------------------------------------------
+
+
+@every_recipe
+def test_it_builds_its_network(name: str) -> None:
+    recipe = load_recipe(name)
+    head = recipe.head_choice()
+    classes = load_card(recipe.data.name).classes
+    backbone = lookup("backbone", recipe.model.backbone)
+    with torch.device("meta"):
+        network = build_network(backbone, head.component(head.config), classes, seed=0)
+    for branch in network.branches:
+        assert dict(branch.classifier.named_parameters())["weight"].shape[0] == classes
+
+
+@every_recipe
+def test_its_folder_is_its_data_set_and_its_protocol_is_unchanged(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.data.name == name.split("/", maxsplit=1)[0]
+    assert not recipe.protocol_modified()
+    assert recipe.plugins == {}
+    assert recipe.overrides == ()
+
+
+@every_recipe
+def test_its_head_says_what_it_is_and_how_to_run_it(name: str) -> None:
+    recipe = load_recipe(name)
+    lines = header(name)
+    first = lines[0]
+    assert f"{recipe.protocol.epochs} epochs" in first
+    assert recipe.model.backbone.replace("resnet", "ResNet-").replace("resnext", "ResNeXt-") in first
+    if recipe.data.factor is not None:
+        assert f"factor {recipe.data.factor:g}" in first
+    assert lines[1] == f"# Run:      lt-bench run recipes/{name}.yaml --seeds 0,1,2"
+
+
+@every_recipe
+def test_the_commands_of_its_head_are_valid(name: str) -> None:
+    for arguments in commands(name):
+        plain = [text for text in arguments if text not in ("--seeds", "0,1,2")]
+        (recipe,), overrides = split_arguments(plain)
+        changed = load_recipe(recipe, overrides)
+        assert (changed.sha256() == load_recipe(name).sha256()) == (not overrides), arguments
+
+
+@every_recipe
+def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
+    recipe, changed = load_recipe(name), load_recipe(name, ["protocol=cifar-30ep"])
+    assert changed.protocol == load_recipe("cifar10-lt/ce", ["protocol=cifar-30ep"]).protocol
+    assert [phase.until for phase in changed.phases] in ([30], [24, 30])
+    assert (changed.method, changed.model, changed.data) == (recipe.method, recipe.model, recipe.data)
+
+
+@every_recipe
+def test_its_published_figures_are_traceable(name: str) -> None:
+    written = load_recipe(name).reported
+    assert all(figure.verified and figure.protocol and figure.paper for figure in written)
+    assert all(figure.factor == load_recipe(name).data.factor for figure in written)
+    assert all(figure.top1 is not None for figure in written)
+
+
+# --- the promised grid -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["digits-lt", "cifar10-lt", "cifar100-lt"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_grid_is_complete(dataset: str, method: str) -> None:
+    recipe = load_recipe(f"{dataset}/{method}")
+    small = dataset == "digits-lt"
+    assert recipe.protocol.name == ("digits-demo" if small else "cifar-200ep")
+    assert recipe.model.backbone == ("resnet8" if small else "resnet32")
+    assert recipe.data.factor == (20 if small else 100)
+
+
+@pytest.mark.parametrize("dataset", ["cifar10-lt", "cifar100-lt"])
+def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
+    grid = {method: load_recipe(f"{dataset}/{method}") for method in METHODS}
+    for name in ("ce-drw", "ldam-drw", "cmo-ldam-drw"):
+        weights = [phase.loss["weights"] for phase in grid[name].phases]
+        assert weights == [None, {"name": "effective-number", "beta": 0.9999}]
+        assert [phase.until for phase in grid[name].phases] == [160, 200]
+    for name, recipe in grid.items():
+        assert recipe.model.head["name"] == (
+            "cosine" if "ldam" in name else "dual-branch" if "dbn" in name else "linear"
+        )
+        assert set(phase_parts(recipe, "mix")) == {
+            name if name in ("mixup", "cutmix") else "cmo" if "cmo" in name else name if "distance" in name else "none"
+        }
+        assert set(phase_parts(recipe, "sampler")) == {"instance"}
+    ldam = grid["ldam-drw"].phases[0].loss
+    assert (ldam["max_margin"], ldam["scale"]) == (0.5, 30)
+    assert grid["logit-adjustment"].phases[0].loss["tau"] == 1
+    cmo = grid["cmo"].phases[0].mix
+    assert (cmo["probability"], cmo["beta"], cmo["exponent"]) == (0.5, 1, 1)
+    assert (cmo["start_epoch"], cmo["stop_before_end"]) == (3, 3)
+
+
+@pytest.mark.parametrize(("dataset", "eta"), [("cifar10-lt", 3), ("cifar100-lt", 7)])
+def test_dbn_mix_has_the_settings_of_the_released_scripts(dataset: str, eta: float) -> None:
+    for name in ("dbn-mix", "dbn-mix-own-protocol"):
+        recipe = load_recipe(f"{dataset}/{name}")
+        assert recipe.method == {
+            "name": "dbn-mix",
+            "beta": 1.0,
+            "temperature_epsilon": 0.6,
+            "temperature_eta": eta,
+            "rebalanced_sampler": "class-balanced",
+        }
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "dbn-mix" in name or "-ours" in name or "digits" in name])
+def test_no_figure_is_claimed_where_none_could_be_read(name: str) -> None:
+    assert load_recipe(name).reported == ()
+
+
+def test_recipes_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = [load_recipe(name).sha256() for name in ("digits-lt/ce", "digits-lt/ce.yaml", "recipes/digits-lt/ce.yaml")]
+    assert len(set(found)) == 1
+
+
+# --- identity ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("cifar10-lt/ce", "e1d4de3a2b9aee058a458406ff26466894f506dc7120cb187c11f95c332de7af"),
+        ("cifar10-lt/cmo-ldam-drw", "4433f73930b105ba88389ff0a83313fd216d52e963b4bb2ca5bdd74a1ff2a903"),
+        ("cifar100-lt/dbn-mix", "6101edd5bb61a1ade4a740417d9e448ca923f0b64806d9ea2d58c75f137293e7"),
+    ],
+)
+def test_identities_do_not_move(name: str, sha256: str) -> None:
+    """Committed records are found again by it; a new setting changes it and orphans them."""
+    assert load_recipe(name).sha256() == sha256

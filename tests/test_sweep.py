@@ -1,0 +1,157 @@
+"""A sweep runs what is missing, stops within its budget, and outlives its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from run_cases import TINY
+
+from lt_bench import sweep as sweep_module
+from lt_bench.errors import RunError, UserError
+from lt_bench.sweep import parse_budget
+from lt_bench.training import run as run_module
+
+pytestmark = pytest.mark.usefixtures("workplace", "tiny_backbone")
+
+TWO = ("digits-lt/ce", "digits-lt/mixup", *TINY, "--device", "cpu")
+
+
+def records(folder: Path) -> list[str]:
+    """Of which recipe and seed there are records."""
+    found = folder.glob("leaderboard/v1/records/*/*/*/seed*.json")
+    return sorted(f"{path.parent.name} {path.name.split('-')[0]}" for path in found)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that are tried, in order."""
+    tried: list[str] = []
+    real = sweep_module.run
+
+    def run(recipe: Any, seed: int, options: Any) -> Any:
+        tried.append(f"{recipe.name} seed{seed}")
+        return real(recipe, seed, options)
+
+    monkeypatch.setattr(sweep_module, "run", run)
+    return tried
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, *which: str) -> None:
+    real = sweep_module.run
+
+    def run(recipe: Any, seed: int, options: Any) -> Any:
+        if f"{recipe.name} seed{seed}" in which:
+            raise error
+        return real(recipe, seed, options)
+
+    monkeypatch.setattr(sweep_module, "run", run)
+
+
+def test_a_sweep_covers_all_recipes_seed_by_seed(
+    lt_bench: Callable[..., Any], workplace: Path, runs: list[str]
+) -> None:
+    done = lt_bench("sweep", *TWO, "--seeds", "0,1")
+    assert (done.code, runs) == (0, ["ce seed0", "mixup seed0", "ce seed1", "mixup seed1"])
+    assert records(workplace) == ["ce seed0", "ce seed1", "mixup seed0", "mixup seed1"]
+    lines = done.out.splitlines()
+    assert len(lines) == 4
+    assert all("top-1" in line and ".json" in line and "already" not in line for line in lines)
+
+
+def test_only_what_is_missing_is_run(lt_bench: Callable[..., Any], workplace: Path) -> None:
+    lt_bench("run", "digits-lt/ce", *TWO[2:])
+    before = {path: path.read_bytes() for path in workplace.rglob("seed*.json")}
+    done = lt_bench("sweep", *TWO, "--seeds", "0")
+    assert [("already done" in line) for line in done.out.splitlines()] == [True, False]
+    assert records(workplace) == ["ce seed0", "mixup seed0"]
+    assert all(path.read_bytes() == data for path, data in before.items())
+    again = lt_bench("sweep", *TWO, "--seeds", "0")
+    assert again.out.count("already done") == 2
+    assert again.err == ""
+
+
+def test_all_runs_everything_anew(lt_bench: Callable[..., Any], workplace: Path) -> None:
+    for _ in range(2):
+        assert lt_bench("sweep", *TWO, "--seeds", "0", "--all").code == 0
+    assert len(records(workplace)) == 4
+
+
+def test_a_spent_budget_goes_on_next_time(
+    lt_bench: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count()  # one tick whenever somebody looks at it, which is once an epoch
+    for module in (sweep_module, run_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    logged, calls = [], 0
+    while len(records(workplace)) < 2:
+        done = lt_bench("sweep", *TWO, "--seeds", "0", "--budget", "3s")
+        calls += 1
+        assert done.code == 0
+        logged.append(sum(path.read_text().count("\n") for path in workplace.rglob("log.jsonl")))
+        assert calls < 10
+        assert ("the budget is spent; the same command goes on from here" in done.out) == (len(records(workplace)) < 2)
+    assert logged == sorted(logged)
+    assert len(set(logged)) == calls > 2
+    assert logged[-1] == 10
+
+
+@pytest.mark.parametrize("error", [RunError("the loss is nan"), RuntimeError("out of\nmemory"), UserError("no data")])
+def test_a_failed_run_does_not_stop_the_rest(
+    lt_bench: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    failing(monkeypatch, error, "ce seed0")
+    done = lt_bench("sweep", *TWO, "--seeds", "0,1")
+    assert records(workplace) == ["ce seed1", "mixup seed0", "mixup seed1"]
+    assert done.code == (2 if isinstance(error, UserError) else 1)
+    assert "ce digits-demo seed 0: failed: " in done.out
+    assert len(done.out.splitlines()) == 4
+    assert done.err.splitlines()[-1] == "lt-bench: 1 of 4 runs failed: digits-lt/ce digits-demo seed 0"
+
+
+def test_failures_of_both_kinds_are_failed_runs(lt_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, UserError("no data"), "ce seed0")
+    failing(monkeypatch, RunError("the loss is nan"), "mixup seed0")
+    done = lt_bench("sweep", *TWO, "--seeds", "0")
+    assert done.code == 1
+    assert "2 of 2 runs failed" in done.err
+
+
+def test_a_failure_is_told_although_the_budget_is_spent(
+    lt_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, RunError("the loss is nan"), "ce seed0")
+    failing(monkeypatch, run_module.BudgetSpent(), "mixup seed0")
+    done = lt_bench("sweep", *TWO, "--seeds", "0", "--budget", "1h")
+    assert "the budget is spent" in done.out
+    assert done.code == 1
+    assert "1 of 2 runs failed" in done.err
+
+
+def test_an_interruption_stops_the_sweep(
+    lt_bench: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, KeyboardInterrupt(), "mixup seed0")  # type: ignore[arg-type]
+    assert lt_bench("sweep", *TWO, "--seeds", "0,1").code == 130
+    assert records(workplace) == ["ce seed0"]
+
+
+def test_every_recipe_is_checked_before_the_first_run(lt_bench: Callable[..., Any], workplace: Path) -> None:
+    done = lt_bench("sweep", "digits-lt/ce", "digits-lt/nothing", *TINY)
+    assert done.code == 2
+    assert not list(workplace.rglob("seed*"))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("40m", 2400), ("1.5h", 5400), (" 2 h ", 7200), ("0s", 0)])
+def test_budgets(text: str, seconds: float) -> None:
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "40", "m", "-1m", "1e3s", "40 minutes", "1h30m", "infs"])
+def test_budgets_that_are_none(text: str) -> None:
+    with pytest.raises(UserError, match="expected a time such as 90s, 40m or 2h"):
+        parse_budget(text)

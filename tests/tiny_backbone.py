@@ -1,0 +1,22 @@
+"""A plug-in for the tests: a network so small that a run takes a moment."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lt_bench.models.backbones import Backbone
+from lt_bench.registry import Info
+
+
+class Tiny(Backbone):
+    """Two convolutions with batch normalisation."""
+
+    name = "tiny"
+    info = Info("two convolutions, for tests")
+    feature_dim = 8
+
+    def trunk(self) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3, stride=4, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+
+    def last_stage(self) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
