@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples everywhere, on machines of any speed: a red run can be repeated.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 # Networks are so small here that a second thread only waits. Before torch is imported, and for subprocesses too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,7 +44,7 @@ def decoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, decoded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def working_folder(tmp_path: Path, decoded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, where a relative path of the command line ends up."""
     monkeypatch.setenv("LT_BENCH_CACHE", str(decoded))
     monkeypatch.delenv("LT_BENCH_DATA", raising=False)
@@ -58,7 +63,7 @@ class Done:
 
 @pytest.fixture
 def lt_bench(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Done]:
     """The command line as the console script calls it, but in this process."""
     from lt_bench.cli import main

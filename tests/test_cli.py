@@ -17,7 +17,7 @@ from lt_bench import __version__
 from lt_bench.leaderboard import record as record_module
 from lt_bench.recipe import load_recipe
 
-pytestmark = pytest.mark.usefixtures("workplace", "tiny_backbone")
+pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 LtBench = Callable[..., Any]
 
@@ -92,29 +92,29 @@ def test_usage_errors(lt_bench: LtBench, arguments: list[str], said: str) -> Non
 # --- run -----------------------------------------------------------------------------------------------
 
 
-def test_a_run_says_where_its_record_is_and_the_second_that_it_is_done(lt_bench: LtBench, workplace: Path) -> None:
+def test_a_run_says_where_its_record_is_and_the_second_that_it_is_done(lt_bench: LtBench, working_folder: Path) -> None:
     first = lt_bench(*RUN, "--seeds", "0,2")
     assert first.code == 0, first.err
     lines = first.out.splitlines()
     assert [line.split(":")[0] for line in lines] == [f"digits-lt/ce digits-demo seed {seed}" for seed in (0, 2)]
-    assert all((workplace / line.split()[-1]).is_file() for line in lines)
+    assert all((working_folder / line.split()[-1]).is_file() for line in lines)
     assert "epoch 5/5" in first.err
     second = lt_bench(*RUN, "--seeds", "0,2")
     assert second.out.count("already done") == 2
     assert second.err == ""
     assert lt_bench(*RUN, "--force").code == 0
-    assert len(list(workplace.rglob("seed0-*.r2.json"))) == 1
+    assert len(list(working_folder.rglob("seed0-*.r2.json"))) == 1
 
 
-def test_a_dry_run_prints_what_would_be_run(lt_bench: LtBench, workplace: Path) -> None:
+def test_a_dry_run_prints_what_would_be_run(lt_bench: LtBench, working_folder: Path) -> None:
     done = lt_bench(*RUN, "mix=cmo", "--dry-run")
     assert json.loads(done.out) == load_recipe("digits-lt/ce", [*TINY, "mix=cmo"]).resolved()
-    assert not list(workplace.iterdir())
+    assert not list(working_folder.iterdir())
 
 
-def test_seeds_are_run_once_each(lt_bench: LtBench, workplace: Path) -> None:
+def test_seeds_are_run_once_each(lt_bench: LtBench, working_folder: Path) -> None:
     assert lt_bench(*RUN, "--seeds", " 1, 1").code == 0
-    assert len(list(workplace.rglob("seed*.json"))) == 1
+    assert len(list(working_folder.rglob("seed*.json"))) == 1
 
 
 @pytest.mark.parametrize("seeds", ["", "a", "1,", "-1", "1.5", "0-2", "²"])
@@ -138,15 +138,15 @@ def test_seeds_that_are_none(lt_bench: LtBench, seeds: str) -> None:
         (["mix.alpha"], "mix.alpha: there is no such file"),
     ],
 )
-def test_wrong_input_of_a_run(lt_bench: LtBench, workplace: Path, arguments: list[str], said: str) -> None:
+def test_wrong_input_of_a_run(lt_bench: LtBench, working_folder: Path, arguments: list[str], said: str) -> None:
     refused(lt_bench(*RUN, *arguments), said)
-    assert not list(workplace.rglob("*.json"))
+    assert not list(working_folder.rglob("*.json"))
 
 
-def test_recipes_that_are_none(lt_bench: LtBench, workplace: Path) -> None:
-    (workplace / "folder").mkdir()
-    (workplace / "broken.yaml").write_text("a: [1\n")
-    (workplace / "twice.yaml").write_text("mix: cmo\nmix: cmo\n")
+def test_recipes_that_are_none(lt_bench: LtBench, working_folder: Path) -> None:
+    (working_folder / "folder").mkdir()
+    (working_folder / "broken.yaml").write_text("a: [1\n")
+    (working_folder / "twice.yaml").write_text("mix: cmo\nmix: cmo\n")
     for name, said in {
         "folder": "is a directory",
         "broken.yaml": "not readable YAML",
@@ -158,30 +158,30 @@ def test_recipes_that_are_none(lt_bench: LtBench, workplace: Path) -> None:
     refused(lt_bench("validate", "mix=cmo"), "no recipe given")
 
 
-def test_data_that_is_not_there(lt_bench: LtBench, workplace: Path) -> None:
+def test_data_that_is_not_there(lt_bench: LtBench, working_folder: Path) -> None:
     refused(lt_bench("run", "cifar10-lt/ce", "--data-root", "nowhere"), "nowhere")
     refused(lt_bench("data", "describe", "cifar10-lt", "--data-root", "nowhere"), "nowhere")
     refused(lt_bench("data", "describe", "cifar11-lt"), "did you mean cifar10-lt?")
     refused(lt_bench("data", "describe", "digits-lt", "factr=5"), "did you mean factor?")
 
 
-def test_a_failed_run(lt_bench: LtBench, workplace: Path) -> None:
+def test_a_failed_run(lt_bench: LtBench, working_folder: Path) -> None:
     done = lt_bench(*RUN, "protocol.optimizer.lr=1e30")
     assert done.code == 1
     assert done.err.splitlines()[-1].startswith("lt-bench: digits-lt/ce digits-demo seed 0: the training loss is ")
     assert "Traceback" not in done.err
-    assert not list(workplace.rglob("seed*.json"))
+    assert not list(working_folder.rglob("seed*.json"))
 
 
 def test_a_full_disk_while_the_record_is_written(
-    lt_bench: LtBench, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    lt_bench: LtBench, working_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(record_module, "_write_all", no_space)
         done = lt_bench(*RUN)
     assert done.code == 2
     assert "the record could not be written: No space left on device" in done.err.splitlines()[-1]
-    assert not list(workplace.rglob("seed*.json"))
+    assert not list(working_folder.rglob("seed*.json"))
     assert lt_bench(*RUN).code == 0
 
 
@@ -219,10 +219,10 @@ def test_a_list_of_nothing(lt_bench: LtBench) -> None:
     refused(lt_bench("list", "mixs"), "did you mean mixes?")
 
 
-def test_evaluate(lt_bench: LtBench, workplace: Path) -> None:
+def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
     lt_bench(*RUN)
-    (weights,) = workplace.rglob("weights.safetensors")
-    (path,) = workplace.rglob("seed*.json")
+    (weights,) = working_folder.rglob("weights.safetensors")
+    (path,) = working_folder.rglob("seed*.json")
     expected = json.loads(path.read_text())["selections"]["last"]
     found = json.loads(lt_bench("evaluate", weights, "--device", "cpu", "--json").out)
     assert (found["correct"], found["total"]) == (expected["correct"], expected["total"])
@@ -230,10 +230,10 @@ def test_evaluate(lt_bench: LtBench, workplace: Path) -> None:
     assert (table.code, "worst_class" in table.out) == (0, True)
     refused(lt_bench("evaluate", path), "not the weights of a run")
     refused(lt_bench("evaluate", "absent"), "absent: not the weights of a run")
-    refused(lt_bench("evaluate", workplace), "not the weights of a run")
+    refused(lt_bench("evaluate", working_folder), "not the weights of a run")
 
 
-def test_from_runs_to_a_table(lt_bench: LtBench, workplace: Path) -> None:
+def test_from_runs_to_a_table(lt_bench: LtBench, working_folder: Path) -> None:
     lt_bench(*RUN, "--seeds", "0,1")
     refused(lt_bench("leaderboard", "check"), "lt-bench leaderboard build", code=1)
     assert lt_bench("leaderboard", "build").code == 0

@@ -17,7 +17,7 @@ from lt_bench.errors import UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.registry import load_plugin, lookup, members
 
-pytestmark = pytest.mark.usefixtures("workplace", "registry")
+pytestmark = pytest.mark.usefixtures("working_folder", "registry")
 
 MIX = '''
 """Fade every image towards grey."""
@@ -54,11 +54,11 @@ SHORT = [text for text in TINY if "backbone" not in text] + [
 
 
 @pytest.fixture
-def stranger(workplace: Path) -> Path:
+def stranger(working_folder: Path) -> Path:
     """A folder with a plug-in and a recipe that names its mix."""
-    (workplace / "fade.py").write_text(MIX)
-    (workplace / "fade-ce.yaml").write_text(RECIPE)
-    return workplace
+    (working_folder / "fade.py").write_text(MIX)
+    (working_folder / "fade-ce.yaml").write_text(RECIPE)
+    return working_folder
 
 
 def complaint(path: Path) -> str:
@@ -147,12 +147,12 @@ def test_every_family_can_be_extended(kind: str, base: str, body: str, tmp_path:
         ("\x00", "plugin.py: "),
     ],
 )
-def test_a_broken_file_is_one_line(lt_bench: Callable[..., Any], workplace: Path, text: str, said: str) -> None:
-    (workplace / "plugin.py").write_text(text)
+def test_a_broken_file_is_one_line(lt_bench: Callable[..., Any], working_folder: Path, text: str, said: str) -> None:
+    (working_folder / "plugin.py").write_text(text)
     for command in (["run", "digits-lt/ce", *TINY], ["list", "mixes"], ["validate", "digits-lt/ce"]):
         done = lt_bench(*command, "--plugin", "plugin.py")
         assert done.code == 2
-        assert done.err.startswith(f"lt-bench: --plugin {workplace / 'plugin.py'}: ")
+        assert done.err.startswith(f"lt-bench: --plugin {working_folder / 'plugin.py'}: ")
         assert said in done.err
         assert len(done.err.splitlines()) == 1
 
@@ -164,8 +164,8 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     assert "not a Python file" in complaint(tmp_path / "plugin.txt")
 
 
-def test_a_shipped_name_is_taken(lt_bench: Callable[..., Any], workplace: Path) -> None:
-    (workplace / "mine.py").write_text(MIX.replace('"fade"', '"cmo"'))
+def test_a_shipped_name_is_taken(lt_bench: Callable[..., Any], working_folder: Path) -> None:
+    (working_folder / "mine.py").write_text(MIX.replace('"fade"', '"cmo"'))
     done = lt_bench("run", "digits-lt/cmo", *TINY, "--plugin", "mine.py")
     assert done.code == 2
     assert "mine.py: the mix 'cmo' already exists in lt_bench.mixing.cmo" in done.err
@@ -219,7 +219,7 @@ def test_an_installed_package_is_found(
 
 
 def test_an_installed_package_that_is_broken_is_named(
-    lt_bench: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch
+    lt_bench: Callable[..., Any], working_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, "a_package_that_is_not_there")
     done = lt_bench("validate", "digits-lt/ce")

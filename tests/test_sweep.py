@@ -16,7 +16,7 @@ from lt_bench.errors import RunError, UserError
 from lt_bench.sweep import parse_budget
 from lt_bench.training import run as run_module
 
-pytestmark = pytest.mark.usefixtures("workplace", "tiny_backbone")
+pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 TWO = ("digits-lt/ce", "digits-lt/mixup", *TINY, "--device", "cpu")
 
@@ -53,48 +53,50 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, *which: str) -> N
 
 
 def test_a_sweep_covers_all_recipes_seed_by_seed(
-    lt_bench: Callable[..., Any], workplace: Path, runs: list[str]
+    lt_bench: Callable[..., Any], working_folder: Path, runs: list[str]
 ) -> None:
     done = lt_bench("sweep", *TWO, "--seeds", "0,1")
     assert (done.code, runs) == (0, ["ce seed0", "mixup seed0", "ce seed1", "mixup seed1"])
-    assert records(workplace) == ["ce seed0", "ce seed1", "mixup seed0", "mixup seed1"]
+    assert records(working_folder) == ["ce seed0", "ce seed1", "mixup seed0", "mixup seed1"]
     lines = done.out.splitlines()
     assert len(lines) == 4
     assert all("top-1" in line and ".json" in line and "already" not in line for line in lines)
 
 
-def test_only_what_is_missing_is_run(lt_bench: Callable[..., Any], workplace: Path) -> None:
+def test_only_what_is_missing_is_run(lt_bench: Callable[..., Any], working_folder: Path) -> None:
     lt_bench("run", "digits-lt/ce", *TWO[2:])
-    before = {path: path.read_bytes() for path in workplace.rglob("seed*.json")}
+    before = {path: path.read_bytes() for path in working_folder.rglob("seed*.json")}
     done = lt_bench("sweep", *TWO, "--seeds", "0")
     assert [("already done" in line) for line in done.out.splitlines()] == [True, False]
-    assert records(workplace) == ["ce seed0", "mixup seed0"]
+    assert records(working_folder) == ["ce seed0", "mixup seed0"]
     assert all(path.read_bytes() == data for path, data in before.items())
     again = lt_bench("sweep", *TWO, "--seeds", "0")
     assert again.out.count("already done") == 2
     assert again.err == ""
 
 
-def test_all_runs_everything_anew(lt_bench: Callable[..., Any], workplace: Path) -> None:
+def test_all_runs_everything_anew(lt_bench: Callable[..., Any], working_folder: Path) -> None:
     for _ in range(2):
         assert lt_bench("sweep", *TWO, "--seeds", "0", "--all").code == 0
-    assert len(records(workplace)) == 4
+    assert len(records(working_folder)) == 4
 
 
 def test_a_spent_budget_goes_on_next_time(
-    lt_bench: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch
+    lt_bench: Callable[..., Any], working_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count()  # one tick whenever somebody looks at it, which is once an epoch
     for module in (sweep_module, run_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     logged, calls = [], 0
-    while len(records(workplace)) < 2:
+    while len(records(working_folder)) < 2:
         done = lt_bench("sweep", *TWO, "--seeds", "0", "--budget", "3s")
         calls += 1
         assert done.code == 0
-        logged.append(sum(path.read_text().count("\n") for path in workplace.rglob("log.jsonl")))
+        logged.append(sum(path.read_text().count("\n") for path in working_folder.rglob("log.jsonl")))
         assert calls < 10
-        assert ("the budget is spent; the same command goes on from here" in done.out) == (len(records(workplace)) < 2)
+        assert ("the budget is spent; the same command goes on from here" in done.out) == (
+            len(records(working_folder)) < 2
+        )
     assert logged == sorted(logged)
     assert len(set(logged)) == calls > 2
     assert logged[-1] == 10
@@ -102,11 +104,11 @@ def test_a_spent_budget_goes_on_next_time(
 
 @pytest.mark.parametrize("error", [RunError("the loss is nan"), RuntimeError("out of\nmemory"), UserError("no data")])
 def test_a_failed_run_does_not_stop_the_rest(
-    lt_bench: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    lt_bench: Callable[..., Any], working_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     failing(monkeypatch, error, "ce seed0")
     done = lt_bench("sweep", *TWO, "--seeds", "0,1")
-    assert records(workplace) == ["ce seed1", "mixup seed0", "mixup seed1"]
+    assert records(working_folder) == ["ce seed1", "mixup seed0", "mixup seed1"]
     assert done.code == (2 if isinstance(error, UserError) else 1)
     assert "ce digits-demo seed 0: failed: " in done.out
     assert len(done.out.splitlines()) == 4
@@ -133,17 +135,17 @@ def test_a_failure_is_told_although_the_budget_is_spent(
 
 
 def test_an_interruption_stops_the_sweep(
-    lt_bench: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch
+    lt_bench: Callable[..., Any], working_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, KeyboardInterrupt(), "mixup seed0")  # type: ignore[arg-type]
     assert lt_bench("sweep", *TWO, "--seeds", "0,1").code == 130
-    assert records(workplace) == ["ce seed0"]
+    assert records(working_folder) == ["ce seed0"]
 
 
-def test_every_recipe_is_checked_before_the_first_run(lt_bench: Callable[..., Any], workplace: Path) -> None:
+def test_every_recipe_is_checked_before_the_first_run(lt_bench: Callable[..., Any], working_folder: Path) -> None:
     done = lt_bench("sweep", "digits-lt/ce", "digits-lt/nothing", *TINY)
     assert done.code == 2
-    assert not list(workplace.rglob("seed*"))
+    assert not list(working_folder.rglob("seed*"))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("40m", 2400), ("1.5h", 5400), (" 2 h ", 7200), ("0s", 0)])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -21,7 +21,6 @@ def test_per_class_counts_by_hand() -> None:
     assert total.tolist() == [3, 1, 0, 1]
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_counts_add_up(data: st.DataObject) -> None:
     labels, predicted = (
@@ -93,7 +92,6 @@ def test_a_confidence_on_an_edge_falls_in_the_lower_bin(confidence: float, expec
     assert bins.count.argmax() == expected
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.float32, 40, elements=st.floats(0, 1, width=32)), st.integers(0, 2**32 - 1))
 def test_bins_hold_every_prediction_once(confidence: np.ndarray, seed: int) -> None:
     labels, predicted = np.random.default_rng(seed).integers(0, 3, (2, 40))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,7 +18,6 @@ def test_one_seed_has_no_interval() -> None:
     assert mean_interval([37.5]) == (37.5, None)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=8))
 def test_interval_is_that_of_the_t_test(values: list[float]) -> None:
     mean, half = mean_interval(values)

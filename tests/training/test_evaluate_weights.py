@@ -14,7 +14,7 @@ from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import ece
 from lt_bench.training.evaluate import evaluate_weights
 
-pytestmark = pytest.mark.usefixtures("workplace", "tiny_backbone")
+pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 
 @pytest.mark.parametrize("name", ["ldam-drw", "dbn-mix"])

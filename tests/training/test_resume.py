@@ -20,7 +20,7 @@ from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.training import loop
 from lt_bench.training import run as run_module
 
-pytestmark = pytest.mark.usefixtures("workplace", "tiny_backbone")
+pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 RECIPES = {
     "ce": (),
@@ -137,7 +137,7 @@ LONG = [*TINY, "protocol.epochs=60"]
 
 
 @pytest.fixture
-def process(workplace: Path, tiny_backbone: Path) -> Iterator[subprocess.Popen[str]]:
+def process(working_folder: Path, tiny_backbone: Path) -> Iterator[subprocess.Popen[str]]:
     """The real command line in a process of its own, after its third epoch."""
     code = "from lt_bench.cli import main; main()"
     command = [sys.executable, "-c", code, "run", "digits-lt/ce", *LONG, "--plugin", tiny_backbone, "--device", "cpu"]
@@ -146,7 +146,7 @@ def process(workplace: Path, tiny_backbone: Path) -> Iterator[subprocess.Popen[s
     ) as running:
         patience = time.monotonic() + 60
         while running.poll() is None and time.monotonic() < patience:
-            logs = [path.read_text().count("\n") for path in workplace.rglob("log.jsonl")]
+            logs = [path.read_text().count("\n") for path in working_folder.rglob("log.jsonl")]
             if logs and logs[0] >= 3:
                 break
             time.sleep(0.005)
@@ -163,19 +163,19 @@ def goes_on_to_the_same_end(folder: Path) -> None:
     assert_same_result(folder / "cut", folder / "whole")
 
 
-def test_killed(process: subprocess.Popen[str], workplace: Path) -> None:
+def test_killed(process: subprocess.Popen[str], working_folder: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait(10) == -signal.SIGKILL
-    goes_on_to_the_same_end(workplace)
+    goes_on_to_the_same_end(working_folder)
 
 
-def test_interrupted_by_a_person(process: subprocess.Popen[str], workplace: Path) -> None:
+def test_interrupted_by_a_person(process: subprocess.Popen[str], working_folder: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "lt-bench: interrupted; the same command goes on from the last finished epoch"
     assert "Traceback" not in said
-    goes_on_to_the_same_end(workplace)
+    goes_on_to_the_same_end(working_folder)
 
 
 # --- checkpoints that cannot be used -----------------------------------------------------------------

@@ -24,7 +24,7 @@ from lt_bench.training import loop
 from lt_bench.training import run as run_module
 from lt_bench.training.run import BudgetSpent
 
-pytestmark = pytest.mark.usefixtures("workplace", "tiny_backbone")
+pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 
 # --- what a run writes -------------------------------------------------------------------------------
