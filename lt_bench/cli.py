@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ def _exit_codes() -> Iterator[None]:
     except (UserError, RunError) as error:
         # One line even where the name of a file holds a line break.
         print(f"lt-bench: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        if os.environ.get("LT_BENCH_TRACEBACK") and error.__cause__:
+            traceback.print_exception(error.__cause__)
         sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
         print("lt-bench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
@@ -114,6 +118,8 @@ def sweep(
     """Run recipes x seeds. One failed run does not stop the rest; a spent budget stops at an epoch and can go on."""
     from lt_bench.sweep import Sweep, parse_budget
 
+    if budget is not None and not missing:
+        raise UserError("--all with --budget would begin with the same runs each time; leave one of them out")
     _load_plugins(plugin)
     options = _options(data_root, records, work, device, precision, workers, force=not missing, resume=True)
     Sweep.plan(recipe, _seeds(seeds), options).execute(budget_s=None if budget is None else parse_budget(budget))
@@ -198,8 +204,9 @@ def verify(
     from lt_bench.data import verify as verify_split
 
     split = _split(card, settings, data_root)
-    verify_split(split)
-    print(f"{card}: {int(split.counts.sum())} training images agree with the card")
+    compared = ", ".join(verify_split(split))
+    state = f"agree with the card in {compared}" if compared else "; the card says nothing of this split to compare"
+    print(f"{card}: {int(split.counts.sum())} training images {state}")
 
 
 @data_app.command()

@@ -56,7 +56,7 @@ class Reported(Settings):
     medium: float | None = Field(default=None, ge=0, le=100)
     few: float | None = Field(default=None, ge=0, le=100)
     verified: bool = True
-    """Whether the figure was read in its source."""
+    """Whether the figure was found at the source that `paper` names."""
 
 
 class ModelSettings(Settings):
@@ -236,7 +236,10 @@ def _inherit(path: Path, base: str | None, seen: tuple[Path, ...] = ()) -> Node:
         raise UserError(f"{path}: extends: expected the name of a recipe or protocol, found {parent!r}")
     if base is not None and parent.startswith("protocols/"):
         parent, base = (base if "/" in base else f"protocols/{base}"), None
-    return _merge(_inherit(_find_base(parent, path), base, (*seen, path.resolve())), data)
+    inherited = _inherit(_find_base(parent, path), base, (*seen, path.resolve()))
+    # A published figure belongs to the file that names it, not to what is made of it.
+    inherited.pop("reported", None)
+    return _merge(inherited, data)
 
 
 def _find_base(name: str, path: Path) -> Path:

@@ -48,7 +48,7 @@ class Sweep:
                 break
             except Exception as error:
                 if stop_on_failure:
-                    raise (RunError(f"{title}: {error}") if isinstance(error, RunError) else error) from None
+                    raise (error if isinstance(error, UserError) else RunError(f"{title}: {_reason(error)}")) from error
                 failures.append((title, error))
                 _say(f"{title}: failed: {_reason(error)}")
         self._raise(failures)

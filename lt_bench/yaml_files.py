@@ -10,11 +10,11 @@ import yaml
 
 from lt_bench.errors import UserError
 
-_NOT_RESOLVED = (":bool", ":float", ":timestamp", ":merge", ":value")
+_NOT_RESOLVED = (":bool", ":int", ":float", ":timestamp", ":merge", ":value")
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with YAML 1.2's booleans and floats, refusing duplicate keys and aliases."""
+    """The safe loader with YAML 1.2's booleans and numbers, refusing duplicate keys and aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (the library's own class attribute)
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(_NOT_RESOLVED)]
@@ -42,6 +42,8 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+# YAML 1.1 reads 010 as eight and 1:30 as ninety; people mean neither, so they stay text.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
 # YAML 1.1 reads 1e-4 as text; people mean a number.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

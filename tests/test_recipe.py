@@ -101,11 +101,6 @@ def test_a_recipe_may_extend_the_shipped_one_of_its_own_name(tmp_path: Path) -> 
     assert load_recipe(tmp_path / "ce.yaml").data.factor == 4
 
 
-def test_figures_of_the_parent_are_those_of_the_child(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text("extends: cifar100-lt/cmo\n")
-    assert [figure.top1 for figure in load_recipe(tmp_path / "x.yaml").reported] == [43.9]
-
-
 # --- overrides ---------------------------------------------------------------------------------------
 
 
@@ -318,3 +313,9 @@ def test_the_order_of_fields_is_not_in_the_identity(tmp_path_factory: Any, order
     path = tmp_path_factory.mktemp("order") / "x.yaml"
     path.write_text(yaml.safe_dump({key: BASE[key] for key in order}, sort_keys=False))
     assert load_recipe(path).sha256() == load_recipe("digits-lt/ce", ["data.factor=10"]).sha256()
+
+
+def test_published_figures_are_not_inherited(tmp_path: Path) -> None:
+    assert load_recipe("cifar10-lt/ce").reported
+    (tmp_path / "mine.yaml").write_text("extends: cifar10-lt/ce\nmix: cutmix\n", encoding="utf-8")
+    assert not load_recipe(tmp_path / "mine.yaml").reported

@@ -157,3 +157,9 @@ def test_budgets(text: str, seconds: float) -> None:
 def test_budgets_that_are_none(text: str) -> None:
     with pytest.raises(UserError, match="expected a time such as 90s, 40m or 2h"):
         parse_budget(text)
+
+
+def test_all_runs_within_a_budget_would_never_get_further(lt_bench: Callable[..., Any]) -> None:
+    done = lt_bench("sweep", "digits-lt/ce", "--all", "--budget", "1m")
+    assert done.code == 2
+    assert "--all with --budget" in done.err

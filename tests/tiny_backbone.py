@@ -9,7 +9,7 @@ from lt_bench.registry import Info
 
 
 class Tiny(Backbone):
-    """Two convolutions with batch normalisation."""
+    """Two convolutions with batch normalisation, and a dropout, which draws from torch's global generator."""
 
     name = "tiny"
     info = Info("two convolutions, for tests")
@@ -19,4 +19,4 @@ class Tiny(Backbone):
         return nn.Sequential(nn.Conv2d(3, 4, 3, stride=4, padding=1), nn.BatchNorm2d(4), nn.ReLU())
 
     def last_stage(self) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        return nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1))

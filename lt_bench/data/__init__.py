@@ -1,6 +1,6 @@
 """From a card to batches: cards, sources, long-tailed splits, augmented image sets, samplers.
 
-The names below are imported on first use, so that reading a recipe needs neither torch nor pyarrow.
+The names below are imported on first use, so that reading a card needs neither torch nor pyarrow.
 """
 
 from __future__ import annotations

@@ -40,6 +40,12 @@ class ArrayPart:
     def take(self, positions: IntArray) -> ArrayPart:
         return ArrayPart(self.images[positions], self.labels[positions])
 
+    def sha256(self) -> str:
+        """Of the pixels, then the labels, in order."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
     def fingerprint(self) -> str:
         """Of the images and labels whatever their order; see `Fingerprint`."""
         rows = self.images.reshape(len(self.images), -1)

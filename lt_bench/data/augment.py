@@ -1,4 +1,4 @@
-"""How training images are varied: settings only, so that a recipe is validated without torch."""
+"""How training images are varied: settings only, apart from the code that needs torch."""
 
 from __future__ import annotations
 

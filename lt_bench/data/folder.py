@@ -30,6 +30,11 @@ class FilePart:
     files: tuple[str, ...]
     labels: IntArray
 
+    def sha256(self) -> str:
+        """Of the files, their labels and sizes, in order. Raises UserError as `sizes` does."""
+        rows = zip(self.files, self.labels.tolist(), self.sizes(), strict=True)
+        return hashlib.sha256("".join(f"{file} {label} {size}\n" for file, label, size in rows).encode()).hexdigest()
+
     def sizes(self) -> list[int]:
         """Size of every file in bytes. Raises UserError that says how many are missing."""
         sizes, missing = [], []
@@ -72,7 +77,7 @@ def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, ca
         test=test,
         train_indices=np.arange(len(train.labels)),
         validation_indices=np.arange(0),
-        content_sha256=_content_sha256(train),
+        content_sha256=train.sha256(),
         content_kind="files",
         origin=str(folder),
     )
@@ -106,11 +111,6 @@ def _parse_line(line: str, where: str, classes: int) -> tuple[str, int]:
     if label >= classes:
         raise UserError(f"{where}: label {label} is not in 0..{classes - 1}")
     return file, label
-
-
-def _content_sha256(part: FilePart) -> str:
-    rows = zip(part.files, part.labels.tolist(), part.sizes(), strict=True)
-    return hashlib.sha256("".join(f"{file} {label} {size}\n" for file, label, size in rows).encode()).hexdigest()
 
 
 def _class_names(folder: Path, source: FolderSource, train: FilePart, classes: int) -> tuple[str, ...]:

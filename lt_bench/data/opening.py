@@ -17,7 +17,11 @@ from lt_bench.errors import UserError
 
 def data_folder(data_root: Path | None) -> Path:
     """Where data lies: the argument, LT_BENCH_DATA, or ./data."""
-    return (data_root or Path(os.environ.get("LT_BENCH_DATA") or "data")).expanduser()
+    root = data_root or Path(os.environ.get("LT_BENCH_DATA") or "data")
+    try:
+        return root.expanduser()
+    except RuntimeError:  # ~somebody
+        raise UserError(f"{root}: there is no such user's folder") from None
 
 
 def open_split(spec: DataSpec, data_root: Path | None = None, cache: Path | None = None) -> Split:

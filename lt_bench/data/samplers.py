@@ -45,6 +45,14 @@ def draw_with_replacement(weights: np.ndarray, size: int, rng: np.random.Generat
     return inside
 
 
+def inverse_size_weights(labels: IntArray, exponent: float) -> np.ndarray:
+    """Weights [N] of images in proportion to n_y ** -exponent, the rarest class at 1."""
+    counts = np.bincount(labels)[labels]
+    # Relative to the rarest class, so that no exponent can make all weights vanish.
+    weights: np.ndarray = (counts.min() / counts) ** exponent
+    return weights
+
+
 class Instance(Sampler):
     """Each image once per epoch, shuffled: the natural, long-tailed stream."""
 
@@ -120,4 +128,4 @@ class Weighted(Sampler):
     config: Config
 
     def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
-        return draw_with_replacement(self.counts[self.labels] ** -self.config.exponent, len(self.labels), rng)
+        return draw_with_replacement(inverse_size_weights(self.labels, self.config.exponent), len(self.labels), rng)

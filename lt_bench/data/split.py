@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,9 +59,17 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """One sha256 that stands for the whole split in the identity of a run."""
-        parts = (self.index_sha256, self.content_sha256, self.validation_sha256 or "none")
-        return hashlib.sha256("/".join(parts).encode()).hexdigest()
+        """One sha256 that stands for the data of a run: all three parts, and what the card says of them."""
+        card = self.card
+        validation = self.validation and self.validation.sha256()
+        facts: list[object] = [self.index_sha256, self.content_sha256, self.validation_sha256, validation]
+        facts += [self.test_sha256, card.version, card.mean, card.std, card.flip]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    @cached_property
+    def test_sha256(self) -> str:
+        """Of the test part, in its order."""
+        return self.test.sha256()
 
     @property
     def expected(self) -> Known | None:

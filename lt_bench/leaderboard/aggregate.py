@@ -37,7 +37,10 @@ class TableKey(NamedTuple):
     protocol_sha256: str
     index_sha256: str
     content_sha256: str
+    test_sha256: str
     test_images: int
+    largest: int
+    smallest: int
     slug: str
     """Start of the table's file name."""
 
@@ -156,7 +159,10 @@ def table_key(record: Record) -> TableKey:
         protocol_sha256=protocol.sha256,
         index_sha256=data.index_sha256,
         content_sha256=data.content_sha256,
+        test_sha256=data.test_sha256,
         test_images=sum(record.selections["last"].total),
+        largest=max(data.train_counts),
+        smallest=min(data.train_counts),
         slug=f"{dataset_slug(data)}-{slug(protocol.name)}{modified}",
     )
 

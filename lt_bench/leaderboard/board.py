@@ -35,8 +35,9 @@ NOTES = (
     "A rank range holds every place that the intervals allow; a single seed ranks nothing. "
     f"Many, medium, few: mean accuracy of the classes with more than {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, "
     f"fewer than {FEW_BELOW} training images. ECE: 15 bins. "
-    "Best on test − last is a diagnostic: what choosing the epoch on the test set would add. "
-    "Paper: the published figure, only where it was obtained under this protocol.\n"
+    "Best on test − last is a diagnostic: what choosing among the evaluated epochs on the test set would add. "
+    "Paper: the published figure, only where it was obtained under this protocol; on CIFAR-LT most papers print "
+    "the best epoch on test, these tables the last one.\n"
 )
 
 
@@ -208,7 +209,8 @@ def _subtitle(key: TableKey) -> str:
     profile = "" if key.profile is None else f", {key.profile} profile"
     factor = "" if key.factor is None else f", factor {key.factor:g}"
     return (
-        f"Data set {key.dataset} version {key.dataset_version}{factor}{profile}, subset seed {key.subset_seed}; "
+        f"Data set {key.dataset} version {key.dataset_version}{factor}{profile}, {key.largest:,} to {key.smallest:,} "
+        f"training images a class, subset seed {key.subset_seed}; "
         f"split {key.index_sha256[:12]}, contents {key.content_sha256[:12]}; "
         f"protocol {key.protocol} version {key.protocol_version}{', modified' if key.modified else ''} "
         f"({key.protocol_sha256[:12]}); {key.test_images:,} test images; selection: last epoch."

@@ -58,6 +58,8 @@ class Dataset(Settings):
     content_sha256: Sha256
     content_kind: Name
     """What the content digest is taken over."""
+    test_sha256: Sha256
+    """Of the test images and labels in the order of the predictions."""
     validation_sha256: Sha256 | None
     """Digest of the validation indices, None without a validation part."""
     class_names: tuple[Name, ...]
@@ -88,6 +90,7 @@ class Timing(Settings):
     """Seconds of training and evaluation, interruptions excluded."""
     train_images_per_s: float
     peak_memory_mb: float | None
+    """Allocated by the run on a CUDA device; on the host that of the process, earlier runs of a sweep included."""
     epochs: Count
     resumed: Count
     """How often the run went on from a checkpoint."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from pydantic import Field, FiniteFloat
 
-from lt_bench.data.samplers import draw_with_replacement
+from lt_bench.data.samplers import draw_with_replacement, inverse_size_weights
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed
 from lt_bench.mixing.cutmix import cutmix_pair
@@ -44,9 +43,7 @@ class CMO(Mix):
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         if not self.active(epoch):
             return None
-        counts = np.bincount(labels)[labels]
-        # Relative to the rarest class, so that no exponent can make all weights vanish.
-        weights = (counts.min() / counts) ** self.config.exponent
+        weights = inverse_size_weights(labels, self.config.exponent)
         return draw_with_replacement(weights, len(order), epoch.rng("cmo foreground"))
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:

@@ -59,6 +59,7 @@ def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[
         state.train_s += time.perf_counter() - start
 
         job.network.eval()
+        job.method.eval()
         with torch.no_grad():
             job.method.end_epoch(epoch, job.scores, lambda: job.sets.train.clean(EVALUATION_BATCH))
         state.curve.append({"epoch": index, "lr": job.protocol.lr(index), "train_loss": train_loss})
@@ -72,6 +73,8 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
     """One pass over the method's streams. Returns the mean training loss."""
     job.network.train()
     job.method.train()
+    # Nothing here draws from torch's global generator, but a user's network may, for example in dropout.
+    torch.manual_seed(int(epoch.rng("torch").integers(2**63)))
     orders = job.method.streams(epoch)
     size = job.protocol.batch_size
     streams = [job.sets.train.stream(order, size, epoch.rng(f"augment/{name}")) for name, order in orders.items()]

@@ -89,7 +89,7 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
         state = train(recipe, job, folder, options)
         save_weights(folder / "weights.safetensors", job.network, recipe, seed)
         record = make_record(recipe, split, job, state, identity)
-        path = write_record(record, test_predictions(split, state), options.records)
+        path = write_record(record, last_predictions(split, state), options.records)
         # From here on a repetition would start anew; until here it would have gone on from the last epoch.
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     return Outcome(path, _last_top1(record), trained=True)
@@ -161,7 +161,7 @@ def _last_top1(record: Record) -> float:
     return top1(last.correct, last.total)
 
 
-def test_predictions(split: Split, state: State) -> Predictions:
+def last_predictions(split: Split, state: State) -> Predictions:
     """The predictions of the last evaluation."""
     predicted, confidence = (state.predictions[name].numpy() for name in ("predicted", "confidence"))
     return Predictions(split.test.labels, predicted, confidence)
@@ -218,6 +218,7 @@ def _dataset(recipe: Recipe, split: Split) -> dict[str, Any]:
         "index_sha256": split.index_sha256,
         "content_sha256": split.content_sha256,
         "content_kind": split.content_kind,
+        "test_sha256": split.test_sha256,
         "validation_sha256": split.validation_sha256,
         "class_names": list(split.class_names),
         "train_counts": [int(n) for n in split.counts],

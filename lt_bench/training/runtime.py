@@ -63,9 +63,13 @@ def choose_runtime(device: str = "auto", precision: Precision = "auto") -> Runti
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch finds no CUDA device on this machine; use --device cpu")
     name = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    fast_bf16 = torch.cuda.is_bf16_supported() if name == "cuda" else _cpu_multiplies_bf16()
+    fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if name == "cuda" else _cpu_multiplies_bf16()
     chosen = precision if precision != "auto" else "bf16" if fast_bf16 else "float32"
     keep_freed_memory()
+    if name == "cuda":
+        # float32 means float32: by default cuDNN would convolve in TF32.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.cuda.reset_peak_memory_stats()
     return Runtime(torch.device(name), chosen)
 
 
@@ -85,7 +89,7 @@ def keep_freed_memory() -> bool:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory so far in MiB: allocated on a CUDA device, resident on the host otherwise."""
+    """Peak memory so far in MiB: allocated by the run on a CUDA device, else resident in the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

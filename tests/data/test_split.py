@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.cards import load_card
+from lt_bench.data.opening import open_split
 from lt_bench.data.sources import Pool
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split, class_sizes, draw, draw_split
@@ -170,3 +173,11 @@ def test_the_digest_tells_contents_and_validation_apart() -> None:
     assert len({split.digest, brighter.digest, toy_split(validation=2).digest}) == 3
     assert split.validation is None
     assert split.validation_sha256 is None
+
+
+def test_the_digest_stands_for_all_that_the_card_and_the_parts_decide(cache: Path) -> None:
+    split = open_split(DataSpec(name="digits-lt"))
+    changed_test = replace(split, test=ArrayPart(255 - split.test.images, split.test.labels))
+    cards = [{"mean": (0.0, 0.0, 0.0)}, {"std": (1.0, 1.0, 1.0)}, {"flip": True}, {"version": 2}]
+    others = [replace(split, card=split.card.model_copy(update=change)) for change in cards]
+    assert len({split.digest, changed_test.digest, *(other.digest for other in others)}) == 6

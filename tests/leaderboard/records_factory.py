@@ -47,6 +47,7 @@ def make_data(
     dataset = {"name": "tiny-lt", "version": 1, "factor": 500.0, "profile": "exponential", "subset_seed": 0} | {
         "index_sha256": digest("index"),
         "content_sha256": digest("content"),
+        "test_sha256": digest("test"),
         "content_kind": "rgb8",
         "validation_sha256": None,
         "class_names": [f"class {k}" for k in range(classes)],

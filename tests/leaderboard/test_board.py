@@ -118,6 +118,7 @@ def test_latest_revision_counts_and_a_seed_counts_once(tmp_path: Path) -> None:
         {"dataset": {"version": 2}},
         {"dataset": {"index_sha256": digest("another split")}},
         {"dataset": {"content_sha256": digest("another order of the archive")}},
+        {"dataset": {"test_sha256": digest("another test set")}},
         {"protocol": {"name": "cifar-200ep"}},
         {"protocol": {"version": 2}},
         {"protocol": {"modified": True}},

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,9 @@ class Evil:
 def damage(path: Path, how: str) -> None:
     data = bytearray(path.read_bytes())
     if how == "altered":
-        data[len(data) // 2] ^= 0xFF
+        with zipfile.ZipFile(path) as archive:
+            tensor = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
+        data[data.index(tensor) + len(tensor) // 2] ^= 0xFF
     whole = {"truncated": data[: len(data) // 2], "empty": b"", "text": b"not a checkpoint", "altered": data}
     if how in whole:
         path.write_bytes(whole[how])
