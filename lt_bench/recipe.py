@@ -363,7 +363,8 @@ def _plugin_digests(recipe: Recipe) -> dict[str, str]:
 
 def _choice(kind: str, node: Node) -> Choice:
     component = lookup(kind, node["name"])
-    return Choice(component, component.Config.read({key: value for key, value in node.items() if key != "name"}))
+    settings = {key: value for key, value in node.items() if key != "name"}
+    return Choice(component, validated(component.Config, settings, Path("resolved recipe"), kind))
 
 
 def _exists(path: Path) -> bool:

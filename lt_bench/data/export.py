@@ -31,6 +31,8 @@ def export_split(split: Split, path: Path) -> None:
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 (slow to import)
 
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name the file to write, such as {path / split.card.name}.parquet")
     table = _table(split)
     partial = path.with_name(f".{path.name}.part")
     try:

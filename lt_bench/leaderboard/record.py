@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
+from filelock import FileLock
 from pydantic import Field, ValidationError, model_validator
 
 from lt_bench.errors import UserError
@@ -231,11 +232,12 @@ def write_record(record: Record, predictions: Predictions, folder: Path) -> Path
     arrays = _pack(predictions)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        path = _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
-        side = path.with_suffix(".npz")
-        stored = PredictionsFile(file=side.name, sha256=hashlib.sha256(arrays).hexdigest())
-        text = to_json(record.model_copy(update={"predictions": stored}))
-        _write_all({side: arrays, path: text.encode()})
+        with FileLock(home / ".lock"):  # or two processes could choose the same free path
+            path = _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
+            side = path.with_suffix(".npz")
+            stored = PredictionsFile(file=side.name, sha256=hashlib.sha256(arrays).hexdigest())
+            text = to_json(record.model_copy(update={"predictions": stored}))
+            _write_all({side: arrays, path: text.encode()})
     except OSError as error:
         raise UserError(f"{home}: the record could not be written: {error.strerror or error}") from None
     return path

@@ -29,7 +29,8 @@ from lt_bench.leaderboard.record import (
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    found = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
