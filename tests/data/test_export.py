@@ -106,7 +106,9 @@ def test_a_failed_export_leaves_nothing_behind(split: Split, tmp_path: Path) -> 
     with pytest.raises(UserError, match="cannot be written"):
         export_split(split, tmp_path / "nowhere" / "split.parquet")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(UserError, match=r"taken: is a folder; name the file to write, such as .*taken/cifar10-lt\.parquet"):
+    with pytest.raises(
+        UserError, match=r"taken: is a folder; name the file to write, such as .*taken/cifar10-lt\.parquet"
+    ):
         export_split(split, tmp_path / "taken")
     assert not list(tmp_path.glob(".*"))
 
