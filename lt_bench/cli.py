@@ -67,6 +67,7 @@ Records = Annotated[Path, typer.Option("--records", help="Folder of the records.
 Work = Annotated[Path, typer.Option("--work", help="Folder of checkpoints, logs and weights.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]
+CompileName = Annotated[str, typer.Option("--compile", help="auto, on or off: code compiled for this machine.")]
 Workers = Annotated[int, typer.Option(min=0, help="Decoding processes per stream of image files.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with components of your own.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -81,6 +82,7 @@ def run(
     work: Work = Path("runs"),
     device: Device = "auto",
     precision: PrecisionName = "auto",
+    compile: CompileName = "auto",
     workers: Workers = 2,
     plugin: Plugins = None,
     force: Annotated[bool, typer.Option(help="Train although a record exists; it is kept beside the new one.")] = False,
@@ -92,7 +94,7 @@ def run(
 
     _load_plugins(plugin)
     sweep = Sweep.plan(
-        recipe, _seeds(seeds), _options(data_root, records, work, device, precision, workers, force, resume)
+        recipe, _seeds(seeds), _options(data_root, records, work, device, precision, compile, workers, force, resume)
     )
     if dry_run:
         for one in sweep.recipes:
@@ -112,6 +114,7 @@ def sweep(
     work: Work = Path("runs"),
     device: Device = "auto",
     precision: PrecisionName = "auto",
+    compile: CompileName = "auto",
     workers: Workers = 2,
     plugin: Plugins = None,
 ) -> None:
@@ -121,7 +124,7 @@ def sweep(
     if budget is not None and not missing:
         raise UserError("--all with --budget would begin with the same runs each time; leave one of them out")
     _load_plugins(plugin)
-    options = _options(data_root, records, work, device, precision, workers, force=not missing, resume=True)
+    options = _options(data_root, records, work, device, precision, compile, workers, force=not missing, resume=True)
     Sweep.plan(recipe, _seeds(seeds), options).execute(budget_s=None if budget is None else parse_budget(budget))
 
 
@@ -162,6 +165,7 @@ def evaluate(
     data_root: DataRoot = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
+    compile: CompileName = "auto",
     workers: Workers = 2,
     plugin: Plugins = None,
     as_json: AsJson = False,
@@ -170,7 +174,7 @@ def evaluate(
     from lt_bench.training.evaluate import evaluate_weights
 
     _load_plugins(plugin)
-    options = _options(data_root, RECORDS, Path("runs"), device, precision, workers, force=False, resume=True)
+    options = _options(data_root, RECORDS, Path("runs"), device, precision, compile, workers, force=False, resume=True)
     result = evaluate_weights(weights, options)
     if as_json:
         print(json.dumps(result))
@@ -307,12 +311,13 @@ def _options(
     work: Path,
     device: str,
     precision: str,
+    compile: str,
     workers: int,
     force: bool,
     resume: bool,
 ) -> Options:
     from lt_bench.training.run import Options
-    from lt_bench.training.runtime import precision_named
+    from lt_bench.training.runtime import compile_named, precision_named
 
     return Options(
         data_root=data_root,
@@ -320,6 +325,7 @@ def _options(
         records=records,
         device=device,
         precision=precision_named(precision),
+        compile=compile_named(compile),
         workers=workers,
         force=force,
         restart=not resume,

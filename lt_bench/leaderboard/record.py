@@ -81,7 +81,8 @@ class Environment(Settings):
     cpu: Name
     threads: Count
     precision: Name
-    compile: bool
+    compile: bool | Name
+    """What was compiled; False: nothing."""
 
 
 class Timing(Settings):

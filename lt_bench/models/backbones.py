@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import torchvision.models.resnet as torchvision_resnet
 from torch import Tensor, nn
 
+from lt_bench.models.norm import BatchNormReLU
 from lt_bench.registry import Component, Info
 
 
@@ -32,20 +33,20 @@ class CifarBlock(nn.Module):
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNormReLU(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNormReLU(width)
         self.stride = stride
         self.new_channels = width - width_in
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
+        out = self.conv2(self.bn1(self.conv1(x)))
         if self.new_channels:
             # Option A: subsample in space and let the new channels, half before and half behind, be zero.
             half = self.new_channels // 2
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, half))
-        return F.relu(out + x)
+        y: Tensor = self.bn2(out, residual=x)
+        return y
 
 
 class CifarResNet(Backbone):
@@ -55,7 +56,7 @@ class CifarResNet(Backbone):
     blocks: ClassVar[int]
 
     def trunk(self) -> nn.Module:
-        stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+        stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), BatchNormReLU(16))
         return _kaiming_normal(nn.Sequential(stem, self._stage(16, 16, 1), self._stage(16, 32, 2)))
 
     def last_stage(self) -> nn.Module:

@@ -22,7 +22,7 @@ def evaluate_weights(path: Path, options: Options) -> dict[str, Any]:
     """Metrics of `weights.safetensors` on the test part of its data set; accuracies are fractions."""
     recipe, seed, tensors = read_weights(path)
     split = open_split(recipe.data, options.data_root)
-    job = build_job(recipe, split, seed, options)
+    job = build_job(recipe, split, seed, options, epochs=0)
     try:
         job.network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -13,9 +13,9 @@ from rich.progress import Progress as RichProgress
 
 
 class Progress:
-    """Follows a training of `epochs` epochs of which `done` were finished before."""
+    """Follows a training of `epochs` epochs of which `done` were finished before; `how` says on what it computes."""
 
-    def __init__(self, title: str, epochs: int, done: int) -> None:
+    def __init__(self, title: str, epochs: int, done: int, how: str) -> None:
         self.title, self.epochs = title, epochs
         self.console = Console(file=sys.stderr)
         self.bar = RichProgress(
@@ -29,8 +29,8 @@ class Progress:
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task(title, total=epochs, completed=done, state="")
-        if done:
-            self.console.print(f"{title}: goes on after epoch {done} of {epochs}", highlight=False)
+        since = f", goes on after epoch {done} of {epochs}" if done else ""
+        self.console.print(f"{title}: {how}{since}", highlight=False, soft_wrap=True)
         self.start = time.perf_counter()
 
     def __enter__(self) -> Self:

@@ -31,7 +31,7 @@ from lt_bench.registry import lookup
 from lt_bench.training.checkpoint import State, load_checkpoint, save_checkpoint
 from lt_bench.training.loop import Job, fit
 from lt_bench.training.progress import Progress
-from lt_bench.training.runtime import Precision, choose_runtime, environment, peak_memory_mb
+from lt_bench.training.runtime import Compile, Precision, choose_runtime, environment, peak_memory_mb
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Options:
     records: Path = Path("leaderboard/v1/records")
     device: str = "auto"
     precision: Precision = "auto"
+    compile: Compile = "auto"
     workers: int = 2
     """Decoding processes per stream, for data sets of image files."""
     force: bool = False
@@ -85,7 +86,7 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
         # Another process may have finished this run since.
         if (done := _finished(identity, options)) is not None:
             return done
-        job = build_job(recipe, split, seed, options)
+        job = build_job(recipe, split, seed, options, epochs=recipe.protocol.epochs)
         state = train(recipe, job, folder, options)
         save_weights(folder / "weights.safetensors", job.network, recipe, seed)
         record = make_record(recipe, split, job, state, identity)
@@ -101,17 +102,17 @@ def _finished(identity: str, options: Options) -> Outcome | None:
     return None if known is None else Outcome(known, _last_top1(load_record(known)), trained=False)
 
 
-def build_job(recipe: Recipe, split: Split, seed: int, options: Options) -> Job:
-    """Everything that training needs, built from recipe, split and seed."""
-    runtime = choose_runtime(options.device, options.precision)
+def build_job(recipe: Recipe, split: Split, seed: int, options: Options, *, epochs: int) -> Job:
+    """Everything that training needs, built from recipe, split and seed, for so many epochs (0: to evaluate)."""
+    steps = epochs * -(-int(split.counts.sum()) // recipe.protocol.batch_size)
+    runtime = choose_runtime(options.device, options.precision, options.compile, steps)
     sets = image_sets(split, recipe.protocol.augmentation, runtime.device, options.workers)
     num_classes = len(split.counts)
     network = build_recipe_network(recipe, num_classes, seed)
     task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())
     choice = recipe.method_choice()
     method: Method = choice.component(choice.config, task)
-    network = network.to(runtime.device).to(memory_format=runtime.memory_format)
-    return Job(method.to(runtime.device), network, recipe.protocol, sets, runtime, seed, num_classes)
+    return Job(method.to(runtime.device), runtime.prepare(network), recipe.protocol, sets, runtime, seed, num_classes)
 
 
 def build_recipe_network(recipe: Recipe, num_classes: int, seed: int) -> Network:
@@ -120,18 +121,27 @@ def build_recipe_network(recipe: Recipe, num_classes: int, seed: int) -> Network
     return build_network(lookup("backbone", recipe.model.backbone), head.component(head.config), num_classes, seed)
 
 
-def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
-    """Train to the last epoch with a checkpoint after each, from the folder's checkpoint if it has one."""
-    settings = recipe.protocol.optimizer
-    optimizer = torch.optim.SGD(
+def build_optimizer(job: Job) -> torch.optim.Optimizer:
+    """The protocol's optimizer over all that the network and the method learn."""
+    settings = job.protocol.optimizer
+    return torch.optim.SGD(
         [*job.network.parameters(), *job.method.parameters()],
         lr=settings.lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,
+        fused=True,
     )
-    state = State(job.network, job.method, optimizer)
-    setting = {"device": job.runtime.device.type, "precision": job.runtime.precision}
+
+
+def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
+    """Train to the last epoch with a checkpoint after each, from the folder's checkpoint if it has one."""
+    state = State(job.network, job.method, build_optimizer(job))
+    setting = {
+        "device": job.runtime.device.type,
+        "precision": job.runtime.precision,
+        "compile": "on" if job.runtime.compiled else "off",
+    }
     checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
     if checkpoint.exists() and not options.restart:
         load_checkpoint(checkpoint, state, setting)
@@ -140,7 +150,7 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
         (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
 
     title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
-    with Progress(title, recipe.protocol.epochs, len(state.curve)) as progress:
+    with Progress(title, recipe.protocol.epochs, len(state.curve), job.runtime.description) as progress:
 
         def finish_epoch() -> None:
             save_checkpoint(checkpoint, state, setting)

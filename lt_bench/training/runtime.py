@@ -1,4 +1,4 @@
-"""The machine a run happens on: device, precision, memory, versions."""
+"""The machine a run happens on: device, precision, compiled code, memory, versions."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import torchvision
 
 from lt_bench.errors import UserError, unknown
+from lt_bench.models import Network
+from lt_bench.models.norm import fuse, kernels
+from lt_bench.native import NoCompilerError
 
 Precision = Literal["auto", "float32", "bf16"]
+Compile = Literal["auto", "on", "off"]
+Compiled = Literal["native kernels", "torch.compile"]
+T = TypeVar("T", bound=str)
+
+COMPILE_FROM_STEPS = 5000
+"""torch.compile takes a minute or more before the first step: shorter runs are done sooner without."""
 
 
 @dataclass(frozen=True)
@@ -29,35 +41,69 @@ class Runtime:
 
     device: torch.device
     precision: Literal["float32", "bf16"]
+    compiled: Compiled | None = None
+    """What is compiled: on a CPU the kernels of `models.norm`, on CUDA the network by torch; None: nothing."""
+    why_not: str = ""
+    """Why nothing is compiled although it was not switched off."""
 
     def autocast(self) -> AbstractContextManager[None]:
         """Mixed precision for the forward pass where `precision` says so."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    def prepare(self, network: Network) -> Network:
+        """The network on the device, in the faster layout, compiled where this runtime compiles."""
+        network = network.to(self.device).to(memory_format=self.memory_format)
+        if self.compiled == "native kernels":
+            fuse(network)
+        elif self.compiled == "torch.compile":
+            # By parts, so that methods may call the branches one by one; fixed shapes: full batch, last batch, test.
+            for part in (network.trunk, *network.branches):
+                part.compile(dynamic=False)
+        return network
+
     @property
     def memory_format(self) -> torch.memory_format:
-        """The faster layout of the weights: channels last, but for bf16 on CPUs, where it was several times slower."""
-        slow = self.device.type == "cpu" and self.precision == "bf16"
-        return torch.contiguous_format if slow else torch.channels_last
+        """Channels last, which the kernels need; contiguous for bf16 on a CPU without them."""
+        plain = self.device.type == "cpu" and self.precision == "bf16" and self.compiled is None
+        return torch.contiguous_format if plain else torch.channels_last
 
     @property
     def description(self) -> str:
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+        """Device, precision and compiled code in a line."""
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        without = f"not compiled ({self.why_not})" if self.why_not else "not compiled"
+        return f"{self.device_name}{threads}, {self.precision}, {self.compiled or without}"
+
+    @property
+    def device_name(self) -> str:
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _cpu_name()
 
 
 def precision_named(name: str) -> Precision:
     """A precision from the command line. Raises UserError for any other word."""
-    for allowed in get_args(Precision):
-        if name == allowed:
-            precision: Precision = allowed
-            return precision
-    raise UserError(f"--precision {unknown('precision', name, get_args(Precision))}")
+    return _one_of(name, "precision", get_args(Precision))
 
 
-def choose_runtime(device: str = "auto", precision: Precision = "auto") -> Runtime:
-    """Resolve `auto`: a CUDA device where there is one; bf16 where the hardware multiplies in it."""
+def compile_named(name: str) -> Compile:
+    """Whether to compile, from the command line. Raises UserError for any other word."""
+    return _one_of(name, "compile", get_args(Compile))
+
+
+def _one_of(name: str, option: str, allowed: tuple[T, ...]) -> T:
+    found = next((word for word in allowed if word == name), None)
+    if found is None:
+        raise UserError(f"--{option} {unknown(f'value of --{option}', name, allowed)}")
+    return found
+
+
+def choose_runtime(
+    device: str = "auto", precision: Precision = "auto", compile: Compile = "auto", steps: int = 0
+) -> Runtime:
+    """Resolve `auto`: CUDA where there is one, bf16 where the hardware multiplies in it, compiled code where it pays.
+
+    `steps` is the length of the training, on which it depends whether torch.compile pays.
+    Raises UserError for a device or a compiler that was asked for and is not there.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device}: allowed are auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -70,7 +116,56 @@ def choose_runtime(device: str = "auto", precision: Precision = "auto") -> Runti
         # float32 means float32: by default cuDNN would convolve in TF32.
         torch.backends.cudnn.allow_tf32 = False
         torch.cuda.reset_peak_memory_stats()
-    return Runtime(torch.device(name), chosen)
+    if compile == "off":
+        return Runtime(torch.device(name), chosen)
+    if name == "cuda":
+        compiled, why_not = _torch_compile(needed=compile == "on", steps=steps)
+    else:
+        compiled, why_not = _native_kernels(chosen, needed=compile == "on")
+    return Runtime(torch.device(name), chosen, compiled, why_not)
+
+
+def _torch_compile(*, needed: bool, steps: int) -> tuple[Compiled | None, str]:
+    if find_spec("triton") is None:
+        if needed:
+            raise UserError("--compile on: torch.compile needs the package triton on CUDA, which is not installed")
+        return None, "no triton"
+    if not needed and steps < COMPILE_FROM_STEPS:
+        return None, f"only {steps} steps"
+    return "torch.compile", ""
+
+
+def _native_kernels(precision: str, *, needed: bool) -> tuple[Compiled | None, str]:
+    try:
+        kernels()
+    except NoCompilerError as error:
+        if needed:
+            raise UserError(f"--compile on: {error}") from None
+        return None, str(error)
+    if not needed and precision == "bf16" and not _channels_last_is_fast():
+        return None, "slow convolutions in channels last"
+    return "native kernels", ""
+
+
+@cache
+def _channels_last_is_fast() -> bool:
+    """Whether convolutions in bf16 run in channels last, which the kernels need, at a speed worth having.
+
+    They do where they were measured, and better than contiguous; but one CPU was reported on which they were six
+    times slower. The factor of 2 keeps the answer clear of the noise, so that it is the same in every run.
+    """
+    seconds = {}
+    for layout in (torch.channels_last, torch.contiguous_format):
+        x = torch.ones(32, 16, 32, 32, dtype=torch.bfloat16).to(memory_format=layout).requires_grad_()
+        weight = torch.ones(16, 16, 3, 3, dtype=torch.bfloat16).to(memory_format=layout).requires_grad_()
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            y = F.conv2d(x, weight, padding=1)
+            y.backward(torch.ones_like(y))  # type: ignore[no-untyped-call]
+            times.append(time.perf_counter() - start)
+        seconds[layout] = min(times)
+    return seconds[torch.channels_last] < 2 * seconds[torch.contiguous_format]
 
 
 @cache
@@ -107,11 +202,11 @@ def environment(runtime: Runtime) -> dict[str, object]:
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": runtime.device.type if runtime.device.type == "cpu" else runtime.description,
+        "device": runtime.device.type if runtime.device.type == "cpu" else runtime.device_name,
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
         "precision": runtime.precision,
-        "compile": False,
+        "compile": runtime.compiled or False,
     }
 
 

@@ -1,0 +1,270 @@
+// Batch normalisation, residual sum and ReLU in one: y = max(0, weight * (x - mean) / sqrt(var + eps) + bias + residual).
+//
+// A tensor of rows x channels lies channels last: channels are contiguous, a row is one pixel of one image. Between two
+// convolutions of a ResNet the arithmetic is nothing and the bytes are all, so each pass touches every tensor once:
+// forward reads x for the statistics and again (from the cache, where it fits) to write y; backward reads the incoming
+// gradient, y (for the sign) and x for the two sums, and again to write the gradient of x.
+//
+// 64 lanes are worked on at once. Where there are fewer channels, 64 lanes hold several rows, and lane l belongs to
+// channel l % channels. Sums are taken in float32 over blocks of a fixed number of elements and in float64 over blocks:
+// the result depends on the input alone, not on the number of threads.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int kWidth = 16;                // floats in one vector
+constexpr int kVectors = 4;               // vectors side by side
+constexpr int kLanes = kWidth * kVectors; // floats side by side
+constexpr int64_t kBlock = 16384;         // elements of one block: 32 KiB in bfloat16
+
+using bf16 = uint16_t;
+typedef float Floats __attribute__((vector_size(4 * kWidth)));
+typedef uint32_t Words __attribute__((vector_size(4 * kWidth)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kWidth)));
+
+inline Floats load(const float *p) {
+  Floats v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline Floats load(const bf16 *p) {
+  Halves h;
+  std::memcpy(&h, p, sizeof h);
+  return (Floats)(__builtin_convertvector(h, Words) << 16);
+}
+
+inline void store(float *p, Floats v) { std::memcpy(p, &v, sizeof v); }
+
+inline void store(bf16 *p, Floats v) {
+  const Words w = (Words)v;
+  const Words nearest_even = (w + 0x7fff + ((w >> 16) & 1)) >> 16;
+  // Rounding could carry a NaN over into a number, and a diverged run must stay visible.
+  const Halves h = __builtin_convertvector(v == v ? nearest_even : (w >> 16) | 0x40, Halves);
+  std::memcpy(p, &h, sizeof h);
+}
+
+// Floats in the order of the lanes, for per-channel numbers.
+struct Lanes {
+  Floats v[kVectors];
+
+  static Lanes of(const float *per_channel, int64_t channels, int64_t first) {
+    float lanes[kLanes];
+    for (int l = 0; l < kLanes; ++l) lanes[l] = per_channel[first + l % channels];
+    Lanes out;
+    for (int i = 0; i < kVectors; ++i) out.v[i] = load(lanes + i * kWidth);
+    return out;
+  }
+};
+
+// How the memory of a tensor is walked: blocks of rows, within a block strips of 64 lanes, within a strip the rows.
+struct Walk {
+  int64_t channels, rows, stride, strips, block_rows, blocks;
+
+  Walk(int64_t pixels, int64_t c) : channels(c) {
+    stride = c < kLanes ? kLanes : c;
+    rows = pixels * c / stride;
+    strips = stride / kLanes;
+    block_rows = kBlock / stride > 0 ? kBlock / stride : 1;
+    blocks = (rows + block_rows - 1) / block_rows;
+  }
+
+  int64_t begin(int64_t block) const { return block * block_rows; }
+  int64_t end(int64_t block) const { return begin(block + 1) < rows ? begin(block + 1) : rows; }
+  double count(int64_t block) const { return double(end(block) - begin(block)); }
+};
+
+// Adds the lanes of all blocks up to their channels, in float64 and in the order of the blocks.
+template <typename Add> void over_lanes(const Walk &walk, Add add) {
+  for (int64_t block = 0; block < walk.blocks; ++block)
+    for (int64_t lane = 0; lane < walk.stride; ++lane) add(block, block * walk.stride + lane, lane % walk.channels);
+}
+
+template <typename T>
+void statistics(const Walk &walk, const T *x, double *mean, double *variance) {
+  std::vector<float> means(walk.blocks * walk.stride), squares(walk.blocks * walk.stride);
+#pragma omp parallel for schedule(static)
+  for (int64_t block = 0; block < walk.blocks; ++block) {
+    const float n = float(walk.count(block));
+    for (int64_t strip = 0; strip < walk.strips; ++strip) {
+      const T *first = x + walk.begin(block) * walk.stride + strip * kLanes;
+      const T *last = x + walk.end(block) * walk.stride + strip * kLanes;
+      // About the block's first row: no large mean cancels in the squares, and one pass is enough.
+      Floats pivot[kVectors], sum[kVectors] = {}, square[kVectors] = {};
+      for (int i = 0; i < kVectors; ++i) pivot[i] = load(first + i * kWidth);
+      for (const T *p = first; p < last; p += walk.stride)
+        for (int i = 0; i < kVectors; ++i) {
+          const Floats d = load(p + i * kWidth) - pivot[i];
+          sum[i] += d;
+          square[i] += d * d;
+        }
+      for (int i = 0; i < kVectors; ++i) {
+        const int64_t at = block * walk.stride + strip * kLanes + i * kWidth;
+        store(&means[at], pivot[i] + sum[i] / n);
+        store(&squares[at], square[i] - sum[i] * sum[i] / n);
+      }
+    }
+  }
+  const double n = double(walk.rows) * walk.stride / walk.channels;
+  std::vector<double> sum(walk.channels), square(walk.channels);
+  over_lanes(walk, [&](int64_t block, int64_t at, int64_t c) { sum[c] += walk.count(block) * means[at]; });
+  for (int64_t c = 0; c < walk.channels; ++c) mean[c] = sum[c] / n;
+  over_lanes(walk, [&](int64_t block, int64_t at, int64_t c) {
+    const double d = means[at] - mean[c];
+    square[c] += squares[at] + walk.count(block) * d * d;
+  });
+  for (int64_t c = 0; c < walk.channels; ++c) variance[c] = square[c] / n;
+}
+
+// y = max(0, scale * x + shift + residual), with per-channel scale and shift; residual may be null.
+template <typename T, bool kResidual>
+void apply(const Walk &walk, const T *x, const T *residual, const float *scale, const float *shift, T *y) {
+#pragma omp parallel for schedule(static)
+  for (int64_t block = 0; block < walk.blocks; ++block)
+    for (int64_t strip = 0; strip < walk.strips; ++strip) {
+      const Lanes a = Lanes::of(scale, walk.channels, strip * kLanes), b = Lanes::of(shift, walk.channels, strip * kLanes);
+      for (int64_t row = walk.begin(block); row < walk.end(block); ++row) {
+        const int64_t at = row * walk.stride + strip * kLanes;
+        for (int i = 0; i < kVectors; ++i) {
+          Floats v = load(x + at + i * kWidth) * a.v[i] + b.v[i];
+          if (kResidual) v += load(residual + at + i * kWidth);
+          // So that NaN stays NaN: it is not below zero.
+          store(y + at + i * kWidth, v < 0 ? Floats{} : v);
+        }
+      }
+    }
+}
+
+template <typename T>
+void apply(const Walk &walk, const T *x, const T *residual, const float *scale, const float *shift, T *y) {
+  if (residual)
+    apply<T, true>(walk, x, residual, scale, shift, y);
+  else
+    apply<T, false>(walk, x, residual, scale, shift, y);
+}
+
+template <typename T>
+void forward(int64_t pixels, int64_t channels, const T *x, const T *residual, const float *weight, const float *bias,
+             float *running_mean, float *running_var, float momentum, float eps, float *mean, float *inv_std, T *y) {
+  const Walk walk(pixels, channels);
+  std::vector<double> m(channels), variance(channels);
+  statistics(walk, x, m.data(), variance.data());
+  std::vector<float> scale(channels), shift(channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    const double n = double(pixels), s = 1 / std::sqrt(variance[c] + eps);
+    mean[c] = float(m[c]);
+    inv_std[c] = float(s);
+    scale[c] = float(weight[c] * s);
+    shift[c] = float(bias[c] - m[c] * weight[c] * s);
+    running_mean[c] += momentum * (mean[c] - running_mean[c]);
+    running_var[c] += momentum * (float(variance[c] * n / (n - 1)) - running_var[c]);
+  }
+  apply(walk, x, residual, scale.data(), shift.data(), y);
+}
+
+template <typename T>
+void inference(int64_t pixels, int64_t channels, const T *x, const T *residual, const float *weight, const float *bias,
+               const float *running_mean, const float *running_var, float eps, T *y) {
+  std::vector<float> scale(channels), shift(channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    scale[c] = weight[c] / std::sqrt(running_var[c] + eps);
+    shift[c] = bias[c] - running_mean[c] * scale[c];
+  }
+  apply(Walk(pixels, channels), x, residual, scale.data(), shift.data(), y);
+}
+
+// dy is the gradient of y; dresidual, if not null, receives dy where y > 0, which is the gradient of the residual.
+template <typename T, bool kResidual>
+void backward(int64_t pixels, int64_t channels, const T *x, const T *dy, const T *y, const float *weight,
+              const float *mean, const float *inv_std, T *dx, T *dresidual, float *dweight, float *dbias) {
+  const Walk walk(pixels, channels);
+  std::vector<float> sums(walk.blocks * walk.stride), products(walk.blocks * walk.stride);
+#pragma omp parallel for schedule(static)
+  for (int64_t block = 0; block < walk.blocks; ++block)
+    for (int64_t strip = 0; strip < walk.strips; ++strip) {
+      const Lanes centre = Lanes::of(mean, walk.channels, strip * kLanes);
+      Floats sum[kVectors] = {}, product[kVectors] = {};
+      for (int64_t row = walk.begin(block); row < walk.end(block); ++row) {
+        const int64_t at = row * walk.stride + strip * kLanes;
+        for (int i = 0; i < kVectors; ++i) {
+          const Floats g = load(y + at + i * kWidth) > 0 ? load(dy + at + i * kWidth) : Floats{};
+          if (kResidual) store(dresidual + at + i * kWidth, g);
+          sum[i] += g;
+          product[i] += g * (load(x + at + i * kWidth) - centre.v[i]);
+        }
+      }
+      for (int i = 0; i < kVectors; ++i) {
+        store(&sums[block * walk.stride + strip * kLanes + i * kWidth], sum[i]);
+        store(&products[block * walk.stride + strip * kLanes + i * kWidth], product[i]);
+      }
+    }
+  std::vector<double> sum(channels), product(channels);
+  over_lanes(walk, [&](int64_t, int64_t at, int64_t c) { sum[c] += sums[at], product[c] += products[at]; });
+
+  // dx = weight / std * (g - mean(g) - xhat * mean(g * xhat)) = a * g + b * (x - mean) + d
+  std::vector<float> a(channels), b(channels), d(channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    const double s = inv_std[c], n = double(pixels);
+    dbias[c] = float(sum[c]);
+    dweight[c] = float(product[c] * s);
+    a[c] = float(weight[c] * s);
+    b[c] = float(-weight[c] * s * s * s * product[c] / n);
+    d[c] = float(-weight[c] * s * sum[c] / n);
+  }
+#pragma omp parallel for schedule(static)
+  for (int64_t block = 0; block < walk.blocks; ++block)
+    for (int64_t strip = 0; strip < walk.strips; ++strip) {
+      const Lanes on_g = Lanes::of(a.data(), walk.channels, strip * kLanes);
+      const Lanes on_x = Lanes::of(b.data(), walk.channels, strip * kLanes);
+      const Lanes rest = Lanes::of(d.data(), walk.channels, strip * kLanes);
+      const Lanes centre = Lanes::of(mean, walk.channels, strip * kLanes);
+      for (int64_t row = walk.begin(block); row < walk.end(block); ++row) {
+        const int64_t at = row * walk.stride + strip * kLanes;
+        for (int i = 0; i < kVectors; ++i) {
+          Floats g;
+          if (kResidual)
+            g = load(dresidual + at + i * kWidth);
+          else
+            g = load(y + at + i * kWidth) > 0 ? load(dy + at + i * kWidth) : Floats{};
+          const Floats centred = load(x + at + i * kWidth) - centre.v[i];
+          store(dx + at + i * kWidth, g * on_g.v[i] + centred * on_x.v[i] + rest.v[i]);
+        }
+      }
+    }
+}
+
+template <typename T>
+void backward(int64_t pixels, int64_t channels, const T *x, const T *dy, const T *y, const float *weight,
+              const float *mean, const float *inv_std, T *dx, T *dresidual, float *dweight, float *dbias) {
+  if (dresidual)
+    backward<T, true>(pixels, channels, x, dy, y, weight, mean, inv_std, dx, dresidual, dweight, dbias);
+  else
+    backward<T, false>(pixels, channels, x, dy, y, weight, mean, inv_std, dx, dresidual, dweight, dbias);
+}
+
+} // namespace
+
+#define EXPORT(T)                                                                                                      \
+  void forward_##T(int64_t pixels, int64_t channels, const T *x, const T *residual, const float *weight,               \
+                   const float *bias, float *running_mean, float *running_var, float momentum, float eps, float *mean, \
+                   float *inv_std, T *y) {                                                                             \
+    forward<T>(pixels, channels, x, residual, weight, bias, running_mean, running_var, momentum, eps, mean, inv_std,   \
+               y);                                                                                                     \
+  }                                                                                                                    \
+  void inference_##T(int64_t pixels, int64_t channels, const T *x, const T *residual, const float *weight,             \
+                     const float *bias, const float *running_mean, const float *running_var, float eps, T *y) {        \
+    inference<T>(pixels, channels, x, residual, weight, bias, running_mean, running_var, eps, y);                      \
+  }                                                                                                                    \
+  void backward_##T(int64_t pixels, int64_t channels, const T *x, const T *dy, const T *y, const float *weight,        \
+                    const float *mean, const float *inv_std, T *dx, T *dresidual, float *dweight, float *dbias) {      \
+    backward<T>(pixels, channels, x, dy, y, weight, mean, inv_std, dx, dresidual, dweight, dbias);                     \
+  }
+
+extern "C" {
+EXPORT(float)
+EXPORT(bf16)
+}

@@ -1,0 +1,122 @@
+"""Batch normalisation, residual sum and ReLU: what stands behind the convolutions of a ResNet.
+
+On a CPU the three are one hand-written pass over the activations (norm.cpp) instead of three or four: between two
+convolutions the bytes cost more than the arithmetic. Elsewhere they are torch's own operations, which a compiler fuses.
+Both compute the same; only rounding differs (the fused form rounds once where three operations round three times).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lt_bench.native import load_native
+
+LANES = 64
+"""Floats that the kernels work on at once."""
+TYPES = {torch.float32: "float", torch.bfloat16: "bf16"}
+"""What the kernels call the types that they are made for."""
+
+
+class BatchNormReLU(nn.BatchNorm2d):
+    """relu(batch_norm(x) + residual) for x [B, C, H, W]; without a residual, relu(batch_norm(x)).
+
+    Parameters, buffers and defaults are those of torch.nn.BatchNorm2d (Ioffe and Szegedy, ICML 2015).
+    """
+
+    fused: bool = False
+    """Whether to use the kernels on the tensors that they can take; see `fuse`."""
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.fused and _fits(x, residual):
+            return _fused_training(x, residual, self) if self.training else _fused_inference(x, residual, self)
+        y = super().forward(x)
+        return torch.relu(y if residual is None else y + residual)
+
+
+def fuse(network: nn.Module) -> None:
+    """Let all BatchNormReLU of a network use the kernels. Raises NoCompilerError where there are none to be had."""
+    kernels()
+    for module in network.modules():
+        if isinstance(module, BatchNormReLU):
+            module.fused = True
+
+
+def _fits(x: Tensor, residual: Tensor | None) -> bool:
+    """Whether the kernels can take these tensors: on the CPU, channels last, of one type, in whole lanes."""
+    channels = x.shape[1]
+    tensors = [x] if residual is None else [x, residual]
+    return (
+        x.dtype in TYPES
+        and all(t.device.type == "cpu" and t.dtype == x.dtype and t.shape == x.shape for t in tensors)
+        and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
+        and (channels % LANES == 0 or (LANES % channels == 0 and x.numel() % LANES == 0))
+        and x.numel() > channels  # torch refuses one value a channel, which has no variance, in words
+    )
+
+
+def _fused_training(x: Tensor, residual: Tensor | None, layer: BatchNormReLU) -> Tensor:
+    assert layer.num_batches_tracked is not None
+    layer.num_batches_tracked.add_(1)
+    y: Tensor = _Fused.apply(x, residual, layer.weight, layer.bias, layer)
+    return y
+
+
+def _fused_inference(x: Tensor, residual: Tensor | None, layer: BatchNormReLU) -> Tensor:
+    y = torch.empty_like(x)
+    statistics = layer.running_mean, layer.running_var
+    _call("inference", x, residual, layer.weight, layer.bias, *statistics, layer.eps, y)
+    return y
+
+
+class _Fused(torch.autograd.Function):
+    """The kernels as an operation with a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, layer: BatchNormReLU
+    ) -> Tensor:
+        y, mean, inv_std = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        running = layer.running_mean, layer.running_var, layer.momentum
+        _call("forward", x, residual, weight, bias, *running, layer.eps, mean, inv_std, y)
+        ctx.has_residual = residual is not None
+        ctx.save_for_backward(x, y, weight, mean, inv_std)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, weight, mean, inv_std = ctx.saved_tensors
+        dy = gradients[0].contiguous(memory_format=torch.channels_last)
+        dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        dresidual = torch.empty_like(x) if ctx.has_residual else None
+        _call("backward", x, dy, y, weight, mean, inv_std, dx, dresidual, dweight, dbias)
+        return dx, dresidual, dweight, dbias, None
+
+
+def _call(name: str, x: Tensor, *arguments: Tensor | float | None) -> None:
+    """Call the kernel `name` for the type of `x`; tensors go as pointers."""
+    pixels, channels = x.numel() // x.shape[1], x.shape[1]
+    kernel = getattr(kernels(), f"{name}_{TYPES[x.dtype]}")
+    kernel(pixels, channels, x.data_ptr(), *(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+
+
+@cache
+def kernels() -> ctypes.CDLL:
+    """The kernels of norm.cpp with the types of their arguments. Raises NoCompilerError where they cannot be had."""
+    library = load_native(Path(__file__).with_suffix(".cpp"))
+    size, pointer, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
+    arguments: dict[str, list[Any]] = {
+        "forward": [*[pointer] * 6, number, number, *[pointer] * 3],
+        "inference": [*[pointer] * 6, number, pointer],
+        "backward": [pointer] * 10,
+    }
+    for name, types in arguments.items():
+        for suffix in TYPES.values():
+            kernel = getattr(library, f"{name}_{suffix}")
+            kernel.argtypes, kernel.restype = [size, size, *types], None
+    return library

@@ -1,0 +1,160 @@
+"""The fused batch normalisation, residual sum and ReLU against torch's own, in float64 where that tells more."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lt_bench.models import norm
+from lt_bench.models.backbones import ResNet8
+from lt_bench.models.heads import Linear
+from lt_bench.models.norm import BatchNormReLU, fuse
+from lt_bench.native import NoCompilerError
+
+try:
+    norm.kernels()
+    MISSING = ""
+except NoCompilerError as error:
+    MISSING = str(error)
+
+needs_kernels = pytest.mark.skipif(bool(MISSING), reason=f"the kernels cannot be compiled here: {MISSING}")
+SHAPES = [(8, 16, 32, 32), (6, 32, 16, 16), (5, 64, 8, 8), (3, 128, 3, 3), (2, 8, 4, 4), (2, 64, 3, 1)]
+BOUND = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
+"""Relative error allowed in the Euclidean norm: bfloat16 has 8 bits, and what it stores is rounded once."""
+
+
+def random(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return values.to(dtype).to(memory_format=torch.channels_last)
+
+
+def layer_of(channels: int) -> BatchNormReLU:
+    layer, draw = BatchNormReLU(channels), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        layer.weight.uniform_(-1.5, 1.5, generator=draw)
+        layer.bias.uniform_(-1, 1, generator=draw)
+    return layer
+
+
+def results(layer: BatchNormReLU, x: Tensor, residual: Tensor | None, dy: Tensor) -> dict[str, Tensor]:
+    """Output, all gradients, running statistics, and the output in evaluation mode afterwards."""
+    x = x.clone().requires_grad_()
+    residual = None if residual is None else residual.clone().requires_grad_()
+    y = layer(x, residual)
+    y.backward(dy)
+    found: dict[str, Any] = {"y": y, "dx": x.grad, "dweight": layer.weight.grad, "dbias": layer.bias.grad}
+    found |= {"mean": layer.running_mean, "var": layer.running_var}
+    found |= {} if residual is None else {"dresidual": residual.grad}
+    layer.eval()
+    with torch.no_grad():
+        found["inference"] = layer(x, residual)
+    return {name: tensor.detach() for name, tensor in found.items()}
+
+
+@needs_kernels
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", BOUND, ids=str)
+def test_agrees_with_torch_in_float64(dtype: torch.dtype, shape: tuple[int, ...], with_residual: bool) -> None:
+    x, dy = random(shape, dtype, 2) + 0.5, random(shape, dtype, 3)
+    residual = random(shape, dtype, 4) if with_residual else None
+    plain, fused = layer_of(shape[1]), layer_of(shape[1])
+    fuse(fused)
+    wide = None if residual is None else residual.double()
+    expected = results(plain.double(), x.double(), wide, dy.double())
+    found = results(fused, x, residual, dy)
+    assert int(fused.num_batches_tracked) == 1
+    for name, tensor in found.items():
+        error = (tensor.double() - expected[name]).norm() / expected[name].norm()
+        assert error < BOUND[dtype], name
+
+
+@needs_kernels
+def test_a_large_mean_does_not_cancel_the_variance() -> None:
+    x = random((16, 16, 8, 8), torch.float32, 0) + 1000
+    layer = layer_of(16)
+    fuse(layer)
+    layer(x)
+    expected = 0.9 + 0.1 * x.double().transpose(0, 1).flatten(1).var(1)
+    torch.testing.assert_close(layer.running_var.double(), expected, rtol=1e-5, atol=0)
+
+
+@needs_kernels
+def test_the_number_of_threads_changes_no_bit() -> None:
+    x, residual, dy = (random((32, 16, 16, 16), torch.bfloat16, seed) for seed in range(3))
+    layer = layer_of(16)
+    fuse(layer)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(results(copy.deepcopy(layer), x, residual, dy))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(other[name], tensor) for name, tensor in found[0].items())
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", BOUND, ids=str)
+def test_a_diverged_network_stays_visible(dtype: torch.dtype) -> None:
+    x = random((4, 16, 4, 4), dtype, 0)
+    x[0, 3] = torch.nan
+    layer = layer_of(16)
+    fuse(layer)
+    y = layer(x)
+    assert y[:, 3].isnan().all()
+    assert not y[:, :3].isnan().any()
+
+
+@needs_kernels
+def test_what_the_kernels_cannot_take_goes_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*arguments: object) -> None:
+        raise AssertionError("a kernel was called")
+
+    odd, wide, double = layer_of(12), layer_of(64), layer_of(64).double()
+    for layer in (odd, wide, double):
+        fuse(layer)
+    monkeypatch.setattr(norm, "_call", forbidden)
+    last, first = random((2, 64, 4, 4), torch.float32, 0), torch.randn(2, 64, 4, 4)
+    for layer, x, residual in [
+        (odd, random((2, 12, 4, 4), torch.float32, 0), None),  # 12 channels do not divide 64 lanes
+        (layer_of(64), last, None),  # never fused
+        (wide, first, None),  # not channels last
+        (wide, last, first),
+        (double, last.double(), None),  # no kernel for float64
+    ]:
+        assert layer(x, residual).shape == x.shape
+
+
+@needs_kernels
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_network_has_the_gradients_it_has_without(bf16: bool) -> None:
+    """The equivalence that makes the kernels a technique of class B: same weights, same batch, same gradients.
+
+    Where a ReLU is almost at zero, rounding can switch it; the bound on the whole gradient leaves room for that.
+    """
+    from lt_bench.models import build_network
+
+    images, labels = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 10
+    gradients = []
+    for fused in (False, True):
+        net = build_network(ResNet8, Linear(Linear.Config()), 10, 0).to(memory_format=torch.channels_last)
+        if fused:
+            fuse(net)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = net(images)
+        nn.functional.cross_entropy(logits.float(), labels).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]).double())
+    plain, with_kernels = gradients
+    assert (with_kernels - plain).norm() / plain.norm() < (0.05 if bf16 else 2e-3)
+    # Not the same bits, or the kernels would not have run.
+    assert not torch.equal(plain, with_kernels)
+
+
+def test_the_weights_fit_networks_made_of_torch_layers() -> None:
+    assert list(BatchNormReLU(4).state_dict()) == list(nn.BatchNorm2d(4).state_dict())
