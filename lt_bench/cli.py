@@ -108,6 +108,7 @@ def sweep(
     recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
     seeds: Annotated[str, typer.Option(help="Training seeds, such as 0,1,2.")] = "0,1,2",
     missing: Annotated[bool, typer.Option("--missing/--all", help="Only runs without a record, or all anew.")] = True,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, which share the cores or the GPU.")] = 1,
     budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 40m, 2h.")] = None,
     data_root: DataRoot = None,
     records: Records = RECORDS,
@@ -125,7 +126,8 @@ def sweep(
         raise UserError("--all with --budget would begin with the same runs each time; leave one of them out")
     _load_plugins(plugin)
     options = _options(data_root, records, work, device, precision, compile, workers, force=not missing, resume=True)
-    Sweep.plan(recipe, _seeds(seeds), options).execute(budget_s=None if budget is None else parse_budget(budget))
+    budget_s = None if budget is None else parse_budget(budget)
+    Sweep.plan(recipe, _seeds(seeds), options).execute(budget_s, jobs=jobs)
 
 
 @app.command("list")

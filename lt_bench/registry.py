@@ -113,6 +113,11 @@ def load_plugin(path: Path) -> None:
     _plugin_digests[module_name] = digest
 
 
+def plugin_files() -> list[Path]:
+    """The files loaded by `load_plugin`, for a process that has to load them too."""
+    return [Path(inspect.getfile(module)) for module in _plugin_modules]
+
+
 def plugin_digest(component: type[Component]) -> str | None:
     """The sha256 of the plug-in file that defines a component, None for a shipped one."""
     if component.__module__.startswith("lt_bench."):

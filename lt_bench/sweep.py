@@ -1,16 +1,22 @@
-"""Many runs: recipes x seeds, one after the other, within a budget of time."""
+"""Many runs: recipes x seeds, one after the other or a few at once, within a budget of time."""
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
+
+import torch
 
 from lt_bench.errors import RunError, UserError
 from lt_bench.recipe import Recipe, load_recipe, split_arguments
+from lt_bench.registry import load_plugin, plugin_files
 from lt_bench.training.run import BudgetSpent, Options, Outcome, run
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -30,34 +36,75 @@ class Sweep:
         names, overrides = split_arguments(arguments)
         return cls(tuple(load_recipe(name, overrides) for name in names), tuple(seeds), options)
 
-    def execute(self, budget_s: float | None = None, *, stop_on_failure: bool = False) -> None:
+    def execute(self, budget_s: float | None = None, *, jobs: int = 1, stop_on_failure: bool = False) -> None:
         """Run what has no record yet, seed by seed, so that early results cover all recipes.
 
-        With `stop_on_failure` the first failure is raised. Otherwise the rest goes on, and at the end
+        With `jobs` above 1 so many runs share the machine, each in a process of its own with its part of the
+        threads. With `stop_on_failure` the first failure is raised. Otherwise the rest goes on, and at the end
         comes a RunError, or a UserError where all that failed was the user's to mend.
         """
         deadline = None if budget_s is None else time.monotonic() + budget_s
         options = replace(self.options, deadline=deadline)
         failures: list[tuple[str, Exception]] = []
-        for seed, recipe in product(self.seeds, self.recipes):
-            title = f"{recipe.data.name}/{recipe.name} {recipe.protocol.name} seed {seed}"
-            try:
-                _report(title, run(recipe, seed, options))
-            except BudgetSpent:
-                _say("the budget is spent; the same command goes on from here")
-                break
-            except Exception as error:
-                if stop_on_failure:
-                    raise (error if isinstance(error, UserError) else RunError(f"{title}: {_reason(error)}")) from error
-                failures.append((title, error))
-                _say(f"{title}: failed: {_reason(error)}")
+        spent = False
+        for title, result in self._one_by_one(options) if jobs == 1 else self._at_once(options, jobs):
+            if isinstance(result, Outcome):
+                _report(title, result)
+            elif isinstance(result, BudgetSpent):
+                spent = True
+            elif stop_on_failure:
+                text = f"{title}: {_reason(result)}"
+                raise (result if isinstance(result, UserError) else RunError(text)) from result
+            else:
+                failures.append((title, result))
+                _say(f"{title}: failed: {_reason(result)}")
+        if spent:
+            _say("the budget is spent; the same command goes on from here")
         self._raise(failures)
+
+    def _runs(self) -> list[tuple[str, Recipe, int]]:
+        return [
+            (f"{recipe.data.name}/{recipe.name} {recipe.protocol.name} seed {seed}", recipe, seed)
+            for seed, recipe in product(self.seeds, self.recipes)
+        ]
+
+    def _one_by_one(self, options: Options) -> Iterator[tuple[str, Outcome | Exception]]:
+        for title, recipe, seed in self._runs():
+            try:
+                result: Outcome | Exception = run(recipe, seed, options)
+            except Exception as error:
+                result = error
+            yield title, result
+            if isinstance(result, BudgetSpent):
+                return
+
+    def _at_once(self, options: Options, jobs: int) -> Iterator[tuple[str, Outcome | Exception]]:
+        threads = max(1, torch.get_num_threads() // jobs)
+        # Spawned, because a forked process could not use CUDA; bars of several processes would overwrite each other.
+        context = multiprocessing.get_context("spawn")
+        options = replace(options, bar=False)
+        with ProcessPoolExecutor(jobs, context, _start_worker, (threads, plugin_files())) as pool:
+            titles = {pool.submit(run, recipe, seed, options): title for title, recipe, seed in self._runs()}
+            try:
+                for future in as_completed(titles):
+                    error = future.exception()
+                    if error is not None and not isinstance(error, Exception):
+                        raise error  # Ctrl-C reaches the workers first.
+                    yield titles[future], error or future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _raise(self, failures: Sequence[tuple[str, Exception]]) -> None:
         if failures:
             kind = UserError if all(isinstance(error, UserError) for _, error in failures) else RunError
             titles = ", ".join(title for title, _ in failures)
             raise kind(f"{len(failures)} of {len(self.recipes) * len(self.seeds)} runs failed: {titles}")
+
+
+def _start_worker(threads: int, plugins: Sequence[Path]) -> None:
+    torch.set_num_threads(threads)
+    for path in plugins:
+        load_plugin(path)
 
 
 def parse_budget(text: str) -> float:

@@ -81,6 +81,31 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None], aft
     monkeypatch.setattr(run_module, "fit", fit)
 
 
+def until_done(recipe: Recipe, folder: Path, **changes: Any) -> int:
+    """Call the same run until it ends, and tell how often it was interrupted."""
+    interruptions = 0
+    while True:
+        try:
+            train(recipe, folder, **changes)
+        except KeyboardInterrupt:
+            interruptions += 1
+            assert interruptions < 20
+        else:
+            return interruptions
+
+
+def once(*moments: int) -> Any:
+    """Interrupts the first time that each number of finished epochs is reached."""
+    left = set(moments)
+
+    def interrupt(finished: int) -> None:
+        if finished in left:
+            left.remove(finished)
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
 def no_space(*arguments: object, **settings: object) -> None:
     raise OSError(28, "No space left on device")
 

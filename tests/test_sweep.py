@@ -13,6 +13,7 @@ from run_cases import TINY
 
 from lt_bench import sweep as sweep_module
 from lt_bench.errors import RunError, UserError
+from lt_bench.leaderboard.record import load_record
 from lt_bench.sweep import parse_budget
 from lt_bench.training import run as run_module
 
@@ -100,6 +101,30 @@ def test_a_spent_budget_goes_on_next_time(
     assert logged == sorted(logged)
     assert len(set(logged)) == calls > 2
     assert logged[-1] == 10
+
+
+def test_runs_at_once_are_the_runs_one_by_one(lt_bench: Callable[..., Any], working_folder: Path) -> None:
+    def curves(where: str) -> dict[str, Any]:
+        return {p.parent.name: load_record(p).curve for p in (working_folder / where).rglob("seed*.json")}
+
+    for jobs, where in (("1", "alone"), ("2", "together")):
+        options = ("--jobs", jobs, "--records", where, "--work", f"{where}-runs")
+        done = lt_bench("sweep", *TWO, "--seeds", "0", *options)
+        assert (done.code, done.out.count("top-1")) == (0, 2)
+    assert len(curves("alone")) == 2
+    assert curves("together") == curves("alone")
+    again = lt_bench("sweep", *TWO, "--seeds", "0", *options, "--budget", "0s")
+    assert again.out.count("already done") == 2
+
+
+def test_failures_and_a_spent_budget_come_back_from_the_processes(lt_bench: Callable[..., Any]) -> None:
+    done = lt_bench("sweep", *TWO, "data.n_max=10000", "--seeds", "0", "--jobs", "2")
+    assert done.code == 2
+    assert done.out.count(": failed: ") == 2
+    assert "2 of 2 runs failed" in done.err
+    spent = lt_bench("sweep", *TWO, "--seeds", "0", "--jobs", "2", "--budget", "0s")
+    assert spent.code == 0
+    assert spent.out == "the budget is spent; the same command goes on from here\n"
 
 
 @pytest.mark.parametrize("error", [RunError("the loss is nan"), RuntimeError("out of\nmemory"), UserError("no data")])

@@ -15,9 +15,10 @@ from rich.progress import Progress as RichProgress
 class Progress:
     """Follows a training of `epochs` epochs of which `done` were finished before; `how` says on what it computes."""
 
-    def __init__(self, title: str, epochs: int, done: int, how: str) -> None:
+    def __init__(self, title: str, epochs: int, done: int, how: str, *, bar: bool) -> None:
         self.title, self.epochs = title, epochs
         self.console = Console(file=sys.stderr)
+        self.moving = bar and self.console.is_terminal
         self.bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -26,7 +27,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.moving,
         )
         self.task = self.bar.add_task(title, total=epochs, completed=done, state="")
         since = f", goes on after epoch {done} of {epochs}" if done else ""
@@ -53,7 +54,7 @@ class Progress:
         top1 = f" test top-1 {100 * entry['test_top1']:.2f} %" if "test_top1" in entry else ""
         state = f"loss {entry['train_loss']:.4f}{top1}"
         self.bar.update(self.task, completed=number, state=state)
-        if not self.console.is_terminal:
+        if not self.moving:
             elapsed = time.perf_counter() - self.start
             line = f"{self.title}: epoch {number}/{self.epochs} {state} ({elapsed:.0f} s)"
             self.console.print(line, highlight=False, soft_wrap=True)

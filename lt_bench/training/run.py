@@ -51,6 +51,8 @@ class Options:
     """Train again although a record exists; the new record stands beside the old one."""
     restart: bool = False
     """Begin anew although a checkpoint exists."""
+    bar: bool = True
+    """Show a moving bar on a terminal, not a line an epoch."""
     deadline: float | None = None
     """On the clock of `time.monotonic`: the run stops at the first epoch boundary after it."""
 
@@ -150,7 +152,9 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
         (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
 
     title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
-    with Progress(title, recipe.protocol.epochs, len(state.curve), job.runtime.description) as progress:
+    with Progress(
+        title, recipe.protocol.epochs, len(state.curve), job.runtime.description, bar=options.bar
+    ) as progress:
 
         def finish_epoch() -> None:
             save_checkpoint(checkpoint, state, setting)

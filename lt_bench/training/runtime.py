@@ -70,7 +70,8 @@ class Runtime:
     @property
     def description(self) -> str:
         """Device, precision and compiled code in a line."""
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        count = torch.get_num_threads()
+        threads = f", {count} thread{'s' * (count > 1)}" if self.device.type == "cpu" else ""
         without = f"not compiled ({self.why_not})" if self.why_not else "not compiled"
         return f"{self.device_name}{threads}, {self.precision}, {self.compiled or without}"
 

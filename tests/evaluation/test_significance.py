@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lt_bench.evaluation.significance import mean_interval
+from lt_bench.evaluation.significance import equivalence_p, mean_interval
 
 
 def test_interval_by_hand() -> None:
@@ -24,3 +24,25 @@ def test_interval_is_that_of_the_t_test(values: list[float]) -> None:
     assert half is not None
     low, high = stats.t.interval(0.95, len(values) - 1, mean, max(stats.sem(values), 1e-300))
     assert (mean - half, mean + half) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+
+
+def test_equivalence_agrees_with_two_t_tests() -> None:
+    differences = [0.3, -0.2, 0.5, 0.1, -0.4, 0.2]
+    above = stats.ttest_1samp(differences, -1, alternative="greater").pvalue
+    below = stats.ttest_1samp(differences, 1, alternative="less").pvalue
+    assert equivalence_p(differences, 1) == pytest.approx(max(above, below))
+    assert equivalence_p(differences, 1) < 0.05
+    assert equivalence_p([d + 0.9 for d in differences], 1) > 0.05
+
+
+def test_a_mean_on_the_bound_is_a_toss_and_beyond_it_worse() -> None:
+    assert equivalence_p([0.9, 1.1], 1) == pytest.approx(0.5)
+    assert equivalence_p([1.9, 2.1], 1) > 0.9
+    assert equivalence_p([0.5, 0.5], 1) == 0
+    assert equivalence_p([1.5, 1.5], 1) == 1
+
+
+@pytest.mark.parametrize(("differences", "bound"), [([0.1], 1.0), ([0.1, 0.2], 0.0)])
+def test_equivalence_needs_pairs_and_a_bound(differences: list[float], bound: float) -> None:
+    with pytest.raises(ValueError, match="positive bound"):
+        equivalence_p(differences, bound)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import torch
-from run_cases import TINY, assert_same_result, at_epoch, only, record, tiny, train, weights
+from run_cases import TINY, assert_same_result, at_epoch, once, only, record, tiny, train, until_done, weights
 
 from lt_bench.errors import UserError
-from lt_bench.recipe import Recipe, load_recipe
+from lt_bench.recipe import load_recipe
 from lt_bench.training import loop
 from lt_bench.training import run as run_module
 
@@ -29,31 +29,6 @@ RECIPES = {
     "dbn-mix": ("protocol.optimizer={nesterov: true}",),
     "class-distance-mix-ours": ("mix.warmup_epochs=1", "data.validation_per_class=2"),  # its mix has a state
 }
-
-
-def until_done(recipe: Recipe, folder: Path, **changes: Any) -> int:
-    """Call the same run until it ends, and tell how often it was interrupted."""
-    interruptions = 0
-    while True:
-        try:
-            train(recipe, folder, **changes)
-        except KeyboardInterrupt:
-            interruptions += 1
-            assert interruptions < 20
-        else:
-            return interruptions
-
-
-def once(*moments: int) -> Any:
-    """Interrupts the first time that each number of finished epochs is reached."""
-    left = set(moments)
-
-    def interrupt(finished: int) -> None:
-        if finished in left:
-            left.remove(finished)
-            raise KeyboardInterrupt
-
-    return interrupt
 
 
 # --- interruptions -----------------------------------------------------------------------------------
