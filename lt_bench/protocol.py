@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, model_validator
 
 from lt_bench.data.augment import Augmentation
-from lt_bench.settings import Settings
+from lt_bench.settings import Settings, added
 
 
 class Optimizer(Settings):
@@ -36,6 +36,8 @@ class Schedule(Settings):
     warmup_epochs: float = Field(default=5, ge=0)
     warmup_per: Literal["epoch", "iteration"] = "epoch"
     """`epoch`: (e + 1) / warmup_epochs during epoch e; `iteration`: linear from 0 over the iterations."""
+    warmup_from: float | None = added(None, ge=0, le=1)
+    """Per epoch, start at this factor and rise linearly: f + (1 - f) e / warmup_epochs during epoch e."""
     milestones: tuple[int, ...] = ()
     """First epochs at which the factor of the same place in `factors` holds (step only)."""
     factors: tuple[NonNegativeFloat, ...] = ()
@@ -46,6 +48,8 @@ class Schedule(Settings):
             raise ValueError(f"{len(self.milestones)} milestones but {len(self.factors)} factors")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must increase")
+        if self.warmup_from is not None and self.warmup_per == "iteration":
+            raise ValueError("warmup_from belongs to a warm-up per epoch")
         if self.name == "cosine" and self.milestones:
             raise ValueError("a cosine schedule has no milestones")
         return self
@@ -56,6 +60,8 @@ class Schedule(Settings):
             progress = epoch + iteration / iterations
             if progress < self.warmup_epochs:
                 return progress / self.warmup_epochs
+        elif epoch < self.warmup_epochs and self.warmup_from is not None:
+            return self.warmup_from + (1 - self.warmup_from) * epoch / self.warmup_epochs
         elif epoch < self.warmup_epochs:
             return min(1.0, (epoch + 1) / self.warmup_epochs)
         if self.name == "cosine":

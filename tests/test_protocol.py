@@ -58,6 +58,14 @@ def test_the_protocol_of_dbn_mix(name: str) -> None:
     assert protocol.augmentation.padding_mode == "reflect"
 
 
+def test_the_protocol_of_bbn_as_its_pinned_framework_ran_it() -> None:
+    protocol = shipped("bbn-200ep")
+    found = [protocol.lr(epoch - 1) for epoch in (1, 2, 3, 4, 5, 6, 120, 121, 160, 161, 200)]
+    warm_up = [0.033333, 0.046667, 0.06, 0.073333, 0.086667]
+    assert found == pytest.approx([*warm_up, 0.1, 0.1, 0.001, 0.001, 1e-5, 1e-5], abs=1e-6)
+    assert protocol.optimizer.nesterov
+
+
 def test_the_modern_protocol() -> None:
     protocol = shipped("cifar-400ep-aa")
     assert [protocol.lr(epoch) for epoch in range(6)] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])
@@ -115,11 +123,20 @@ def test_the_digest_follows_every_setting() -> None:
         {"evaluate_every": 2},
         {"optimizer": {"nesterov": True}},
         {"schedule": {"warmup_epochs": 0}},
+        {"schedule": {"warmup_from": 0.5}},
         {"augmentation": {"padding": 2}},
     ]
     digests = [Protocol.read(base | change).sha256() for change in changes]
     assert len(set(digests)) == len(digests)
     assert digests[0] == Protocol.read(base | {"batch_size": 128}).sha256()
+
+
+def test_a_setting_added_later_leaves_old_digests_alone() -> None:
+    old = Protocol.read({"name": "p", "epochs": 3})
+    assert "warmup_from" not in old.model_dump(mode="json")["schedule"]
+    assert old == Protocol.read({"name": "p", "epochs": 3, "schedule": {"warmup_from": None}})
+    new = Protocol.read({"name": "p", "epochs": 3, "schedule": {"warmup_from": 0.5}})
+    assert Protocol.read(new.model_dump(mode="json")) == new
 
 
 @pytest.mark.parametrize(
@@ -138,6 +155,8 @@ def test_the_digest_follows_every_setting() -> None:
         ({"schedule": {"milestones": [5], "factors": [-0.1]}}, "greater than or equal to 0"),
         ({"schedule": {"name": "cosine", "milestones": [5], "factors": [0.1]}}, "no milestones"),
         ({"schedule": {"warmup_per": "step"}}, "'epoch' or 'iteration'"),
+        ({"schedule": {"warmup_per": "iteration", "warmup_from": 0.5}}, "warm-up per epoch"),
+        ({"schedule": {"warmup_from": 2}}, "less than or equal to 1"),
     ],
 )
 def test_refused(settings: dict[str, Any], complaint: str) -> None:
