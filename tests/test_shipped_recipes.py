@@ -19,6 +19,7 @@ NAMES = [str(path.relative_to(ROOT).with_suffix("")) for path in shipped_recipes
 METHODS = [
     *("ce", "ce-drw", "ldam-drw", "balanced-softmax", "logit-adjustment", "mixup", "cutmix"),
     *("cmo", "cmo-ldam-drw", "cmo-balanced-softmax", "dbn-mix", "class-distance-mix-ours"),
+    *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax"),
 ]
 
 every_recipe = pytest.mark.parametrize("name", NAMES)
@@ -131,9 +132,23 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
     ldam = grid["ldam-drw"].phases[0].loss
     assert (ldam["max_margin"], ldam["scale"]) == (0.5, 30)
     assert grid["logit-adjustment"].phases[0].loss["tau"] == 1
+    assert not grid["logit-adjustment"].phases[0].loss["post_hoc"]
+    assert grid["pc-softmax"].phases[0].loss == {**grid["logit-adjustment"].phases[0].loss, "post_hoc": True}
     cmo = grid["cmo"].phases[0].mix
     assert (cmo["probability"], cmo["beta"], cmo["exponent"]) == (0.5, 1, 1)
     assert (cmo["start_epoch"], cmo["stop_before_end"]) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "scaling", "smoothing"),
+    [("cifar10-lt", (0.2, 1.2), (0.3, 0.0)), ("cifar100-lt", (0.3, 1.0), (0.4, 0.1))],
+)
+def test_losses_have_the_settings_of_their_authors(
+    dataset: str, scaling: tuple[float, float], smoothing: tuple[float, float]
+) -> None:
+    vs, soft = (load_recipe(f"{dataset}/{name}").phases[0].loss for name in ("vs", "label-aware-smoothing"))
+    assert (vs["gamma"], vs["tau"]) == scaling
+    assert (soft["epsilon_head"], soft["epsilon_tail"], soft["form"]) == (*smoothing, "concave")
 
 
 @pytest.mark.parametrize(("dataset", "eta"), [("cifar10-lt", 3), ("cifar100-lt", 7)])

@@ -1,6 +1,6 @@
 """The losses against the values of their papers' own code, and what every loss must survive.
 
-Oracle inputs: class sizes 500, 50, 5; four images. Values were computed with the official implementations.
+Values were computed with the official implementations on the inputs of `loss_cases`.
 """
 
 from __future__ import annotations
@@ -11,37 +11,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from loss_cases import COSINES, LABELS, LOGITS, STATS, build, check, gradient
 from pydantic import ValidationError
-from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats
-from lt_bench.losses import ClassWeights, Loss
-from lt_bench.registry import lookup, members
+from lt_bench.losses import ClassWeights
+from lt_bench.registry import members
 
-STATS = ClassStats(torch.tensor([500, 50, 5]))
-LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.2, 1.0, 0.3], [1.5, 0.1, 0.9], [-0.5, 0.4, 1.2]])
-COSINES = torch.tensor([[0.8, 0.1, -0.2], [0.3, 0.5, 0.0], [0.4, -0.1, 0.2], [-0.3, 0.2, 0.6]])
-LABELS = torch.tensor([0, 1, 2, 2])
 LOSSES = sorted(members("loss"))
-
-
-def build(name: str, **settings: Any) -> Loss:
-    component = lookup("loss", name)
-    loss: Loss = component(component.Config.read(settings), STATS)
-    return loss
-
-
-def check(found: Tensor, expected: float | list[Any], rtol: float = 2e-5, atol: float = 2e-6) -> None:
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=rtol, atol=atol)
-
-
-def gradient(loss: Loss, logits: Tensor, labels: Tensor = LABELS) -> Tensor:
-    leaf = logits.clone().requires_grad_()
-    loss(leaf, labels).backward()
-    assert leaf.grad is not None
-    return leaf.grad
-
 
 # --- oracles -----------------------------------------------------------------------------------------
 
@@ -174,6 +152,45 @@ def test_post_hoc_scores() -> None:
     check(build("logit-adjustment", post_hoc=True).scores(LOGITS), rows)
 
 
+@pytest.mark.parametrize(
+    ("gamma", "temperatures", "value"),
+    [
+        (0.1, [1, 1.258925, 1.584893], 0.765878),
+        (0.2, [1, 1.584893, 2.511886], 0.853983),
+        (0.3, [1, 1.995262, 3.981072], 0.915816),
+    ],
+)
+def test_cdt(gamma: float, temperatures: list[float], value: float) -> None:
+    loss = build("cdt", gamma=gamma)
+    check(loss.get_buffer("temperatures"), temperatures)
+    check(loss(LOGITS, LABELS), value)
+    assert loss.scores(LOGITS) is LOGITS  # undivided at test time
+
+
+@pytest.mark.parametrize(
+    ("gamma", "tau", "value"), [(0.2, 1.2, 3.451902), (0.3, 1, 3.016217), (0, 1, 2.534507), (0, 0, 0.645522)]
+)
+def test_vector_scaling(gamma: float, tau: float, value: float) -> None:
+    loss = build("vs", gamma=gamma, tau=tau)
+    check(loss(LOGITS, LABELS), value)
+    assert loss.scores(LOGITS) is LOGITS
+
+
+def test_vector_scaling_joins_cdt_and_logit_adjustment() -> None:
+    for one, other in [
+        (build("vs", gamma=0.2, tau=0), build("cdt", gamma=0.2)),
+        (build("vs", gamma=0, tau=1.5), build("logit-adjustment", tau=1.5)),
+    ]:
+        torch.testing.assert_close(one.per_sample(LOGITS, LABELS), other.per_sample(LOGITS, LABELS))
+
+
+def test_cdt_asks_a_larger_logit_of_a_rare_class() -> None:
+    loss = build("cdt", ClassStats(torch.tensor([400, 100])), gamma=0.5)  # temperatures 1 and 2
+    logits = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    head, tail = loss.per_sample(logits, torch.tensor([0, 1]))
+    torch.testing.assert_close(head, tail)  # twice the logit for the same loss
+
+
 def test_inverse_frequency_weights() -> None:
     found = ClassWeights(name="inverse-frequency").tensor(STATS)
     check(found, [0.027027, 0.270270, 2.702703])
@@ -253,6 +270,12 @@ def test_keeps_scores_for_every_class(name: str) -> None:
         ("class-balanced", {"form": "hinge"}),
         ("cross-entropy", {"weights": "inverse"}),
         ("balanced-softmax", {"tau": 1}),
+        ("cdt", {"gamma": -0.1}),
+        ("cdt", {"tau": 1}),
+        ("vs", {"tau": float("inf")}),
+        ("lade", {"lam": -1}),
+        ("label-aware-smoothing", {"epsilon_head": 1.1}),
+        ("label-aware-smoothing", {"form": "square"}),
     ],
 )
 def test_refuses_settings_out_of_range(name: str, settings: dict[str, Any]) -> None:
