@@ -107,6 +107,7 @@ def refusal(path: Path, *overrides: str) -> str:
             "model.head: cosine gives cosines in .* too flat for cross-entropy",
         ),
         ("method: dbn-mix", "model.head: the method dbn-mix needs dual-branch"),
+        ("method: bbn", "model.head: the method bbn needs bilateral"),
         ("method: dbn-mix\nmix: mixup", "mix: the method dbn-mix brings its own mix; remove this one"),
         ("method: dbn-mix\nsampler: reverse", "sampler: the method dbn-mix brings its own sampler"),
         ("method: dbn-mix\nloss: {weights: inverse-frequency}", "loss: the method dbn-mix brings its own loss"),

@@ -14,9 +14,9 @@ PROMISED = {
     "sampler": {"instance", "class-balanced", "reverse", "square-root", "progressive"},
     "mix": {"none", "mixup", "cutmix", "cmo", "class-distance-mix-ours"},
     "loss": {"cross-entropy", "focal", "class-balanced", "ldam", "balanced-softmax", "logit-adjustment"},
-    "head": {"linear", "cosine", "dual-branch"},
+    "head": {"linear", "cosine", "dual-branch", "bilateral"},
     "backbone": {"resnet20", "resnet32", "resnet44", "resnet56"},
-    "method": {"standard", "dbn-mix"},
+    "method": {"standard", "dbn-mix", "bbn"},
 }
 
 

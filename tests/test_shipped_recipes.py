@@ -20,6 +20,7 @@ METHODS = [
     *("ce", "ce-drw", "ldam-drw", "balanced-softmax", "logit-adjustment", "mixup", "cutmix"),
     *("cmo", "cmo-ldam-drw", "cmo-balanced-softmax", "dbn-mix", "class-distance-mix-ours"),
     *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax"),
+    *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
 ]
 
 every_recipe = pytest.mark.parametrize("name", NAMES)
@@ -51,8 +52,8 @@ def test_it_builds_its_network(name: str) -> None:
     backbone = lookup("backbone", recipe.model.backbone)
     with torch.device("meta"):
         network = build_network(backbone, head.component(head.config), classes, seed=0)
-    for branch in network.branches:
-        assert dict(branch.classifier.named_parameters())["weight"].shape[0] == classes
+    for classifier in network.classifiers:
+        assert dict(classifier.named_parameters())["weight"].shape[0] == classes
 
 
 @every_recipe
@@ -122,9 +123,8 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
         assert weights == [None, {"name": "effective-number", "beta": 0.9999}]
         assert [phase.until for phase in grid[name].phases] == [160, 200]
     for name, recipe in grid.items():
-        assert recipe.model.head["name"] == (
-            "cosine" if "ldam" in name else "dual-branch" if "dbn" in name else "linear"
-        )
+        heads = {"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral"}
+        assert recipe.model.head["name"] == next((head for part, head in heads.items() if part in name), "linear")
         assert set(phase_parts(recipe, "mix")) == {
             name if name in ("mixup", "cutmix") else "cmo" if "cmo" in name else name if "distance" in name else "none"
         }
@@ -162,6 +162,20 @@ def test_dbn_mix_has_the_settings_of_the_released_scripts(dataset: str, eta: flo
             "temperature_eta": eta,
             "rebalanced_sampler": "class-balanced",
         }
+
+
+@pytest.mark.parametrize("dataset", ["digits-lt", "cifar10-lt", "cifar100-lt"])
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("dbn-mix-bilateral-mixup-only", {"temperature_epsilon": 0}),
+        ("dbn-mix-temperatures-only", {"beta": 0}),
+        ("dbn-mix-reverse", {"rebalanced_sampler": "reverse"}),
+    ],
+)
+def test_an_ablation_of_dbn_mix_changes_one_setting(dataset: str, name: str, setting: dict[str, object]) -> None:
+    whole, ablated = (load_recipe(f"{dataset}/{name}").resolved() for name in ("dbn-mix", name))
+    assert ablated == {**whole, "name": name, "method": whole["method"] | setting}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "dbn-mix" in name or "-ours" in name or "digits" in name])

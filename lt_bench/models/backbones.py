@@ -24,7 +24,10 @@ class Backbone(Component, ABC):
 
     @abstractmethod
     def last_stage(self) -> nn.Module:
-        """A freshly initialised last stage: the trunk's feature maps to maps of width D."""
+        """A freshly initialised last stage: the trunk's feature maps to maps of width D.
+
+        A head that splits it, such as `bilateral`, asks for a torch.nn.Sequential of blocks.
+        """
 
 
 class CifarBlock(nn.Module):

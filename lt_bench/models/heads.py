@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.errors import UserError
 from lt_bench.models.backbones import Backbone
-from lt_bench.models.network import Branch, Network
+from lt_bench.models.network import BilateralNetwork, Branch, Network
 from lt_bench.registry import Component, Info
 from lt_bench.settings import Settings
 
@@ -73,6 +74,24 @@ class DualBranch(Head):
         return Network(trunk, branches)
 
 
+class Bilateral(Head):
+    """Two branches with a last block of their own, and one linear classifier of both branches' features.
+
+    The network of BBN (Zhou et al., CVPR 2020): branch 0 is the conventional, branch 1 the re-balancing one.
+    Where the last stage has a single block, the branches are whole stages.
+    """
+
+    name = "bilateral"
+    info = Info("two last blocks, one linear classifier of their joined features", "Zhou et al., CVPR 2020", 2020)
+
+    def build(self, backbone: Backbone, num_classes: int) -> Network:
+        trunk = backbone.trunk()
+        *shared, conventional = last_blocks(backbone)
+        rebalancing = last_blocks(backbone)[-1]
+        classifier = linear_classifier(2 * backbone.feature_dim, num_classes)
+        return BilateralNetwork(nn.Sequential(trunk, *shared), (conventional, rebalancing), classifier)
+
+
 class CosineClassifier(nn.Module):
     """cos(features, class weight) in [-1, 1], without bias."""
 
@@ -85,6 +104,19 @@ class CosineClassifier(nn.Module):
         # A scale of 30 follows in the loss: in bfloat16 a cosine near 1 would be off by up to 0.1 logits.
         with torch.autocast(features.device.type, enabled=False):
             return F.linear(F.normalize(features.float()), F.normalize(self.weight))
+
+
+def last_blocks(backbone: Backbone) -> list[nn.Module]:
+    """The blocks of a fresh last stage. Raises UserError where it is no sequence that ends in a block."""
+    stage = backbone.last_stage()
+    blocks = list(stage) if isinstance(stage, nn.Sequential) else []
+    # Without parameters it is a stray ReLU or dropout: two of them would be two equal branches.
+    if not blocks or next(blocks[-1].parameters(), None) is None:
+        raise UserError(
+            "model.backbone: the head bilateral needs a last stage that is a torch.nn.Sequential of blocks with "
+            f"parameters; that of {backbone.name} is not"
+        )
+    return blocks
 
 
 def linear_classifier(feature_dim: int, num_classes: int) -> nn.Linear:

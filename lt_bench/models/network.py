@@ -46,3 +46,46 @@ class Network(nn.Module):
         """Logits [B, C] of one branch."""
         logits: Tensor = self.branches[index](self.trunk(images))
         return logits
+
+    @property
+    def classifiers(self) -> list[nn.Module]:
+        """The layers whose outputs are logits."""
+        return [branch.get_submodule("classifier") for branch in self.branches]
+
+
+class BilateralNetwork(Network):
+    """Two branches that end in features [B, D], and one classifier [2D to C] of both.
+
+    Here too the logits are the mean of the branches' logits, those of a branch being what `fused_logits` gives
+    when all the weight is on it.
+    """
+
+    def __init__(self, trunk: nn.Module, blocks: tuple[nn.Module, nn.Module], classifier: nn.Module) -> None:
+        super().__init__(trunk, [Branch(block, nn.Identity()) for block in blocks])
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        shared = self.trunk(images)
+        logits: Tensor = self.classifier(torch.cat([branch(shared) for branch in self.branches], 1))
+        return logits
+
+    def branch_logits(self, images: Tensor, index: int) -> Tensor:
+        features = self.branch_features(images, index)
+        return self.fused_logits(features, features, alpha=1 - index)
+
+    def branch_features(self, images: Tensor, index: int) -> Tensor:
+        """Pooled features [B, D] of one branch."""
+        features: Tensor = self.branches[index](self.trunk(images))
+        return features
+
+    def fused_logits(self, first: Tensor, second: Tensor, alpha: float) -> Tensor:
+        """Logits [B, C] of features of the two branches, weighed by alpha and 1 - alpha.
+
+        The factor 2 makes alpha = 0.5 the plain concatenation.
+        """
+        logits: Tensor = self.classifier(2 * torch.cat((alpha * first, (1 - alpha) * second), 1))
+        return logits
+
+    @property
+    def classifiers(self) -> list[nn.Module]:
+        return [self.classifier]

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lt_bench.models import Head, Network, build_network
+from lt_bench.errors import UserError
+from lt_bench.models import Backbone, Head, Network, build_network
 from lt_bench.models.backbones import CifarBlock, CifarResNet
 from lt_bench.models.heads import CosineClassifier
-from lt_bench.registry import lookup, members
+from lt_bench.models.network import BilateralNetwork
+from lt_bench.registry import Info, lookup, members
 
 HEADS = sorted(members("head"))
 BACKBONES = sorted(members("backbone"))
@@ -42,6 +44,8 @@ def images(size: int = 32, count: int = 2) -> Tensor:
         ("resnet32", "linear", 100, 470_004),
         ("resnet32", "dual-branch", 10, 816_292),
         ("resnet32", "dual-branch", 100, 827_992),
+        ("resnet32", "bilateral", 10, 538_778),
+        ("resnet32", "bilateral", 100, 550_388),
         ("resnet32", "cosine", 10, 464_144),  # no bias
         ("resnet18", "linear", 1000, 11_689_512),
         ("resnet50", "linear", 1000, 25_557_032),
@@ -134,6 +138,87 @@ def test_the_dual_branch_network_averages_raw_logits() -> None:
     assert not torch.allclose(*branches)
 
 
+def test_bilateral_branches_are_one_block_each() -> None:
+    net = network("resnet32", "bilateral")
+    shared = [block for block in net.trunk.modules() if isinstance(block, CifarBlock)]
+    private = [[block for block in branch.modules() if isinstance(block, CifarBlock)] for branch in net.branches]
+    assert len(shared) == 14  # of 15 blocks
+    assert [len(blocks) for blocks in private] == [1, 1]
+    assert not torch.equal(private[0][0].conv1.weight, private[1][0].conv1.weight)
+
+
+def test_a_bilateral_network_fuses_with_equal_weights_what_it_is_trained_to_fuse_by_alpha() -> None:
+    net = network("resnet32", "bilateral").eval()
+    assert isinstance(net, BilateralNetwork)
+    x = images(count=4)
+    features = [net.branch_features(x, index) for index in (0, 1)]
+    assert torch.equal(net(x), net.fused_logits(*features, alpha=0.5))
+    assert torch.equal(net(x), net.classifier(torch.cat(features, 1)))
+    assert not torch.allclose(*features)
+
+
+def test_the_logits_of_a_bilateral_network_are_the_mean_of_its_branches_logits() -> None:
+    net = network(head="bilateral").eval()
+    assert isinstance(net, BilateralNetwork)
+    x = images()
+    first, second = net.branch_logits(x, 0), net.branch_logits(x, 1)
+    torch.testing.assert_close(net(x), (first + second) / 2)
+    # A branch alone: twice its half of the one weight matrix, and the one bias.
+    assert isinstance(net.classifier, nn.Linear)
+    weight, bias = net.classifier.weight, net.classifier.bias
+    torch.testing.assert_close(first, 2 * net.branch_features(x, 0) @ weight[:, :64].T + bias)
+    torch.testing.assert_close(second, 2 * net.branch_features(x, 1) @ weight[:, 64:].T + bias)
+
+
+class Unsplit(Backbone):
+    """Its last stage is one convolution, which cannot be split in blocks."""
+
+    name = "unsplit"
+    info = Info("for this test")
+    feature_dim = 8
+
+    def trunk(self) -> nn.Module:
+        return nn.Conv2d(3, 4, 3)
+
+    def last_stage(self) -> nn.Module:
+        return nn.Conv2d(4, 8, 3)
+
+
+class EndsInReLU(Unsplit):
+    name = "ends-in-relu"
+
+    def last_stage(self) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU())
+
+
+class Empty(Unsplit):
+    name = "empty"
+
+    def last_stage(self) -> nn.Module:
+        return nn.Sequential()
+
+
+@pytest.mark.parametrize("backbone", [Unsplit, EndsInReLU, Empty])
+def test_the_bilateral_head_refuses_a_last_stage_that_has_no_last_block(backbone: type[Backbone]) -> None:
+    head = lookup("head", "bilateral")
+    with pytest.raises(UserError, match=f"the head bilateral needs a last stage .* that of {backbone.name} is not"):
+        build_network(backbone, head(head.Config()), 10, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("head", "parts"),
+    [
+        ("linear", {"trunk", "branches.0.stage", "branches.0.classifier"}),
+        ("dual-branch", {"trunk", *(f"branches.{i}.{part}" for i in (0, 1) for part in ("stage", "classifier"))}),
+        ("bilateral", {"trunk", "branches.0.stage", "branches.1.stage", "classifier"}),
+    ],
+)
+def test_the_names_under_which_weights_are_saved(head: str, parts: set[str]) -> None:
+    names = list(network(head=head).state_dict())
+    assert all(any(name.startswith(f"{part}.") for name in names) for part in parts)
+    assert all(any(name.startswith(f"{part}.") for part in parts) for name in names)
+
+
 # --- promises of all ---------------------------------------------------------------------------------
 
 
@@ -155,8 +240,8 @@ def test_logits_of_every_head(backbone: str, head: str) -> None:
 def test_gives_cosines_is_what_the_logits_are(head: str) -> None:
     net = network(head=head).eval()
     with torch.no_grad():
-        for branch in net.branches:
-            for parameter in branch.classifier.parameters():
+        for classifier in net.classifiers:
+            for parameter in classifier.parameters():
                 parameter.mul_(100)
     assert (net(images()).abs().max() <= 1 + 1e-6) == lookup("head", head).gives_cosines
 
@@ -181,7 +266,9 @@ def test_the_seed_alone_decides_the_initialisation(head: str) -> None:
     again, other = network(head=head, seed=5).state_dict(), network(head=head, seed=6).state_dict()
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["trunk.0.0.weight"], other["trunk.0.0.weight"])
+    stem = next(iter(first))
+    assert stem.startswith("trunk")
+    assert not torch.equal(first[stem], other[stem])
 
 
 def test_convolutions_start_with_kaiming_normal_weights() -> None:

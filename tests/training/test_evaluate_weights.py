@@ -17,7 +17,7 @@ from lt_bench.training.evaluate import evaluate_weights
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 
-@pytest.mark.parametrize("name", ["ldam-drw", "dbn-mix"])
+@pytest.mark.parametrize("name", ["ldam-drw", "dbn-mix", "bbn"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_counts_of_the_record_again(tmp_path: Path, name: str, precision: str) -> None:
     train(tiny(name), tmp_path, seed=2, precision=precision)
