@@ -2,8 +2,7 @@
 
 Paper: Zhou, Cui, Wei, Chen, BBN: Bilateral-Branch Network with Cumulative Learning for Long-Tailed Visual
 Recognition, CVPR 2020, arXiv 1912.02413. Adaptor, fusion and loss are those of the released code, which drops
-the last incomplete batch of an epoch; this suite keeps it, as for every method. The warm-up of that code, which
-starts from a third of the learning rate, is not among this suite's schedules.
+the last incomplete batch of an epoch; this suite keeps it, as for every method.
 """
 
 from __future__ import annotations
