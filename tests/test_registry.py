@@ -12,7 +12,7 @@ from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
 
 PROMISED = {
     "sampler": {"instance", "class-balanced", "reverse", "square-root", "progressive"},
-    "mix": {"none", "mixup", "cutmix", "cmo", "class-distance-mix-ours"},
+    "mix": {"none", "mixup", "cutmix", "cmo", "class-distance-mix-ours", "remix", "unimix", "balanced-mixup"},
     "loss": {"cross-entropy", "focal", "class-balanced", "ldam", "balanced-softmax", "logit-adjustment"},
     "head": {"linear", "cosine", "dual-branch", "bilateral"},
     "backbone": {"resnet20", "resnet32", "resnet44", "resnet56"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from method_cases import batch_of, build, choice, phase, step_at, tiny_network
 from pydantic import Field
@@ -20,14 +21,15 @@ def test_no_mix_and_cross_entropy_is_cross_entropy() -> None:
     torch.testing.assert_close(found, F.cross_entropy(network(batch.images), batch.labels))
 
 
-def test_a_mixed_image_costs_the_shares_of_its_labels() -> None:
-    method, network, batch = build("standard", (phase(mix="mixup"),)), tiny_network().eval(), batch_of(size=5)
+@pytest.mark.parametrize("mix", ["mixup", "remix", "unimix"])  # one share for all, and one for each
+def test_a_mixed_image_costs_the_shares_of_its_labels(mix: str) -> None:
+    method, network, batch = build("standard", (phase(mix=mix),)), tiny_network().eval(), batch_of(size=5)
     found = method.loss(network, {"main": batch}, step_at(seed=3))
     mixed = method.phase(step_at().epoch)[1](batch, None, step_at(seed=3))
-    (first, lam), (second, rest) = mixed.terms
+    (first, lam), (second, rest) = ((labels, torch.as_tensor(share).reshape(-1, 1)) for labels, share in mixed.terms)
     soft = lam * F.one_hot(first, 3) + rest * F.one_hot(second, 3)
     torch.testing.assert_close(found, F.cross_entropy(network(mixed.images), soft))
-    assert 0 < float(torch.as_tensor(lam).mean()) < 1
+    assert 0 < float(lam.mean()) < 1
 
 
 def test_phases_change_at_their_epoch() -> None:
@@ -60,6 +62,18 @@ def test_a_second_stream_runs_only_where_the_mix_asks_for_one() -> None:
     assert set(method.streams(Epoch(3, 10, 0))) == {"main"}
     assert set(method.streams(Epoch(4, 10, 0))) == {"main", "partner"}
     assert set(method.streams(Epoch(7, 10, 0))) == {"main"}
+
+
+def test_label_occurrence_balanced_mixup_is_deferred_by_a_phase() -> None:
+    mix = choice("mix", "label-occurrence-balanced-mixup", start_epoch=5)
+    natural, balanced = choice("sampler", "instance"), choice("sampler", "class-balanced")
+    loss = choice("loss", "cross-entropy")
+    method = build("standard", (Phase(5, natural, mix, loss), Phase(10, balanced, mix, loss)))
+    before, after = method.streams(Epoch(4, 10, 0)), method.streams(Epoch(5, 10, 0))
+    assert set(before) == {"main"}
+    assert sorted(before["main"]) == list(range(28))
+    assert all(len(set(after[name])) < 28 for name in ("main", "partner"))
+    assert after["main"].tolist() != after["partner"].tolist()
 
 
 def test_equal_parts_of_two_phases_are_one() -> None:

@@ -24,6 +24,8 @@ from lt_bench.mixing.mixup import draw_share, mixup_pair
 from lt_bench.registry import members
 
 MIXES = sorted(members("mix"))
+TWO_STREAMS = {"cmo", "balanced-mixup"}
+"""Mixes that are nothing without a second stream."""
 LABELS = np.repeat(np.arange(3), [100, 10, 1])
 
 
@@ -38,8 +40,9 @@ def test_shares_sum_to_one_and_inputs_stay(name: str, seed: int, size: int, heig
     before = [tensor.clone() for tensor in (batch.images, batch.labels, partner.images, partner.labels)]
     mixed = build(name)(batch, partner, step_at(seed=seed))
     assert mixed.images.shape == batch.images.shape
-    assert sum(share for _, share in mixed.terms) == pytest.approx(1)
-    assert all(0 <= share <= 1 for _, share in mixed.terms)
+    shares = torch.stack([torch.as_tensor(share).expand(size) for _, share in mixed.terms])
+    torch.testing.assert_close(shares.sum(dim=0), torch.ones(size))
+    assert ((shares >= 0) & (shares <= 1)).all()
     lowest, highest = torch.minimum(batch.images, partner.images), torch.maximum(batch.images, partner.images)
     assert ((mixed.images >= lowest - 1e-6) & (mixed.images <= highest + 1e-6)).all()
     for tensor, old in zip((batch.images, batch.labels, partner.images, partner.labels), before, strict=True):
@@ -62,13 +65,13 @@ def test_never_waits_for_the_device(name: str) -> None:
     # A meta tensor has no values: anything that would bring one to the host raises.
     mix = build(name).to("meta")
     batch = Batch(torch.empty(4, 3, 8, 8, device="meta"), torch.empty(4, dtype=torch.int64, device="meta"))
-    partners: list[Batch | None] = [batch] if name == "cmo" else [batch, None]
+    partners: list[Batch | None] = [batch] if name in TWO_STREAMS else [batch, None]
     for partner in partners:
         for seed in range(4):
             assert mix(batch, partner, step_at(seed=seed)).images.shape == batch.images.shape
 
 
-@pytest.mark.parametrize("name", sorted(set(MIXES) - {"cmo"}))
+@pytest.mark.parametrize("name", sorted(set(MIXES) - TWO_STREAMS - {"unimix"}))  # which draws with replacement
 def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None:
     batch = batch_of(size=6)
     for seed in range(8):
@@ -85,6 +88,12 @@ def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None
         ("cutmix", {"alpha": 1}),
         ("cmo", {"exponent": float("nan")}),
         ("cmo", {"start_epoch": 2.5}),
+        ("remix", {"kappa": 1}),
+        ("remix", {"tau": -0.1}),
+        ("unimix", {"alpha": 0}),
+        ("unimix", {"tau": 0.5}),
+        ("balanced-mixup", {"alpha": -0.1}),
+        ("label-occurrence-balanced-mixup", {"start_epoch": -1}),
         ("class-distance-mix-ours", {"temperature": 0}),
         ("class-distance-mix-ours", {"momentum": 1}),
         ("class-distance-mix-ours", {"distance": "cosine"}),
@@ -151,7 +160,10 @@ def test_share_follows_the_beta_law(alpha: float, variance: float, larger: float
     assert np.maximum(shares, 1 - shares).mean() == pytest.approx(larger, abs=0.005)
 
 
-@pytest.mark.parametrize(("name", "field"), [("mixup", "alpha"), ("cutmix", "beta")])
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("mixup", "alpha"), ("cutmix", "beta"), ("balanced-mixup", "alpha"), ("label-occurrence-balanced-mixup", "alpha")],
+)
 def test_a_beta_law_with_zero_parameter_does_not_mix(name: str, field: str) -> None:
     batch = batch_of()
     mixed = build(name, **{field: 0})(batch, batch_of(1), step_at())
