@@ -11,7 +11,7 @@ import torch
 from lt_bench.data.cards import load_card
 from lt_bench.models import build_network
 from lt_bench.recipe import Recipe, load_recipe, shipped_recipes, split_arguments
-from lt_bench.registry import lookup
+from lt_bench.registry import lookup, members
 from lt_bench.resources import resource_folder
 
 ROOT = resource_folder("recipes")
@@ -21,7 +21,11 @@ METHODS = [
     *("cmo", "cmo-ldam-drw", "cmo-balanced-softmax", "dbn-mix", "class-distance-mix-ours"),
     *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax"),
     *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
+    *("mixup-drw", "remix", "remix-drw", "unimix-bayias", "balanced-mixup", "label-occurrence-balanced-mixup"),
 ]
+
+UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "digits")
+"""Parts of the names of recipes whose papers' figures could not be read or do not exist."""
 
 every_recipe = pytest.mark.parametrize("name", NAMES)
 
@@ -35,6 +39,12 @@ def commands(name: str) -> list[list[str]]:
     """The command lines of the header, as arguments of `run`."""
     found = (re.match(r"# (?:Run|Ablation): +lt-bench run (.+)", line) for line in header(name))
     return [match[1].split() for match in found if match]
+
+
+def mix_of(method: str) -> str:
+    """The mix that a recipe's name begins with."""
+    longest_first = sorted(members("mix"), key=len, reverse=True)
+    return next((mix for mix in longest_first if f"{method}-".startswith(f"{mix}-")), "none")
 
 
 def phase_parts(recipe: Recipe, kind: str) -> list[str]:
@@ -118,17 +128,15 @@ def test_the_grid_is_complete(dataset: str, method: str) -> None:
 @pytest.mark.parametrize("dataset", ["cifar10-lt", "cifar100-lt"])
 def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
     grid = {method: load_recipe(f"{dataset}/{method}") for method in METHODS}
-    for name in ("ce-drw", "ldam-drw", "cmo-ldam-drw"):
+    for name in ("ce-drw", "ldam-drw", "cmo-ldam-drw", "mixup-drw", "remix-drw"):
         weights = [phase.loss["weights"] for phase in grid[name].phases]
         assert weights == [None, {"name": "effective-number", "beta": 0.9999}]
         assert [phase.until for phase in grid[name].phases] == [160, 200]
     for name, recipe in grid.items():
         heads = {"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral"}
         assert recipe.model.head["name"] == next((head for part, head in heads.items() if part in name), "linear")
-        assert set(phase_parts(recipe, "mix")) == {
-            name if name in ("mixup", "cutmix") else "cmo" if "cmo" in name else name if "distance" in name else "none"
-        }
-        assert set(phase_parts(recipe, "sampler")) == {"instance"}
+        assert set(phase_parts(recipe, "mix")) == {mix_of(name)}
+        assert set(phase_parts(recipe, "sampler")) == {"class-balanced" if "occurrence" in name else "instance"}
     ldam = grid["ldam-drw"].phases[0].loss
     assert (ldam["max_margin"], ldam["scale"]) == (0.5, 30)
     assert grid["logit-adjustment"].phases[0].loss["tau"] == 1
@@ -137,6 +145,15 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
     cmo = grid["cmo"].phases[0].mix
     assert (cmo["probability"], cmo["beta"], cmo["exponent"]) == (0.5, 1, 1)
     assert (cmo["start_epoch"], cmo["stop_before_end"]) == (3, 3)
+    remix = grid["remix"].phases[0].mix
+    assert (remix["alpha"], remix["kappa"], remix["tau"]) == (1, 3, 0.5)
+
+
+@pytest.mark.parametrize(("dataset", "tau"), [("cifar10-lt", -0.5), ("cifar100-lt", -0.1)])
+def test_unimix_has_the_settings_of_the_released_configurations(dataset: str, tau: float) -> None:
+    (phase,) = load_recipe(f"{dataset}/unimix-bayias").phases
+    assert phase.mix == {"name": "unimix", "alpha": 0.8, "tau": tau, "stop_epoch": None}
+    assert phase.loss["name"] == "balanced-softmax"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +195,7 @@ def test_an_ablation_of_dbn_mix_changes_one_setting(dataset: str, name: str, set
     assert ablated == {**whole, "name": name, "method": whole["method"] | setting}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "dbn-mix" in name or "-ours" in name or "digits" in name])
+@pytest.mark.parametrize("name", [name for name in NAMES if any(part in name for part in UNREAD)])
 def test_no_figure_is_claimed_where_none_could_be_read(name: str) -> None:
     assert load_recipe(name).reported == ()
 
