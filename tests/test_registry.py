@@ -14,9 +14,9 @@ PROMISED = {
     "sampler": {"instance", "class-balanced", "reverse", "square-root", "progressive"},
     "mix": {"none", "mixup", "cutmix", "cmo", "class-distance-mix-ours", "remix", "unimix", "balanced-mixup"},
     "loss": {"cross-entropy", "focal", "class-balanced", "ldam", "balanced-softmax", "logit-adjustment"},
-    "head": {"linear", "cosine", "dual-branch", "bilateral"},
+    "head": {"linear", "cosine", "dual-branch", "bilateral", "experts"},
     "backbone": {"resnet20", "resnet32", "resnet44", "resnet56"},
-    "method": {"standard", "dbn-mix", "bbn"},
+    "method": {"standard", "dbn-mix", "bbn", "balpoe", "sade", "ride"},
 }
 
 

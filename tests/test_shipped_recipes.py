@@ -22,6 +22,7 @@ METHODS = [
     *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax"),
     *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
     *("mixup-drw", "remix", "remix-drw", "unimix-bayias", "balanced-mixup", "label-occurrence-balanced-mixup"),
+    "balpoe",
 ]
 
 UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "digits")
@@ -42,7 +43,9 @@ def commands(name: str) -> list[list[str]]:
 
 
 def mix_of(method: str) -> str:
-    """The mix that a recipe's name begins with."""
+    """The mix that a recipe's name begins with, or that its method is known for."""
+    if method == "balpoe":
+        return "mixup"
     longest_first = sorted(members("mix"), key=len, reverse=True)
     return next((mix for mix in longest_first if f"{method}-".startswith(f"{mix}-")), "none")
 
@@ -133,7 +136,7 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
         assert weights == [None, {"name": "effective-number", "beta": 0.9999}]
         assert [phase.until for phase in grid[name].phases] == [160, 200]
     for name, recipe in grid.items():
-        heads = {"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral"}
+        heads = {"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral", "balpoe": "experts"}
         assert recipe.model.head["name"] == next((head for part, head in heads.items() if part in name), "linear")
         assert set(phase_parts(recipe, "mix")) == {mix_of(name)}
         assert set(phase_parts(recipe, "sampler")) == {"class-balanced" if "occurrence" in name else "instance"}
@@ -193,6 +196,26 @@ def test_dbn_mix_has_the_settings_of_the_released_scripts(dataset: str, eta: flo
 def test_an_ablation_of_dbn_mix_changes_one_setting(dataset: str, name: str, setting: dict[str, object]) -> None:
     whole, ablated = (load_recipe(f"{dataset}/{name}").resolved() for name in ("dbn-mix", name))
     assert ablated == {**whole, "name": name, "method": whole["method"] | setting}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "alpha", "reduced", "diversity"), [("cifar10-lt", 0.8, False, -0.2), ("cifar100-lt", 0.4, True, -0.45)]
+)
+def test_the_experts_have_the_settings_of_their_papers(
+    dataset: str, alpha: float, reduced: bool, diversity: float
+) -> None:
+    names = ("balpoe", "sade", "ride", "ride-cmo")
+    balpoe, sade, ride, ride_cmo = (load_recipe(f"{dataset}/{name}") for name in names)
+    heads = [recipe.model.head for recipe in (balpoe, sade, ride, ride_cmo)]
+    assert all((head["name"], head["num_experts"], head["scale"]) == ("experts", 3, 30) for head in heads)
+    assert [head["reduce_dimension"] for head in heads] == [False, reduced, True, True]
+    assert balpoe.method == {"name": "balpoe", "tau": [0, 1, 2]}
+    assert balpoe.phases[0].mix == {"name": "mixup", "alpha": alpha}
+    assert sade.method == {"name": "sade", "tau": 2}
+    assert ride.method == ride_cmo.method
+    assert ride.method["diversity_factor"] == diversity
+    assert phase_parts(ride, "mix") == ["none"]
+    assert ride_cmo.phases == load_recipe(f"{dataset}/cmo").phases
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if any(part in name for part in UNREAD)])

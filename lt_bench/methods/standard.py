@@ -11,7 +11,7 @@ from lt_bench.data.samplers import Sampler
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.losses import Loss
 from lt_bench.methods import Choice, Method, Task
-from lt_bench.mixing import Mix
+from lt_bench.mixing import Mix, Share
 from lt_bench.registry import Info
 
 
@@ -43,10 +43,20 @@ class Standard(Method):
         return {"main": order} if partner is None else {"main": order, "partner": partner}
 
     def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
-        _, mix, loss = self.phase(step.epoch)
+        _, mix, _ = self.phase(step.epoch)
         mixed = mix(batches["main"], batches.get("partner"), step)
-        logits = network(mixed.images)
-        return torch.stack([loss(logits, labels, share) for labels, share in mixed.terms]).sum()
+        logits = self.logits(network, mixed.images)
+        return torch.stack([self.criterion(logits, labels, share, step.epoch) for labels, share in mixed.terms]).sum()
+
+    def logits(self, network: nn.Module, images: Tensor) -> Tensor:
+        """What `criterion` is applied to."""
+        logits: Tensor = network(images)
+        return logits
+
+    def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:
+        """The loss, a scalar, of one of the labels of the mixed images, times its share."""
+        loss: Tensor = self.phase(epoch)[2](logits, labels, share)
+        return loss
 
     def scores(self, network: nn.Module, images: Tensor) -> Tensor:
         # All phases read their logits alike; the last is the one that trained the final network.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import torchvision.models.resnet as torchvision_resnet
 from torch import Tensor, nn
 
+from lt_bench.errors import UserError
 from lt_bench.models.norm import BatchNormReLU
 from lt_bench.registry import Component, Info
 
@@ -28,6 +29,22 @@ class Backbone(Component, ABC):
 
         A head that splits it, such as `bilateral`, asks for a torch.nn.Sequential of blocks.
         """
+
+    def early_stages(self) -> nn.Module:
+        """What several experts share: images to feature maps. The trunk, unless a backbone can be cut earlier."""
+        return self.trunk()
+
+    def late_stages(self, width: float = 1.0) -> nn.Module:
+        """The freshly initialised rest behind `early_stages`, its channels, D at the end, multiplied by `width`.
+
+        Raises UserError where the backbone has no narrower form.
+        """
+        self._refuse_width(width)
+        return self.last_stage()
+
+    def _refuse_width(self, width: float) -> None:
+        if width != 1:
+            raise UserError(f"model.head.reduce_dimension: {self.name} has no narrower late stages; set it to false")
 
 
 class CifarBlock(nn.Module):
@@ -59,11 +76,22 @@ class CifarResNet(Backbone):
     blocks: ClassVar[int]
 
     def trunk(self) -> nn.Module:
-        stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), BatchNormReLU(16))
-        return _kaiming_normal(nn.Sequential(stem, self._stage(16, 16, 1), self._stage(16, 32, 2)))
+        return _kaiming_normal(nn.Sequential(self._stem(), self._stage(16, 16, 1), self._stage(16, 32, 2)))
 
     def last_stage(self) -> nn.Module:
         return _kaiming_normal(self._stage(32, 64, 2))
+
+    def early_stages(self) -> nn.Module:
+        """Stem and first stage."""
+        return _kaiming_normal(nn.Sequential(self._stem(), self._stage(16, 16, 1)))
+
+    def late_stages(self, width: float = 1.0) -> nn.Module:
+        """Second and third stage."""
+        second, third = int(32 * width), int(64 * width)
+        return _kaiming_normal(nn.Sequential(self._stage(16, second, 2), self._stage(second, third, 2)))
+
+    def _stem(self) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), BatchNormReLU(16))
 
     def _stage(self, width_in: int, width: int, stride: int) -> nn.Module:
         rest = [CifarBlock(width, width, 1) for _ in range(self.blocks - 1)]
@@ -125,6 +153,17 @@ class ImageNetResNet(Backbone):
     def last_stage(self) -> nn.Module:
         stage: nn.Module = self._whole().layer4
         return stage
+
+    def early_stages(self) -> nn.Module:
+        """Stem and first two stages."""
+        net = self._whole()
+        return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2)
+
+    def late_stages(self, width: float = 1.0) -> nn.Module:
+        """Third and fourth stage."""
+        self._refuse_width(width)
+        net = self._whole()
+        return nn.Sequential(net.layer3, net.layer4)
 
     def _whole(self) -> torchvision_resnet.ResNet:
         block = torchvision_resnet.Bottleneck if self.bottleneck else torchvision_resnet.BasicBlock

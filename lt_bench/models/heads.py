@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
 from lt_bench.errors import UserError
@@ -54,6 +55,39 @@ class Cosine(Head):
     def build(self, backbone: Backbone, num_classes: int) -> Network:
         trunk = backbone.trunk()
         return Network(trunk, [Branch(backbone.last_stage(), CosineClassifier(backbone.feature_dim, num_classes))])
+
+
+class Experts(Head):
+    """Several experts, each with late stages and a scaled cosine classifier of its own, behind shared early stages.
+
+    The network of RIDE (Wang et al., ICLR 2021), which SADE and BalPoE use as well. In a CIFAR ResNet the experts
+    share the stem and the first stage; three of them cost 2.3 times one network, 1.5 times with `reduce_dimension`.
+    The logits are ordinary ones, cosines times `scale`; prediction averages them.
+    """
+
+    name = "experts"
+    info = Info("experts with late stages and cosine classifiers, logits averaged", "Wang et al., ICLR 2021", 2021)
+
+    class Config(Head.Config):
+        """How many experts, and how large."""
+
+        num_experts: int = Field(default=3, ge=1)
+        scale: FiniteFloat = Field(default=30.0, gt=0)
+        """Factor on the cosines; a softmax over bare cosines could not become confident."""
+        reduce_dimension: bool = False
+        """Late stages of three quarters of the width, in a CIFAR ResNet 24 and 48 channels instead of 32 and 64."""
+
+    config: Config
+
+    def build(self, backbone: Backbone, num_classes: int) -> Network:
+        width = 0.75 if self.config.reduce_dimension else 1.0
+        feature_dim = int(backbone.feature_dim * width)
+        trunk = backbone.early_stages()
+        branches = [
+            Branch(backbone.late_stages(width), ScaledCosineClassifier(feature_dim, num_classes, self.config.scale))
+            for _ in range(self.config.num_experts)
+        ]
+        return Network(trunk, branches)
 
 
 class DualBranch(Head):
@@ -117,6 +151,17 @@ def last_blocks(backbone: Backbone) -> list[nn.Module]:
             f"parameters; that of {backbone.name} is not"
         )
     return blocks
+
+
+class ScaledCosineClassifier(CosineClassifier):
+    """scale * cos(features, class weight): logits that any loss can be trained on."""
+
+    def __init__(self, feature_dim: int, num_classes: int, scale: float) -> None:
+        super().__init__(feature_dim, num_classes)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * super().forward(features)
 
 
 def linear_classifier(feature_dim: int, num_classes: int) -> nn.Linear:

@@ -42,6 +42,11 @@ class Network(nn.Module):
         logits = [branch(shared) for branch in self.branches]
         return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
 
+    def all_logits(self, images: Tensor) -> Tensor:
+        """Logits [E, B, C] of all E branches; the trunk runs once."""
+        shared = self.trunk(images)
+        return torch.stack([branch(shared) for branch in self.branches])
+
     def branch_logits(self, images: Tensor, index: int) -> Tensor:
         """Logits [B, C] of one branch."""
         logits: Tensor = self.branches[index](self.trunk(images))

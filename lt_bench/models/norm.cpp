@@ -5,13 +5,14 @@
 // forward reads x for the statistics and again (from the cache, where it fits) to write y; backward reads the incoming
 // gradient, y (for the sign) and x for the two sums, and again to write the gradient of x.
 //
-// 64 lanes are worked on at once. Where there are fewer channels, 64 lanes hold several rows, and lane l belongs to
-// channel l % channels. Sums are taken in float32 over blocks of a fixed number of elements and in float64 over blocks:
+// 64 lanes are worked on at once. Where they are not whole rows, as many rows are taken together as fill whole lanes, and
+// lane l belongs to channel l % channels. Sums are taken in float32 over blocks of a fixed number of elements and in float64 over blocks:
 // the result depends on the input alone, not on the number of threads.
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 namespace {
@@ -54,7 +55,7 @@ struct Lanes {
 
   static Lanes of(const float *per_channel, int64_t channels, int64_t first) {
     float lanes[kLanes];
-    for (int l = 0; l < kLanes; ++l) lanes[l] = per_channel[first + l % channels];
+    for (int l = 0; l < kLanes; ++l) lanes[l] = per_channel[(first + l) % channels];
     Lanes out;
     for (int i = 0; i < kVectors; ++i) out.v[i] = load(lanes + i * kWidth);
     return out;
@@ -66,7 +67,7 @@ struct Walk {
   int64_t channels, rows, stride, strips, block_rows, blocks;
 
   Walk(int64_t pixels, int64_t c) : channels(c) {
-    stride = c < kLanes ? kLanes : c;
+    stride = std::lcm<int64_t>(c, kLanes);
     rows = pixels * c / stride;
     strips = stride / kLanes;
     block_rows = kBlock / stride > 0 ? kBlock / stride : 1;

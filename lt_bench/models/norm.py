@@ -8,6 +8,7 @@ Both compute the same; only rounding differs (the fused form rounds once where t
 from __future__ import annotations
 
 import ctypes
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def _fits(x: Tensor, residual: Tensor | None) -> bool:
         x.dtype in TYPES
         and all(t.device.type == "cpu" and t.dtype == x.dtype and t.shape == x.shape for t in tensors)
         and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
-        and (channels % LANES == 0 or (LANES % channels == 0 and x.numel() % LANES == 0))
+        and x.numel() % math.lcm(channels, LANES) == 0
         and x.numel() > channels  # torch refuses one value a channel, which has no variance, in words
     )
 

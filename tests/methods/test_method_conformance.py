@@ -62,7 +62,7 @@ def cases() -> Iterator[Case]:
             if fits or "loss" not in method.uses:
                 yield Case(name, head, mix, loss)
         if "sampler" in method.uses:
-            yield from (Case(name, "linear", sampler=sampler) for sampler in members("sampler"))
+            yield from (Case(name, heads[0], sampler=sampler) for sampler in members("sampler"))
 
 
 every_case = pytest.mark.parametrize("case", list(cases()), ids=str)

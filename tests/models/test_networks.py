@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
+from tiny_backbone import Tiny
 from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Head, Network, build_network
 from lt_bench.models.backbones import CifarBlock, CifarResNet
-from lt_bench.models.heads import CosineClassifier
+from lt_bench.models.heads import CosineClassifier, Experts
 from lt_bench.models.network import BilateralNetwork
 from lt_bench.registry import Info, lookup, members
 
@@ -47,6 +49,7 @@ def images(size: int = 32, count: int = 2) -> Tensor:
         ("resnet32", "bilateral", 10, 538_778),
         ("resnet32", "bilateral", 100, 550_388),
         ("resnet32", "cosine", 10, 464_144),  # no bias
+        ("resnet32", "experts", 10, 1_344_784),  # 23,824 shared, three times 439,680 and a classifier of 640
         ("resnet18", "linear", 1000, 11_689_512),
         ("resnet50", "linear", 1000, 25_557_032),
         ("resnext50", "linear", 1000, 25_028_904),
@@ -217,6 +220,70 @@ def test_the_names_under_which_weights_are_saved(head: str, parts: set[str]) -> 
     names = list(network(head=head).state_dict())
     assert all(any(name.startswith(f"{part}.") for name in names) for part in parts)
     assert all(any(name.startswith(f"{part}.") for part in parts) for name in names)
+
+
+def experts(backbone: str = "resnet32", num_classes: int = 10, **settings: Any) -> Network:
+    head = Experts(Experts.Config.read(settings))
+    return build_network(lookup("backbone", backbone), head, num_classes, seed=0)
+
+
+def convolutions_by_width(net: nn.Module) -> Counter[int]:
+    return Counter(m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d))
+
+
+def test_experts_share_the_stem_and_the_first_stage() -> None:
+    net = experts()
+    assert convolutions_by_width(net.trunk) == {16: 11}
+    assert [convolutions_by_width(branch) for branch in net.branches] == [{32: 10, 64: 10}] * 3
+    first, second, third = ({p.data_ptr() for p in branch.parameters()} for branch in net.branches)
+    assert not first & second | second & third | first & third
+    weights = [dict(branch.named_parameters())["classifier.weight"] for branch in net.branches]
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_experts_of_reduced_dimension() -> None:
+    net = experts(reduce_dimension=True, num_experts=2)
+    assert [convolutions_by_width(branch) for branch in net.branches] == [{24: 10, 48: 10}] * 2
+    assert net.eval().all_logits(images()).shape == (2, 2, 10)
+
+
+def test_experts_of_an_imagenet_resnet_begin_at_the_third_stage() -> None:
+    net = experts("resnet10")
+    assert [parameters(branch) for branch in net.branches] == [919_040 + 3_673_088 + 10 * 512] * 3
+    with pytest.raises(UserError, match="reduce_dimension: resnet10 has no narrower late stages"):
+        experts("resnet10", reduce_dimension=True)
+
+
+def test_a_backbone_that_cuts_no_earlier_shares_its_trunk() -> None:
+    net = build_network(Tiny, Experts(Experts.Config()), 10, seed=0)
+    assert parameters(net.trunk) == parameters(Tiny().trunk())
+    with pytest.raises(UserError, match="reduce_dimension: tiny has no narrower late stages"):
+        build_network(Tiny, Experts(Experts.Config(reduce_dimension=True)), 10, seed=0)
+
+
+def test_the_logits_of_experts_are_scaled_cosines_and_their_mean_predicts() -> None:
+    net, plain = experts(scale=30).eval(), experts(scale=1).eval()
+    each = net.all_logits(images())
+    torch.testing.assert_close(each, 30 * plain.all_logits(images()))
+    assert plain.all_logits(images()).abs().max() <= 1 + 1e-6
+    torch.testing.assert_close(net(images()), (each[0] + each[1] + each[2]) / 3)
+    torch.testing.assert_close(each[1], net.branch_logits(images(), 1))
+
+
+def macs(net: Network) -> int:
+    """Multiplications of the convolutions for one image of 32x32."""
+    found: list[int] = []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda m, _, y: found.append(y.shape[2] * y.shape[3] * m.weight.numel()))
+    net(images(count=1))
+    return sum(found)
+
+
+def test_what_three_experts_cost() -> None:
+    plain, full, reduced = network("resnet32"), experts(), experts(reduce_dimension=True)
+    factors = [round(macs(net.eval()) / macs(plain.eval()), 1) for net in (full, reduced)]
+    assert factors == [2.3, 1.5]
 
 
 # --- promises of all ---------------------------------------------------------------------------------
