@@ -191,10 +191,10 @@ def test_another_protocol_reaches_through_a_chain(tmp_path: Path) -> None:
     assert (found.protocol.name, found.phases[0].mix["beta"]) == ("cifar-30ep", 2)
 
 
-@pytest.mark.parametrize("method", ["loss.tau=2", "mix=cmo", "model.backbone=resnet20", "phases=[{until: 100%}]"])
+@pytest.mark.parametrize("method", ["loss.gamma=0.1", "mix=cmo", "model.backbone=resnet20", "phases=[{until: 100%}]"])
 def test_a_changed_method_carries_its_change_and_no_published_figure(method: str) -> None:
-    plain = load_recipe("cifar10-lt/logit-adjustment")
-    found = load_recipe("cifar10-lt/logit-adjustment", [method, "data.factor=100", "notes=tried"])
+    plain = load_recipe("cifar10-lt/cdt")
+    found = load_recipe("cifar10-lt/cdt", [method, "data.factor=100", "notes=tried"])
     assert plain.reported
     assert found.reported == ()
     assert found.overrides == (method,)
