@@ -1,0 +1,108 @@
+"""What a training step of ResNet-32 on this CPU cannot go below: its convolutions and the bytes between them.
+
+Times every kind of convolution of the network, forward and both gradients, as torch runs them (oneDNN), and the kernels
+of models/norm.cpp; sums them up over the network; and sets them against the rate of a large matrix product, the most
+that the arithmetic units deliver.
+
+    python benchmarks/floors.py [--precision float32]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from lt_bench.models.norm import BatchNormReLU, fuse
+from lt_bench.training.runtime import choose_runtime
+
+BATCH = 128
+# channels in and out, size of the input, stride, how often it stands in ResNet-32
+CONVOLUTIONS = (
+    (3, 16, 32, 1, 1),
+    (16, 16, 32, 1, 10),
+    (16, 32, 32, 2, 1),
+    (32, 32, 16, 1, 9),
+    (32, 64, 16, 2, 1),
+    (64, 64, 8, 1, 9),
+)
+# channels, size, how often without and with a residual
+NORMS = ((16, 32, 6, 5), (32, 16, 5, 5), (64, 8, 5, 5))
+
+
+def milliseconds(call: Callable[[], object], repeats: int = 15) -> float:
+    """Median time of a call."""
+    times = []
+    for _ in range(repeats + 3):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[3:])
+
+
+def convolution(c_in: int, c_out: int, size: int, stride: int, dtype: torch.dtype) -> tuple[float, float, float, float]:
+    """GFLOP of one pass, and ms of forward, data gradient and weight gradient."""
+    x = torch.randn(BATCH, c_in, size, size).to(dtype).to(memory_format=torch.channels_last)
+    weight = torch.randn(c_out, c_in, 3, 3).to(dtype).to(memory_format=torch.channels_last)
+    y = F.conv2d(x, weight, stride=stride, padding=1)
+
+    def gradient(*which: bool) -> Callable[[], object]:
+        geometry = ([stride, stride], [1, 1], [1, 1], False, [0, 0], 1)
+        return lambda: torch.ops.aten.convolution_backward(y, x, weight, None, *geometry, which)
+
+    forward = milliseconds(lambda: F.conv2d(x, weight, stride=stride, padding=1))
+    # Nobody asks for the gradient of the images.
+    data = 0.0 if c_in == 3 else milliseconds(gradient(True, False, False))
+    return 2e-9 * y.numel() * c_in * 9, forward, data, milliseconds(gradient(False, True, False))
+
+
+def norm(channels: int, size: int, residual: bool, dtype: torch.dtype) -> float:
+    """ms of the fused layer, forward and backward."""
+    layer = BatchNormReLU(channels)
+    fuse(layer)
+    shape = (BATCH, channels, size, size)
+    x, r, dy = (torch.randn(shape).to(dtype).to(memory_format=torch.channels_last) for _ in range(3))
+    x.requires_grad_()
+    r.requires_grad_(residual)
+    inputs = (x, r) if residual else (x,)
+
+    def step() -> None:
+        torch.autograd.grad(layer(*inputs), inputs, dy)
+
+    return milliseconds(step)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--precision", default="auto")
+    runtime = choose_runtime("cpu", parser.parse_args().precision, "on")
+    dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    peak = 2 * 2048**3 / milliseconds(lambda: a @ b) / 1e6
+    print(f"{runtime.description}, torch {torch.__version__}; matrix product {peak:.0f} GFLOP/s\n")
+
+    print("| convolution | times | forward ms (GFLOP/s) | data gradient | weight gradient |")
+    print("| :-- | --: | --: | --: | --: |")
+    work = spent = 0.0
+    for c_in, c_out, size, stride, count in CONVOLUTIONS:
+        gflop, *times = convolution(c_in, c_out, size, stride, dtype)
+        cells = [f"{t:.2f} ({1e3 * gflop / t:.0f})" if t else "" for t in times]
+        print(f"| {c_in} to {c_out}, {size}x{size}, stride {stride} | {count} | {' | '.join(cells)} |")
+        work += count * gflop * sum(t > 0 for t in times)
+        spent += count * sum(times)
+    between = sum(
+        plain * norm(c, size, False, dtype) + joined * norm(c, size, True, dtype) for c, size, plain, joined in NORMS
+    )
+    least, total = 1e3 * work / peak, spent + between
+    print(f"\n{BATCH} images: {work:.1f} GFLOP of convolutions, {spent:.0f} ms; at the product's rate {least:.0f} ms.")
+    print(
+        f"Fused normalisation, residual sums and ReLU: {between:.0f} ms. Together {1e3 * BATCH / total:.0f} images/s."
+    )
+
+
+if __name__ == "__main__":
+    main()
