@@ -32,15 +32,12 @@ class NoCompilerError(Exception):
 @cache
 def load_native(source: Path) -> ctypes.CDLL:
     """The shared library made of a C++ source. Raises NoCompilerError where it cannot be made or loaded."""
-    compiler = _compiler()
     key = hashlib.sha256(b"\0".join([source.read_bytes(), _processor().encode(), *map(str.encode, FLAGS)]))
     folder = cache_folder(None) / "native" / f"{source.stem}-{key.hexdigest()[:16]}"
     library = folder / f"{source.stem}.so"
     try:
         if not library.is_file():
-            build_folder(
-                folder, lambda scratch: _compile(compiler, source, scratch / library.name), lambda _: library.is_file()
-            )
+            build_folder(folder, lambda scratch: _compile(source, scratch / library.name), lambda _: library.is_file())
         return ctypes.CDLL(str(library))
     except (UserError, OSError) as error:
         raise NoCompilerError(f"{library}: {' '.join(str(error).split())}") from None
@@ -54,7 +51,8 @@ def _compiler() -> str:
     return found
 
 
-def _compile(compiler: str, source: Path, library: Path) -> None:
+def _compile(source: Path, library: Path) -> None:
+    compiler = _compiler()
     # The very OpenMP library that torch has loaded: two pools of threads would fight for the cores.
     beside = ["-L", str(Path(torch.__file__).parent / "lib")]
     command = [compiler, *FLAGS, *beside, str(source), "-o", str(library)]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lt_bench.native import load_native
 
@@ -34,7 +35,7 @@ class BatchNormReLU(nn.BatchNorm2d):
     """Whether to use the kernels on the tensors that they can take; see `fuse`."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if self.fused and _fits(x, residual):
+        if self.fused and _fits(self, x, residual):
             return _fused_training(x, residual, self) if self.training else _fused_inference(x, residual, self)
         y = super().forward(x)
         return torch.relu(y if residual is None else y + residual)
@@ -48,16 +49,18 @@ def fuse(network: nn.Module) -> None:
             module.fused = True
 
 
-def _fits(x: Tensor, residual: Tensor | None) -> bool:
-    """Whether the kernels can take these tensors: on the CPU, channels last, of one type, in whole lanes."""
-    channels = x.shape[1]
+def _fits(layer: BatchNormReLU, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether the kernels can take this: float32 statistics, tensors of one type, channels last, in whole lanes."""
     tensors = [x] if residual is None else [x, residual]
+    own = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
     return (
         x.dtype in TYPES
         and all(t.device.type == "cpu" and t.dtype == x.dtype and t.shape == x.shape for t in tensors)
         and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
-        and x.numel() % math.lcm(channels, LANES) == 0
-        and x.numel() > channels  # torch refuses one value a channel, which has no variance, in words
+        and all(t is not None and t.device.type == "cpu" and t.dtype == torch.float32 for t in own)
+        and layer.momentum is not None  # a cumulative average
+        and x.numel() % math.lcm(x.shape[1], LANES) == 0
+        and x.numel() > x.shape[1]  # torch refuses one value a channel, which has no variance, in words
     )
 
 
@@ -90,6 +93,7 @@ class _Fused(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, inv_std = ctx.saved_tensors
         dy = gradients[0].contiguous(memory_format=torch.channels_last)

@@ -119,8 +119,9 @@ def test_what_the_kernels_cannot_take_goes_the_plain_way(monkeypatch: pytest.Mon
     def forbidden(*arguments: object) -> None:
         raise AssertionError("a kernel was called")
 
-    odd, wide, double = layer_of(12), layer_of(64), layer_of(64).double()
-    for layer in (odd, wide, double):
+    odd, wide, double, half = layer_of(12), layer_of(64), layer_of(64).double(), layer_of(64).bfloat16()
+    bare, cumulative = BatchNormReLU(64, affine=False, track_running_stats=False), BatchNormReLU(64, momentum=None)
+    for layer in (odd, wide, double, half, bare, cumulative):
         fuse(layer)
     monkeypatch.setattr(norm, "_call", forbidden)
     last, first = random((2, 64, 4, 4), torch.float32, 0), torch.randn(2, 64, 4, 4)
@@ -130,6 +131,9 @@ def test_what_the_kernels_cannot_take_goes_the_plain_way(monkeypatch: pytest.Mon
         (wide, first, None),  # not channels last
         (wide, last, first),
         (double, last.double(), None),  # no kernel for float64
+        (half, last.bfloat16(), None),  # weights in bfloat16
+        (bare, last, None),  # no weights and no statistics
+        (cumulative, last, None),
     ]:
         assert layer(x, residual).shape == x.shape
 

@@ -124,10 +124,24 @@ def test_a_compiler_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_no_compiler_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "any.cpp"
+    source.write_text("// nothing\n")
+    monkeypatch.setenv("LT_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(NoCompilerError, match=r"no C\+\+ compiler on PATH"):
-        load_native(tmp_path / "any.cpp")
+        load_native(source)
+
+
+@pytest.mark.usefixtures("with_kernels")
+def test_what_was_compiled_once_needs_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "one.cpp"
+    source.write_text('extern "C" int one() { return 1; }\n')
+    monkeypatch.setenv("LT_BENCH_CACHE", str(tmp_path / "cache"))
+    assert load_native(source).one() == 1
+    load_native.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert load_native(source).one() == 1
 
 
 # --- torch.compile, by the parts of a network -----------------------------------------------------------
