@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -89,7 +90,7 @@ class Sweep:
                 for future in as_completed(titles):
                     error = future.exception()
                     if error is not None and not isinstance(error, Exception):
-                        raise error  # Ctrl-C reaches the workers first.
+                        raise error
                     yield titles[future], error or future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -102,6 +103,8 @@ class Sweep:
 
 
 def _start_worker(threads: int, plugins: Sequence[Path]) -> None:
+    # Ctrl-C reaches every process: workers end at once, as by kill, which a run survives; only the sweep speaks.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(threads)
     for path in plugins:
         load_plugin(path)
