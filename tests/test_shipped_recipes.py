@@ -235,9 +235,9 @@ def test_recipes_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("name", "sha256"),
     [
-        ("cifar10-lt/ce", "e1d4de3a2b9aee058a458406ff26466894f506dc7120cb187c11f95c332de7af"),
-        ("cifar10-lt/cmo-ldam-drw", "4433f73930b105ba88389ff0a83313fd216d52e963b4bb2ca5bdd74a1ff2a903"),
-        ("cifar100-lt/dbn-mix", "6101edd5bb61a1ade4a740417d9e448ca923f0b64806d9ea2d58c75f137293e7"),
+        ("cifar10-lt/ce", "a7b1f22c60d50f5a7accd4a4bc73ca8d7212a68316369e164103bba280526332"),
+        ("cifar10-lt/cmo-ldam-drw", "79ed064e917f0621a12cac812e3b1cc6f0e41704bfd2396608f9667a49d187a4"),
+        ("cifar100-lt/dbn-mix", "bf1cc9ea0a3a1f955e8110383e0c7ea66c1bf8ded6301f7819607d4f55b1b404"),
     ],
 )
 def test_identities_do_not_move(name: str, sha256: str) -> None:
