@@ -62,6 +62,9 @@ class Method(Component, torch.nn.Module, ABC):
         super().__init__()
         self.config = config
 
+    def attach(self, network: torch.nn.Module) -> None:
+        """Called once with the fresh network, on the host: for a method that keeps a copy of it."""
+
     @abstractmethod
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
         """The streams of this epoch by name: positions of training images, all of one length."""

@@ -114,6 +114,7 @@ def build_job(recipe: Recipe, split: Split, seed: int, options: Options, *, epoc
     task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())
     choice = recipe.method_choice()
     method: Method = choice.component(choice.config, task)
+    method.attach(network)
     return Job(method.to(runtime.device), runtime.prepare(network), recipe.protocol, sets, runtime, seed, num_classes)
 
 
