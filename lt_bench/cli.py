@@ -153,7 +153,8 @@ def validate(
     plugin: Plugins = None,
 ) -> None:
     """Check recipes without training: fields, types, names, and whether the parts fit together."""
-    from lt_bench.recipe import load_recipe, split_arguments
+    from lt_bench.recipe import load_recipe
+    from lt_bench.recipe_files import split_arguments
 
     _load_plugins(plugin)
     names, overrides = split_arguments(recipe)

@@ -6,11 +6,13 @@ from typing import Any
 
 from lt_bench.data.cards import card_names, load_card
 from lt_bench.errors import UserError, unknown
-from lt_bench.recipe import load_recipe, shipped_recipes
+from lt_bench.recipe import load_recipe
+from lt_bench.recipe_files import shipped_recipes
 from lt_bench.registry import members
 
 KINDS = {
     "methods": "method",
+    "stages": "stage",
     "mixes": "mix",
     "losses": "loss",
     "samplers": "sampler",

@@ -21,22 +21,23 @@ from lt_bench.data.cards import load_card
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError, unknown
 from lt_bench.methods import Choice, Phase
-from lt_bench.protocol import Protocol
+from lt_bench.protocol import Protocol, Schedule
+from lt_bench.recipe_files import Node, apply_override, find_recipe, first_stage_file, inherit, merge, parse_override
 from lt_bench.registry import lookup, plugin_digest
 from lt_bench.resources import resource_folder
-from lt_bench.settings import Settings
+from lt_bench.settings import Settings, added
+from lt_bench.stages import Stage
 from lt_bench.validation import validated
-from lt_bench.yaml_files import parse_yaml, read_yaml
+from lt_bench.yaml_files import read_yaml
 
-Node = dict[str, Any]
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$", max_length=500)]
 """Text that a record can carry."""
 
 DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
 PHASE_FAMILIES = ("sampler", "mix", "loss")
-FIELDS = ("extends", "protocol", "data", "model", *DEFAULTS, "phases", "reported", "notes")
+FIELDS = ("extends", "protocol", "data", "model", *DEFAULTS, "phases", "second_stage", "reported", "notes")
 """What a recipe file may say."""
-NOT_IDENTITY = ("name", "reported", "notes", "overrides")
+NOT_IDENTITY = ("name", "reported", "notes", "overrides", "first_stage")
 """Fields that say something about a run without changing it."""
 OTHER_SPLIT = ("data.profile", "data.subset_seed", "data.n_max")
 KEEPS_METHOD = ("extends", "protocol", "data.factor", "notes", *OTHER_SPLIT)
@@ -66,13 +67,34 @@ class ModelSettings(Settings):
     head: Node
 
 
-class PhaseSettings(Settings):
-    """What holds from the end of the previous phase until before epoch `until`."""
+class Composition(Settings):
+    """What an epoch is trained with."""
 
-    until: int
     sampler: Node
     mix: Node
     loss: Node
+
+
+class PhaseSettings(Composition):
+    """What holds from the end of the previous phase until before epoch `until`."""
+
+    until: int
+
+
+class SecondStage(Composition):
+    """What becomes of the trained network's classifier, and what it is trained with."""
+
+    stage: Node
+
+
+class FirstStage(Settings):
+    """What the recipe of the first stage says beside its identity: the run of that recipe is an ordinary one."""
+
+    name: Line
+    reported: tuple[Reported, ...] = ()
+    notes: str = ""
+    overrides: tuple[Line, ...] = ()
+    plugins: dict[str, str] = Field(default={})
 
 
 class Recipe(Settings):
@@ -85,6 +107,9 @@ class Recipe(Settings):
     model: ModelSettings
     method: Node
     phases: tuple[PhaseSettings, ...]
+    second_stage: SecondStage | None = added(None)
+    """Follows the protocol's epochs, in a run of its own that starts from the weights of the run without it."""
+    first_stage: FirstStage | None = added(None)
     reported: tuple[Reported, ...] = ()
     notes: str = ""
     overrides: tuple[Line, ...] = ()
@@ -111,47 +136,46 @@ class Recipe(Settings):
         path = resource_folder("recipes") / "protocols" / f"{self.protocol.name}.yaml"
         return not path.is_file() or Protocol.read(read_yaml(path)["protocol"]) != self.protocol
 
+    def first(self) -> Recipe | None:
+        """The recipe whose trained network this one starts from, where it has a second stage."""
+        if self.first_stage is None:
+            return None
+        return self.model_copy(update={**dict(self.first_stage), "second_stage": None, "first_stage": None})
+
+    @property
+    def training(self) -> Protocol:
+        """What holds while this recipe itself trains: the protocol, or what the second stage makes of it."""
+        stage = self.stage_choice()
+        if stage is None:
+            return self.protocol
+        config = stage.config
+        assert isinstance(config, Stage.Config)
+        optimizer = self.protocol.optimizer.model_copy(update={"lr": config.lr})
+        if config.weight_decay is not None:
+            optimizer = optimizer.model_copy(update={"weight_decay": config.weight_decay})
+        schedule = Schedule(name="cosine", warmup_epochs=0)
+        return self.protocol.model_copy(update={"epochs": config.epochs, "optimizer": optimizer, "schedule": schedule})
+
     def method_choice(self) -> Choice:
-        return _choice("method", self.method)
+        """The training procedure; second stages have the standard one."""
+        return _choice("method", self.method if self.second_stage is None else {"name": "standard"})
+
+    def stage_choice(self) -> Choice | None:
+        return None if self.second_stage is None else _choice("stage", self.second_stage.stage)
 
     def head_choice(self) -> Choice:
         return _choice("head", self.model.head)
 
     def phase_choices(self) -> tuple[Phase, ...]:
-        """The phases with their components looked up."""
-        return tuple(
-            Phase(p.until, _choice("sampler", p.sampler), _choice("mix", p.mix), _choice("loss", p.loss))
-            for p in self.phases
-        )
+        """The phases of `training` with their components looked up."""
+        if self.second_stage is not None:
+            return (_phase(self.training.epochs, self.second_stage),)
+        return tuple(_phase(phase.until, phase) for phase in self.phases)
 
-
-def find_recipe(name: str) -> Path:
-    """The file of a recipe given as a path or as `<dataset>/<method>` among the shipped ones."""
-    given = Path(name)
-    if _exists(given):
-        return given
-    root = resource_folder("recipes")
-    relative = name.removeprefix("recipes/").removesuffix(".yaml")
-    shipped = root / f"{relative}.yaml"
-    if _exists(shipped):
-        return shipped
-    names = [str(path.relative_to(root).with_suffix("")) for path in shipped_recipes()]
-    raise UserError(f"{name}: there is no such file and {unknown('recipe', relative, names).split(' (')[0]}")
-
-
-def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Recipes and overrides of a command line: what has a `=` and is no file is an override."""
-    overrides = [text for text in arguments if "=" in text and not _exists(Path(text))]
-    names = [text for text in arguments if text not in overrides]
-    if not names:
-        raise UserError("no recipe given; `lt-bench list recipes` names the shipped ones")
-    return names, overrides
-
-
-def shipped_recipes() -> list[Path]:
-    """The recipe files that ship with the package, protocols left out."""
-    root = resource_folder("recipes")
-    return [path for path in sorted(root.rglob("*.yaml")) if path.parent.name != "protocols"]
+    @property
+    def compositions(self) -> tuple[Composition, ...]:
+        """All that it names as sampler, mix and loss, in the order of coming into force."""
+        return self.phases if self.second_stage is None else (*self.phases, self.second_stage)
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -159,15 +183,32 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = find_recipe(str(name))
     parsed = [parse_override(text) for text in overrides]
     base = next((str(value) for key, value in parsed if key in ("extends", "protocol")), None)
-    data = _inherit(path, base)
+    data = inherit(path, base)
     for key, value in parsed:
         if key not in ("extends", "protocol"):
-            _set(data, key, value)
+            apply_override(data, key, value)
     changed = tuple(text for text, (key, _) in zip(overrides, parsed, strict=True) if key not in KEEPS_METHOD)
     if changed or any(key in OTHER_SPLIT for key, _ in parsed):
         # The published figures belong to the method and the split of the file.
         data.pop("reported", None)
-    return resolve(data, path, changed)
+    recipe = resolve(data, path, changed)
+    return recipe if recipe.second_stage is None else _after_first_stage(recipe, path, overrides)
+
+
+def _after_first_stage(recipe: Recipe, path: Path, overrides: Sequence[str]) -> Recipe:
+    """The recipe with what it has to know of its first stage. Raises UserError if that is another experiment."""
+    own = [text for text in overrides if not re.match(r"second_stage\b", text.strip())]
+    first = load_recipe(first_stage_file(path), own)
+    kept = {name: getattr(first, name) for name in FirstStage.model_fields}
+    recipe = recipe.model_copy(update={"first_stage": FirstStage(**kept)})
+    again = recipe.first()
+    assert again is not None
+    if again.sha256() != first.sha256():
+        raise UserError(
+            f"{path}: second_stage: beside it the recipe changes what it extends; the first stage has to be "
+            f"{first.name} itself, whose trained network is where the second starts"
+        )
+    return recipe
 
 
 def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
@@ -176,14 +217,6 @@ def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
     data = {"name": card, **dict(map(parse_override, settings))}
     spec: DataSpec = validated(DataSpec, data, Path("data"), "")
     return spec.resolve(known)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Split `key.path=value` at the first `=`; the value is read as YAML."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"override {text!r}: expected key.path=value")
-    return key.strip(), parse_yaml(value, f"override {text!r}")
 
 
 def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -203,6 +236,8 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: protocol: required; a recipe usually has it from `extends: protocols/cifar-200ep`")
     protocol = validated(Protocol, data["protocol"], path, "protocol")
     data["phases"] = _expand_phases(phases, top, protocol.epochs, path)
+    if "second_stage" in data:
+        data["second_stage"] = _second_stage(data["second_stage"], path)
     data["method"] = top["method"]
     recipe: Recipe = validated(Recipe, data, path, "")
     card = _in(path, load_card, recipe.data.name, field="data.name")
@@ -220,68 +255,6 @@ def lookup_in(path: Path, field: str, kind: str, name: Any) -> type[Any]:
         raise UserError(f"{path}: {field}: expected the name of a {kind}, found {name!r}")
     component: type[Any] = _in(path, lookup, kind, name, field=field)
     return component
-
-
-def _inherit(path: Path, base: str | None, seen: tuple[Path, ...] = ()) -> Node:
-    """The file's data merged over what it extends; `base` replaces the protocol at the root of the chain."""
-    if path.resolve() in seen:
-        raise UserError(f"{path}: extends itself, through {' -> '.join(p.name for p in seen)}")
-    data = read_yaml(path)
-    parent = data.get("extends")
-    if parent is None:
-        if base is not None:
-            raise UserError(f"{path}: extends no protocols/..., so the protocol cannot be replaced by {base!r}")
-        return data
-    if not isinstance(parent, str):
-        raise UserError(f"{path}: extends: expected the name of a recipe or protocol, found {parent!r}")
-    if base is not None and parent.startswith("protocols/"):
-        parent, base = (base if "/" in base else f"protocols/{base}"), None
-    inherited = _inherit(_find_base(parent, path), base, (*seen, path.resolve()))
-    # A published figure belongs to the file that names it, not to what is made of it.
-    inherited.pop("reported", None)
-    return _merge(inherited, data)
-
-
-def _find_base(name: str, path: Path) -> Path:
-    """The file that `path` extends: beside it, in a folder above it, or among the shipped recipes."""
-    relative = f"{name.removesuffix('.yaml')}.yaml"
-    for folder in [*path.resolve().parents[:3], resource_folder("recipes")]:
-        if (folder / relative).is_file() and (folder / relative).resolve() != path.resolve():
-            return folder / relative
-    root = resource_folder("recipes")
-    names = [str(p.relative_to(root).with_suffix("")) for p in sorted(root.rglob("*.yaml"))]
-    beside = [known for known in names if known.startswith(f"{name.partition('/')[0]}/")]
-    raise UserError(f"{path}: extends: {unknown('recipe or protocol', name, beside or names)}")
-
-
-def _merge(base: Node, change: Mapping[str, Any]) -> Node:
-    """`change` over `base`, mapping by mapping; a component of another name replaces the old one whole."""
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        if isinstance(old, str) and isinstance(value, dict) and value.get("name", old) == old:
-            old = {"name": old}
-        if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name"):
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _set(data: Node, key: str, value: Any) -> None:
-    """Apply one override. A component may be set by its name: `mix=remix`."""
-    *parents, last = key.split(".")
-    node = data
-    for depth, parent in enumerate(parents):
-        child = node.setdefault(parent, {})
-        if isinstance(child, str):
-            child = node[parent] = {"name": child}
-        if isinstance(child, list):
-            raise UserError(f"override {key}: {'.'.join(parents[: depth + 1])} is a list; override it as a whole")
-        if not isinstance(child, dict):
-            raise UserError(f"override {key}: {'.'.join(parents[: depth + 1])} has no fields")
-        node = child
-    node[last] = value
 
 
 def _component(kind: str, given: Any, path: Path, field: str | None = None) -> Node:
@@ -308,7 +281,7 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path
         for key in phase:
             if key not in ("until", *PHASE_FAMILIES):
                 raise UserError(f"{path}: {field}: {unknown('field', str(key), ('until', *PHASE_FAMILIES))}")
-        changed = _merge({kind: top[kind] for kind in PHASE_FAMILIES}, {k: v for k, v in phase.items() if k != "until"})
+        changed = merge({kind: top[kind] for kind in PHASE_FAMILIES}, {k: v for k, v in phase.items() if k != "until"})
         parts = {kind: _component(kind, given, path, f"{field}.{kind}") for kind, given in changed.items()}
         expanded.append({"until": _whole_epochs(phase.get("until"), epochs, f"{path}: {field}.until"), **parts})
     ends: list[int] = [phase["until"] for phase in expanded]
@@ -320,6 +293,19 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path
             "percentages (until: 80%) fit every protocol"
         )
     return expanded
+
+
+def _second_stage(given: Any, path: Path) -> Node:
+    """The stage apart from what it trains with, each with all its settings; `given` is a name or a mapping."""
+    settings = {"name": given} if isinstance(given, str) else given
+    if not isinstance(settings, dict) or "name" not in settings:
+        raise UserError(f"{path}: second_stage: expected a name or a mapping with a name, found {given!r}")
+    own = {key: value for key, value in settings.items() if key not in PHASE_FAMILIES}
+    node = {"stage": _component("stage", own, path, "second_stage")}
+    defaults = lookup("stage", own["name"]).defaults
+    for kind in PHASE_FAMILIES:
+        node[kind] = _component(kind, merge({kind: defaults[kind]}, settings)[kind], path, f"second_stage.{kind}")
+    return node
 
 
 def _whole_epochs(until: Any, epochs: int, where: str) -> int:
@@ -341,12 +327,14 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
         if kind not in method.uses and any(part != brought for part in asked):
             raise UserError(f"{path}: {kind}: the method {method.name} brings its own {kind}; remove this one")
     head = lookup("head", recipe.model.head["name"])
+    if recipe.second_stage is not None and head.name != "linear":
+        raise UserError(f"{path}: second_stage: a second stage starts from the head linear, found {head.name}")
     if method.heads is not None and head.name not in method.heads:
         raise UserError(f"{path}: model.head: the method {method.name} needs {' or '.join(sorted(method.heads))}")
     if "loss" not in method.uses:
         return
-    for phase in recipe.phases:
-        loss = lookup("loss", phase.loss["name"])
+    for part in recipe.compositions:
+        loss = lookup("loss", part.loss["name"])
         if loss.takes_cosines and not head.gives_cosines:
             raise UserError(f"{path}: model.head: the loss {loss.name} needs the head cosine, found {head.name}")
         if head.gives_cosines and not loss.takes_cosines:
@@ -356,22 +344,22 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
 def _plugin_digests(recipe: Recipe) -> dict[str, str]:
     model = recipe.model
     named = [("method", recipe.method["name"]), ("head", model.head["name"]), ("backbone", model.backbone)]
-    named += [(kind, getattr(phase, kind)["name"]) for phase in recipe.phases for kind in PHASE_FAMILIES]
+    if recipe.second_stage is not None:
+        named.append(("stage", recipe.second_stage.stage["name"]))
+    named += [(kind, getattr(part, kind)["name"]) for part in recipe.compositions for kind in PHASE_FAMILIES]
     digests = {f"{kind}/{name}": plugin_digest(lookup(kind, name)) for kind, name in named}
     return {key: digest for key, digest in sorted(digests.items()) if digest}
+
+
+def _phase(until: int, parts: Composition) -> Phase:
+    sampler, mix, loss = (_choice(kind, getattr(parts, kind)) for kind in PHASE_FAMILIES)
+    return Phase(until, sampler, mix, loss)
 
 
 def _choice(kind: str, node: Node) -> Choice:
     component = lookup(kind, node["name"])
     settings = {key: value for key, value in node.items() if key != "name"}
     return Choice(component, validated(component.Config, settings, Path("resolved recipe"), kind))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # Such as a name longer than any file's, which a list of phases easily is.
-        return False
 
 
 def _in(path: Path, call: Any, *arguments: Any, field: str = "data") -> Any:

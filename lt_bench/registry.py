@@ -63,6 +63,7 @@ FAMILIES = {
         Family("head", "lt_bench.models.heads", "Head"),
         Family("backbone", "lt_bench.models.backbones", "Backbone"),
         Family("method", "lt_bench.methods", "Method"),
+        Family("stage", "lt_bench.stages", "Stage"),
     )
 }
 

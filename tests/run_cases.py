@@ -13,8 +13,8 @@ from torch import Tensor
 from lt_bench.leaderboard.record import Record, load_record
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.training import run as run_module
-from lt_bench.training.evaluate import read_weights
 from lt_bench.training.run import Options, Outcome, run
+from lt_bench.training.weights import read_weights
 
 TINY = (
     "data.n_max=12",
@@ -48,7 +48,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
-    return read_weights(only(folder, "weights.safetensors"))[2]
+    return read_weights(only(folder, "weights.safetensors")).tensors
 
 
 def record(folder: Path) -> Record:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_bench.data.cards import load_card
-from lt_bench.recipe import Recipe, data_spec, load_recipe, parse_override, split_arguments
+from lt_bench.recipe import Recipe, data_spec, load_recipe
+from lt_bench.recipe_files import parse_override, split_arguments
 
 BASE = {
     "extends": "protocols/digits-demo",

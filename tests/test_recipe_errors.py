@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lt_bench.errors import UserError
-from lt_bench.recipe import data_spec, load_recipe, split_arguments
+from lt_bench.recipe import data_spec, load_recipe
+from lt_bench.recipe_files import split_arguments
 
 BASE = "extends: protocols/digits-demo\ndata: {name: digits-lt, factor: 10}\nmodel: {backbone: resnet8}\n"
 
@@ -213,7 +214,7 @@ def test_a_name_that_no_record_could_carry(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_recipe() -> None:
     assert "did you mean digits-lt/ce" in refusal(Path("digits-lt/cee"))
-    assert "did you mean digits-lt/cmo?" in refusal(Path("recipes/digits-lt/cm.yaml"))
+    assert "did you mean digits-lt/mixup?" in refusal(Path("recipes/digits-lt/mixp.yaml"))
     assert "there is no such file" in refusal(Path("x" * 3000))
 
 
@@ -233,3 +234,43 @@ def test_no_recipe_at_all() -> None:
 def test_settings_of_a_split(settings: list[str], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         data_spec("digits-lt", settings)
+
+
+# --- second stages -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("second_stage=crtt",), r"second_stage.name: 'crtt' is not a known stage; did you mean crt\?"),
+        (("second_stage=[crt]",), r"second_stage: expected a name or a mapping with a name"),
+        (("second_stage.lr=0.1",), r"second_stage: expected a name or a mapping with a name"),
+        (
+            ("second_stage=crt", "second_stage.epoch=3"),
+            r"'epoch' is not a known field of second_stage; did you mean epochs",
+        ),
+        (("second_stage=tau-norm", "second_stage.epochs=3"), r"second_stage.epochs: .*0"),
+        (("second_stage=crt", "second_stage.loss=ldam"), r"the loss ldam needs the head cosine, found linear"),
+        (
+            ("second_stage=crt", "second_stage.sampler=balanced"),
+            r"second_stage.sampler: 'balanced' is not a known sampler",
+        ),
+        (("second_stage=crt", "model.head=cosine", "loss=ldam"), r"starts from the head linear, found cosine"),
+    ],
+)
+def test_second_stages_that_cannot_be(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe("digits-lt/ce", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_second_stage_changes_nothing_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: digits-lt/ce\nloss: balanced-softmax\nsecond_stage: crt\n")
+    with pytest.raises(UserError, match="the recipe changes what it extends; the first stage has to be ce itself"):
+        load_recipe(path)
+    path.write_text(
+        "extends: protocols/digits-demo\ndata: {name: digits-lt}\nmodel: {backbone: resnet8}\nsecond_stage: crt\n"
+    )
+    with pytest.raises(UserError, match="the recipe must extend that of its first stage"):
+        load_recipe(path)

@@ -16,6 +16,7 @@ PROMISED = {
     "loss": {"cross-entropy", "focal", "class-balanced", "ldam", "balanced-softmax", "logit-adjustment"},
     "head": {"linear", "cosine", "dual-branch", "bilateral", "experts"},
     "backbone": {"resnet20", "resnet32", "resnet44", "resnet56"},
+    "stage": {"crt", "lws", "tau-norm", "ncm", "max-norm", "disalign", "mislas"},
     "method": {"standard", "dbn-mix", "bbn", "balpoe", "sade", "ride"},
 }
 

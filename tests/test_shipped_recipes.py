@@ -10,7 +10,8 @@ import torch
 
 from lt_bench.data.cards import load_card
 from lt_bench.models import build_network
-from lt_bench.recipe import Recipe, load_recipe, shipped_recipes, split_arguments
+from lt_bench.recipe import Recipe, load_recipe
+from lt_bench.recipe_files import shipped_recipes, split_arguments
 from lt_bench.registry import lookup, members
 from lt_bench.resources import resource_folder
 

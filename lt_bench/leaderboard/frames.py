@@ -22,7 +22,8 @@ def frame(records_dir: Path) -> pd.DataFrame:
     """One row per run, the latest revision of each; scores in percent, NaN where there is none.
 
     Columns: those that name the run (dataset, factor, profile, subset_seed, protocol, modified, method,
-    recipe_sha256, seed, identity), the scores of `aggregate.SCORES`, wall_s and train_images_per_s.
+    recipe_sha256, seed, identity), the scores of `aggregate.SCORES`, wall_s (with that of a first
+    stage) and train_images_per_s.
     """
     import pandas as pd  # noqa: PLC0415 (slow to import, and only notebooks need it)
 
@@ -49,7 +50,8 @@ def _latest(records_dir: Path, make: Callable[[Record], T]) -> list[T]:
 
 
 def _speed(record: Record) -> dict[str, float]:
-    return {"wall_s": record.timing.wall_s, "train_images_per_s": record.timing.train_images_per_s}
+    earlier = 0.0 if record.first_stage is None else record.first_stage.wall_s or 0.0
+    return {"wall_s": earlier + record.timing.wall_s, "train_images_per_s": record.timing.train_images_per_s}
 
 
 def _run(record: Record) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import CalibrationBins, calibration_bins, per_class_counts
-from lt_bench.settings import Settings
+from lt_bench.settings import Settings, added
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
     from lt_bench.evaluation.predictions import Predictions
@@ -96,6 +96,14 @@ class Timing(Settings):
     epochs: Count
     resumed: Count
     """How often the run went on from a checkpoint."""
+
+
+class FirstStage(Settings):
+    """The run whose network a second stage started from."""
+
+    identity: Sha256
+    wall_s: float | None
+    """Seconds that it took, where known: a second stage costs them as well."""
 
 
 class Calibration(Settings):
@@ -199,6 +207,7 @@ class Record(Settings):
     seed: int
     environment: Environment
     timing: Timing
+    first_stage: FirstStage | None = added(None)
     selections: dict[SelectionRule, Selection]
     """By rule. `best-on-test` is a diagnostic: nothing is ranked by it."""
     curve: Curve

@@ -18,8 +18,9 @@ from lt_bench.registry import Info
 class ClassBalanced(Loss):
     """w[c] ~ (1 - beta) / (1 - beta^n[c]), summing to C, on one of three losses.
 
-    `softmax` is cross entropy under the weighted mean; `sigmoid` and `focal` sum over C sigmoids and
-    divide by the batch size.
+    `softmax` is cross entropy under the weighted mean; `sigmoid` and `focal` sum over C sigmoids and divide by the
+    batch size. `binary-softmax`, the mean over images and classes of binary cross entropies of softmax probabilities,
+    is what a much-copied port computes under the name of softmax, weight balancing's code included.
     """
 
     name = "class-balanced"
@@ -28,7 +29,7 @@ class ClassBalanced(Loss):
     class Config(Loss.Config):
         """Which loss is weighted, and how strongly."""
 
-        form: Literal["softmax", "sigmoid", "focal"] = "softmax"
+        form: Literal["softmax", "sigmoid", "focal", "binary-softmax"] = "softmax"
         """What the weights act on."""
         beta: Beta = 0.9999
         """0 gives equal weights; near 1 they approach inverse frequency, which 0.9999 nearly is below 500 images."""
@@ -50,9 +51,17 @@ class ClassBalanced(Loss):
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.config.form == "softmax":
             return F.cross_entropy(logits, labels, reduction="none")
+        if self.config.form == "binary-softmax":
+            return binary_cross_entropy_of_softmax(logits, labels)
         return sigmoid_focal(logits, labels, self.config.gamma if self.config.form == "focal" else 0.0)
 
     def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
         if self.config.form == "softmax":
             return super().forward(logits, labels, share)
         return plain_mean(share * self.per_sample(logits.float(), labels), labels, self.class_weights)
+
+
+def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """Means [B] over classes of -log p for the true one, -log(1 - p) for the others; p the softmax of logits [B, C]."""
+    truth = F.one_hot(labels, logits.shape[1]).float()
+    return F.binary_cross_entropy(logits.softmax(dim=1), truth, reduction="none").mean(dim=1)

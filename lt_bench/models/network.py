@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,10 @@ class Network(nn.Module):
     def classifiers(self) -> list[nn.Module]:
         """The layers whose outputs are logits."""
         return [branch.get_submodule("classifier") for branch in self.branches]
+
+    def rates(self) -> Mapping[Tensor, float]:
+        """What learns, each with a factor on the learning rate."""
+        return dict.fromkeys(self.parameters(), 1.0)
 
 
 class BilateralNetwork(Network):

@@ -48,8 +48,11 @@ def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[
     """Train from where `state` stands to the protocol's last epoch.
 
     `on_step` is called after every optimizer step, `on_epoch` when `state` holds a finished epoch.
-    Raises RunError when the loss is no longer finite.
+    Raises RunError when the loss is no longer finite. Without epochs there is only an evaluation.
     """
+    if not job.protocol.epochs:
+        _evaluate_untrained(job, state)
+        on_epoch()
     for index in range(len(state.curve), job.protocol.epochs):
         start = time.perf_counter()
         epoch = Epoch(index, job.protocol.epochs, job.seed)
@@ -69,6 +72,16 @@ def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[
         on_epoch()
 
 
+def _evaluate_untrained(job: Job, state: State) -> None:
+    """An entry of the curve for what is not trained."""
+    start = time.perf_counter()
+    job.network.eval()
+    job.method.eval()
+    state.curve.append({"epoch": 0, "lr": 0.0, "train_loss": math.nan})
+    evaluate(job, state)
+    state.wall_s += time.perf_counter() - start
+
+
 def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None]) -> float:
     """One pass over the method's streams. Returns the mean training loss."""
     job.network.train()
@@ -84,7 +97,7 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
     losses = []
     for index, batches in enumerate(zip(*streams, strict=True)):
         for group in state.optimizer.param_groups:
-            group["lr"] = job.protocol.lr(epoch.index, index, steps)
+            group["lr"] = group.get("lr_factor", 1.0) * job.protocol.lr(epoch.index, index, steps)
         with job.runtime.autocast():
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng))
         state.optimizer.zero_grad(set_to_none=True)

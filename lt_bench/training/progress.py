@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -52,7 +53,8 @@ class Progress:
         """An epoch is done; `entry` is its line of the log."""
         number = entry["epoch"] + 1
         top1 = f" test top-1 {100 * entry['test_top1']:.2f} %" if "test_top1" in entry else ""
-        state = f"loss {entry['train_loss']:.4f}{top1}"
+        loss = entry["train_loss"]
+        state = f"without training{top1}" if math.isnan(loss) else f"loss {loss:.4f}{top1}"
         self.bar.update(self.task, completed=number, state=state)
         if not self.moving:
             elapsed = time.perf_counter() - self.start

@@ -6,14 +6,14 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
+from torch import Tensor
 
 from lt_bench import __version__
 from lt_bench.data.opening import open_split
@@ -28,10 +28,13 @@ from lt_bench.methods import Method, Task
 from lt_bench.models import Network, build_network
 from lt_bench.recipe import Recipe
 from lt_bench.registry import lookup
+from lt_bench.stages import DecoupledNetwork, Stage
 from lt_bench.training.checkpoint import State, load_checkpoint, save_checkpoint
 from lt_bench.training.loop import Job, fit
 from lt_bench.training.progress import Progress
 from lt_bench.training.runtime import Compile, Precision, choose_runtime, environment, peak_memory_mb
+from lt_bench.training.second_stage import prepare_second_stage
+from lt_bench.training.weights import FILE, Weights, read_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -82,20 +85,46 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
         return done
     if options.deadline is not None and time.monotonic() > options.deadline:
         raise BudgetSpent
-    names = (recipe.data.name, recipe.protocol.name, recipe.name, f"seed{seed}-{identity[:12]}")
-    folder = options.work.joinpath(*map(slug, names))
+    first = recipe.first()
+    start = None if first is None else _first_stage(first, split, seed, options)
+    folder = _folder(recipe, split, seed, options)
     with _locked(folder):
         # Another process may have finished this run since.
-        if (done := _finished(identity, options)) is not None:
-            return done
-        job = build_job(recipe, split, seed, options, epochs=recipe.protocol.epochs)
-        state = train(recipe, job, folder, options)
-        save_weights(folder / "weights.safetensors", job.network, recipe, seed)
-        record = make_record(recipe, split, job, state, identity)
-        path = write_record(record, last_predictions(split, state), options.records)
-        # From here on a repetition would start anew; until here it would have gone on from the last epoch.
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        return _finished(identity, options) or _complete(recipe, split, seed, options, folder, start)
+
+
+def _complete(
+    recipe: Recipe, split: Split, seed: int, options: Options, folder: Path, start: Weights | None = None
+) -> Outcome:
+    """Train to the end and write weights and record."""
+    job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
+    state = train(recipe, job, folder, options)
+    save_weights(folder / FILE, job.network, recipe, seed, state.wall_s)
+    record = make_record(recipe, split, job, state, start)
+    path = write_record(record, last_predictions(split, state), options.records)
+    # From here on a repetition would start anew; until here it would have gone on from the last epoch.
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
     return Outcome(path, _last_top1(record), trained=True)
+
+
+def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> Weights:
+    """The weights that a second stage starts from: those of an ordinary run, which is made here if need be."""
+    folder = _folder(recipe, split, seed, options)
+    with _locked(folder, wait=True):
+        # The name is not part of the identity: the same run may lie in another recipe's folder.
+        found = sorted(folder.parent.parent.glob(f"*/{folder.name}/{FILE}"))
+        if not found:
+            # A record alone is of no use, and a second one of the same run would be as good as the first.
+            kept = _finished(recipe.identity(split.digest, seed), replace(options, force=False))
+            records = options.records if kept is None else folder / "records"
+            _complete(recipe, split, seed, replace(options, records=records), folder)
+        return read_weights(found[0] if found else folder / FILE)
+
+
+def _folder(recipe: Recipe, split: Split, seed: int, options: Options) -> Path:
+    """Where a run keeps what is not its record."""
+    run_name = f"seed{seed}-{recipe.identity(split.digest, seed)[:12]}"
+    return options.work.joinpath(*map(slug, (recipe.data.name, recipe.protocol.name, recipe.name, run_name)))
 
 
 def _finished(identity: str, options: Options) -> Outcome | None:
@@ -104,31 +133,47 @@ def _finished(identity: str, options: Options) -> Outcome | None:
     return None if known is None else Outcome(known, _last_top1(load_record(known)), trained=False)
 
 
-def build_job(recipe: Recipe, split: Split, seed: int, options: Options, *, epochs: int) -> Job:
-    """Everything that training needs, built from recipe, split and seed, for so many epochs (0: to evaluate)."""
+def build_job(
+    recipe: Recipe, split: Split, seed: int, options: Options, *, epochs: int, start: Weights | None = None
+) -> Job:
+    """Everything that training needs, built from recipe, split and seed, for so many epochs (0: to evaluate).
+
+    A second stage begins at the weights `start`.
+    """
     steps = epochs * -(-int(split.counts.sum()) // recipe.protocol.batch_size)
     runtime = choose_runtime(options.device, options.precision, options.compile, steps)
     sets = image_sets(split, recipe.protocol.augmentation, runtime.device, options.workers)
     num_classes = len(split.counts)
-    network = build_recipe_network(recipe, num_classes, seed)
+    network = build_recipe_network(recipe, num_classes, seed, start)
     task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())
     choice = recipe.method_choice()
     method: Method = choice.component(choice.config, task)
     method.attach(network)
-    return Job(method.to(runtime.device), runtime.prepare(network), recipe.protocol, sets, runtime, seed, num_classes)
+    return Job(method.to(runtime.device), runtime.prepare(network), recipe.training, sets, runtime, seed, num_classes)
 
 
-def build_recipe_network(recipe: Recipe, num_classes: int, seed: int) -> Network:
-    """The recipe's network, initialised by the seed."""
-    head = recipe.head_choice()
-    return build_network(lookup("backbone", recipe.model.backbone), head.component(head.config), num_classes, seed)
+def build_recipe_network(recipe: Recipe, num_classes: int, seed: int, start: Weights | None = None) -> Network:
+    """The recipe's network, initialised by the seed, that of a second stage from the weights `start`."""
+    head, stage = recipe.head_choice(), recipe.stage_choice()
+    network = build_network(lookup("backbone", recipe.model.backbone), head.component(head.config), num_classes, seed)
+    if start is not None:
+        network.load_state_dict(start.tensors)
+    if stage is None:
+        return network
+    assert isinstance(stage.config, Stage.Config)
+    return DecoupledNetwork(network, stage.component, stage.config, seed)
 
 
 def build_optimizer(job: Job) -> torch.optim.Optimizer:
     """The protocol's optimizer over all that the network and the method learn."""
     settings = job.protocol.optimizer
+    rates: dict[Tensor, float] = {**job.network.rates(), **dict.fromkeys(job.method.parameters(), 1.0)}
+    groups = [
+        {"params": [parameter for parameter, rate in rates.items() if rate == factor], "lr_factor": factor}
+        for factor in dict.fromkeys(rates.values())
+    ]
     return torch.optim.SGD(
-        [*job.network.parameters(), *job.method.parameters()],
+        groups or [{"params": []}],
         lr=settings.lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
@@ -140,6 +185,8 @@ def build_optimizer(job: Job) -> torch.optim.Optimizer:
 def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
     """Train to the last epoch with a checkpoint after each, from the folder's checkpoint if it has one."""
     state = State(job.network, job.method, build_optimizer(job))
+    if isinstance(job.network, DecoupledNetwork):
+        prepare_second_stage(job, job.network, state.optimizer)
     setting = {
         "device": job.runtime.device.type,
         "precision": job.runtime.precision,
@@ -153,16 +200,15 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
         (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
 
     title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
-    with Progress(
-        title, recipe.protocol.epochs, len(state.curve), job.runtime.description, bar=options.bar
-    ) as progress:
+    epochs = max(1, job.protocol.epochs)
+    with Progress(title, epochs, len(state.curve), job.runtime.description, bar=options.bar) as progress:
 
         def finish_epoch() -> None:
             save_checkpoint(checkpoint, state, setting)
             with _writing(folder), log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
             progress.epoch(state.curve[-1])
-            unfinished = len(state.curve) < recipe.protocol.epochs
+            unfinished = len(state.curve) < epochs
             if unfinished and options.deadline is not None and time.monotonic() > options.deadline:
                 raise BudgetSpent
 
@@ -182,27 +228,14 @@ def last_predictions(split: Split, state: State) -> Predictions:
     return Predictions(split.test.labels, predicted, confidence)
 
 
-def save_weights(path: Path, network: Network, recipe: Recipe, seed: int) -> None:
-    """The final weights, with what is needed to rebuild the network around them."""
-    metadata = {"recipe": json.dumps(recipe.resolved()), "seed": str(seed), "lt_bench": __version__}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    try:
-        save_file(tensors, partial, metadata)
-        partial.replace(path)
-    except Exception as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: the weights could not be written: {error}") from None
-
-
-def make_record(recipe: Recipe, split: Split, job: Job, state: State, identity: str) -> Record:
-    """The record of a finished run."""
+def make_record(recipe: Recipe, split: Split, job: Job, state: State, start: Weights | None) -> Record:
+    """The record of a finished run, which began at the weights `start` if it is a second stage."""
     protocol = recipe.protocol
     return Record.read(
         {
             "benchmark_version": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "identity": identity,
+            "identity": recipe.identity(split.digest, job.seed),
             "recipe_name": recipe.name,
             "recipe": recipe.resolved(),
             "recipe_sha256": recipe.sha256(),
@@ -217,6 +250,7 @@ def make_record(recipe: Recipe, split: Split, job: Job, state: State, identity: 
             "seed": job.seed,
             "environment": environment(job.runtime),
             "timing": _timing(job, state),
+            "first_stage": None if start is None else _first_stage_of(start, split),
             "selections": state.selections,
             "curve": Curve.of(state.curve).model_dump(mode="json"),
         }
@@ -240,10 +274,14 @@ def _dataset(recipe: Recipe, split: Split) -> dict[str, Any]:
     }
 
 
+def _first_stage_of(start: Weights, split: Split) -> dict[str, Any]:
+    return {"identity": start.recipe.identity(split.digest, start.seed), "wall_s": start.wall_s}
+
+
 def _timing(job: Job, state: State) -> dict[str, Any]:
     return {
         "wall_s": round(state.wall_s, 1),
-        "train_images_per_s": round(state.images / state.train_s, 1),
+        "train_images_per_s": round(state.images / state.train_s, 1) if state.images else 0.0,
         "peak_memory_mb": round(peak_memory_mb(job.runtime.device)),
         "epochs": len(state.curve),
         "resumed": state.resumed,
@@ -251,9 +289,9 @@ def _timing(job: Job, state: State) -> dict[str, Any]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process from training the same run into the same folder."""
-    lock = FileLock(folder / ".lock", timeout=0)
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep a second process from training the same run into the same folder; it fails, or waits its turn."""
+    lock = FileLock(folder / ".lock", timeout=-1 if wait else 0)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -37,6 +37,7 @@ def draw(sampler: Sampler, index: int = 0, total: int = 90, epochs: int = 40) ->
         ("instance", {}, NATURAL),
         ("square-root", {}, [0.706101, 0.223289, 0.070610]),
         ("class-balanced", {}, [1 / 3, 1 / 3, 1 / 3]),
+        ("class-aware", {}, [1 / 3, 1 / 3, 1 / 3]),
         ("reverse", {}, NATURAL[::-1]),
         ("weighted", {"exponent": 0}, NATURAL),
         ("weighted", {"exponent": 0.5}, [0.706101, 0.223289, 0.070610]),
@@ -56,6 +57,19 @@ def test_class_probability(name: str, settings: dict[str, Any], probability: lis
 def test_progressive_moves_from_natural_to_balanced(index: int, probability: list[float]) -> None:
     order = draw(build("progressive"), index)
     np.testing.assert_allclose(np.bincount(LABELS[order]) / len(order), probability, atol=0.004)
+
+
+def test_class_aware_deals_from_packs() -> None:
+    """Four images a visit, every class once in three visits, every image of a class once before any comes again."""
+    order = draw(build("class-aware"), epochs=1)
+    visits = LABELS[order][: len(order) // 12 * 12].reshape(-1, 3, 4)
+    assert (visits == visits[..., :1]).all()
+    assert (np.sort(visits[..., 0], axis=1) == [0, 1, 2]).all()
+    for label, size in enumerate((5000, 500, 50)):
+        shown = order[LABELS[order] == label]
+        packs = shown[: len(shown) // size * size].reshape(-1, size)
+        assert all(len(set(pack)) == size for pack in packs)
+        assert len(shown) > size or len(set(shown)) == len(shown)
 
 
 def test_progressive_of_one_epoch_is_natural() -> None:

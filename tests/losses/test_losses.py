@@ -41,6 +41,10 @@ def test_softmax_focal_gradient() -> None:
     check(gradient(build("focal", gamma=2), LOGITS)[2], [0.137182, 0.033829, -0.171010])
 
 
+def test_class_balanced_binary_cross_entropy_of_the_softmax() -> None:
+    check(build("class-balanced", form="binary-softmax")(LOGITS, LABELS), 0.721558)
+
+
 @pytest.mark.parametrize(("inside", "value"), [(True, 1.018098), (False, 0.706175)])
 def test_softmax_focal_with_weights(inside: bool, value: float) -> None:
     check(build("focal", weights="effective-number", weight_inside_p=inside)(LOGITS, LABELS), value)

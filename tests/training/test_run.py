@@ -22,6 +22,7 @@ from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_predictions, load_record
 from lt_bench.training import loop
 from lt_bench.training import run as run_module
+from lt_bench.training import weights as weights_module
 from lt_bench.training.run import BudgetSpent
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
@@ -252,7 +253,9 @@ def full_during(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def write(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", no_space)
-            patch.setattr(run_module, "save_file", lambda tensors, path, metadata: no_space(path.write_bytes(b"half")))
+            patch.setattr(
+                weights_module, "save_file", lambda tensors, path, metadata: no_space(path.write_bytes(b"half"))
+            )
             return real(*arguments)
 
     monkeypatch.setattr(run_module, name, write)

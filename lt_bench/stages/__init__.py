@@ -1,0 +1,117 @@
+"""Second stages: what is done about the classifier once the network is trained. This page holds their common base.
+
+A stage is the classifier that takes the place of the trained one. The features stay: no gradient reaches what
+stands before the classifier (decoupling, Kang et al., ICLR 2020).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from pydantic import Field, FiniteFloat
+from torch import Tensor, nn
+
+from lt_bench.data.types import generator
+from lt_bench.models.network import Branch, Network
+from lt_bench.registry import Component
+from lt_bench.settings import Settings
+
+
+class Stage(Component, nn.Module, ABC):
+    """Logits [B, C] from features [B, D]; made from the trained linear classifier, whose weights it may take over."""
+
+    defaults: ClassVar[dict[str, str]] = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
+    """What the stage trains with where the recipe does not say."""
+    needs_features: ClassVar[bool] = False
+    """Whether `fit` is to be called."""
+
+    class Config(Settings):
+        """How long and how fast the stage learns. The rate falls as half a cosine, to 0, once per epoch."""
+
+        epochs: int = Field(default=10, ge=0)
+        """0 for a stage without training."""
+        lr: FiniteFloat = Field(default=0.1, gt=0)
+        weight_decay: float | None = Field(default=None, ge=0)
+        """None: that of the protocol, whose batch size and momentum hold as well."""
+        shifted_batch_norm: bool = False
+        """Whether the running statistics of batch normalisation follow the stage's sampler or stand still."""
+
+    def __init__(self, config: Config, trained: nn.Linear) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits [B, C] of features [B, D]."""
+
+    def rates(self) -> Mapping[Tensor, float]:
+        """What learns, each with a factor on the learning rate."""
+        return {parameter: 1.0 for parameter in self.parameters() if parameter.requires_grad}
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        """Called once, before the first epoch, with the features [N, D] of all un-augmented training images.
+
+        Only where `needs_features` says so: they cost a pass over the data.
+        """
+
+    def after_step(self) -> None:
+        """Called after every step of the optimizer, without gradient."""
+
+
+class DecoupledNetwork(Network):
+    """A trained network of one branch, with a stage in the place of its classifier; only the stage may learn.
+
+    Building it leaves torch's global random state as it was; what the stage draws follows from `seed` alone.
+    """
+
+    def __init__(self, trained: Network, stage: type[Stage], config: Stage.Config, seed: int) -> None:
+        (branch,) = trained.branches
+        features, linear = branch.get_submodule("stage"), branch.get_submodule("classifier")
+        assert isinstance(linear, nn.Linear)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator(seed, "second stage").integers(2**63)))
+            classifier = stage(config, linear)
+        super().__init__(trained.trunk.requires_grad_(False), [Branch(features.requires_grad_(False), classifier)])
+        self.shifted_batch_norm = config.shifted_batch_norm
+
+    @property
+    def second_stage(self) -> Stage:
+        """What stands in the place of the classifier."""
+        (stage,) = self.classifiers
+        assert isinstance(stage, Stage)
+        return stage
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features [B, D] of images [B, 3, H, W]."""
+        (branch,) = self.branches
+        assert isinstance(branch, Branch)
+        return branch.features(self.trunk(images))
+
+    def rates(self) -> Mapping[Tensor, float]:
+        return self.second_stage.rates()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if not self.shifted_batch_norm:
+            self.trunk.eval()
+            self.branches[0].get_submodule("stage").eval()
+        return self
+
+
+def rows(trained: nn.Linear) -> Tensor:
+    """A copy of the trained weights, float32 [C, D]."""
+    return trained.weight.detach().clone()
+
+
+def frozen(trained: nn.Linear) -> nn.Linear:
+    """The trained classifier as it is, learning no more."""
+    return trained.requires_grad_(False)
+
+
+def row_norms(weight: Tensor) -> Tensor:
+    """Euclidean norms [C, 1] of the rows of weights [C, D]."""
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+    return norms

@@ -1,0 +1,41 @@
+"""tau-normalisation: weights of all classes brought towards one length, without training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import FiniteFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lt_bench.registry import Info
+from lt_bench.stages import Stage, row_norms, rows
+
+
+class TauNormalisation(Stage):
+    """z_c = w_c h / |w_c|^tau, without bias.
+
+    The released script prints the accuracy of 21 values of tau between 0 and 2; a value chosen on the test set
+    is not a result. Choose it with `data.validation_per_class`, or take 1, where all weights have one length.
+    """
+
+    name = "tau-norm"
+    info = Info("classifier weights divided by a power of their norms, no training", "Kang et al., ICLR 2020", 2020)
+
+    class Config(Stage.Config):
+        """The power of the norms."""
+
+        epochs: Literal[0] = 0
+        tau: FiniteFloat = 1.0
+        """0 leaves the weights as they are."""
+
+    config: Config
+    weight: Tensor
+
+    def __init__(self, config: Config, trained: nn.Linear) -> None:
+        super().__init__(config, trained)
+        weight = rows(trained)
+        self.register_buffer("weight", weight / row_norms(weight) ** config.tau)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(features, self.weight)

@@ -1,0 +1,35 @@
+"""What a second stage needs beside the ordinary loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lt_bench.stages import DecoupledNetwork
+from lt_bench.training.loop import EVALUATION_BATCH, Job
+
+
+def prepare_second_stage(job: Job, network: DecoupledNetwork, optimizer: torch.optim.Optimizer) -> None:
+    """Fit the stage to the features of the training images, if it asks for them, and let it act after each step."""
+    stage = network.second_stage
+    if stage.needs_features:
+        features, labels = features_of(job, network)
+        stage.fit(features, labels)
+
+    def after_step(*_: Any) -> None:
+        stage.after_step()
+
+    optimizer.register_step_post_hook(after_step)
+
+
+@torch.no_grad()
+def features_of(job: Job, network: DecoupledNetwork) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features float32 [N, D] and labels [N] of all un-augmented training images."""
+    network.eval()
+    features, labels = [], []
+    for batch in job.sets.train.clean(EVALUATION_BATCH):
+        with job.runtime.autocast():
+            features.append(network.features(batch.images).float())
+        labels.append(batch.labels)
+    return torch.cat(features), torch.cat(labels)

@@ -1,0 +1,215 @@
+"""Second stages: what each makes of a trained linear classifier, by the numbers of the method cards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lt_bench.data.types import ClassStats
+from lt_bench.losses.label_aware_smoothing import LabelAwareSmoothing
+from lt_bench.models.heads import linear_classifier
+from lt_bench.models.network import Branch, Network
+from lt_bench.recipe import load_recipe
+from lt_bench.registry import lookup, members
+from lt_bench.stages import DecoupledNetwork, Stage
+
+WEIGHT = torch.tensor([[3.0, 4.0], [0.6, 0.8], [0.3, -0.4]])  # of norms 5, 1 and 0.5
+BIAS = torch.tensor([0.5, 0.0, -0.5])
+FEATURES = torch.tensor([[1.0, 0.5]])
+STAGES = sorted(members("stage"))
+
+every_stage = pytest.mark.parametrize("name", STAGES)
+
+
+def trained(weight: Tensor = WEIGHT, bias: Tensor = BIAS) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], len(weight))
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+    return linear
+
+
+def build(name: str, linear: nn.Linear | None = None, **settings: Any) -> Stage:
+    component = lookup("stage", name)
+    stage: Stage = component(component.Config.read(settings), linear or trained())
+    return stage
+
+
+def check(found: Tensor, expected: list[Any]) -> None:
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=2e-5, atol=2e-6)
+
+
+def network(seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    return Network(trunk, [Branch(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)), linear_classifier(4, 3))])
+
+
+def decoupled(name: str, seed: int = 0, **settings: Any) -> DecoupledNetwork:
+    component = lookup("stage", name)
+    return DecoupledNetwork(network(), component, component.Config.read(settings), seed)
+
+
+# --- oracles -----------------------------------------------------------------------------------------
+
+
+def test_lws_scales_the_bias_too() -> None:
+    stage = build("lws")
+    with torch.no_grad():
+        stage.get_parameter("scale").copy_(torch.tensor([1.2, 0.9, 2.0]))
+    check(stage(FEATURES), [[6.6, 0.9, -0.8]])  # by the paper's formula it would be 6.5, 0.9, -0.3
+
+
+@pytest.mark.parametrize(
+    ("tau", "logits"),
+    [
+        (0.0, [5, 1, 0.1]),
+        (0.5, [2.236068, 1, 0.141421]),
+        (0.7, [1.620656, 1, 0.162450]),
+        (1.0, [1, 1, 0.2]),
+    ],
+)
+def test_tau_normalisation_drops_the_bias(tau: float, logits: list[float]) -> None:
+    check(build("tau-norm", tau=tau)(FEATURES), [[float(z) for z in logits]])
+
+
+def test_nearest_class_mean() -> None:
+    stage = build("ncm", trained(torch.zeros(2, 2), torch.zeros(2)))
+    stage.fit(torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [1.0, 3.0]]), torch.tensor([0, 0, 1, 1]))
+    check(stage.get_buffer("centre"), [1.25, 1.25])
+    check(stage.get_buffer("means"), [[0.308809, -0.780909], [-0.499457, 0.752223]])
+    check(stage(torch.tensor([[2.0, 1.0]])), [[-0.625369, -3.238697]])
+
+
+def test_max_norm_projects_rows_onto_the_radius() -> None:
+    linear = trained()
+    stage = build("max-norm", linear)
+    check(stage.get_buffer("radius"), 0.95)  # type: ignore[arg-type]
+    stage.after_step()
+    check(linear.weight.detach(), [[0.57, 0.76], [0.57, 0.76], [0.3, -0.4]])
+    assert torch.equal(linear.bias.detach(), BIAS)
+    stage.after_step()
+    check(linear.weight.detach(), [[0.57, 0.76], [0.57, 0.76], [0.3, -0.4]])
+
+
+def test_disalign() -> None:
+    linear = trained(torch.zeros(3, 2), torch.tensor([2.0, 0.5, -1.0]))
+    stage = build("disalign", linear)
+    assert stage.get_parameter("scale").tolist() == [1, 1, 1]
+    check(stage.get_parameter("confidence.weight").detach(), [[0.1, 0.1]])
+    with torch.no_grad():
+        stage.get_parameter("scale").copy_(torch.tensor([0.2, 0.1, -0.3]))
+        stage.get_parameter("offset").copy_(torch.tensor([0.0, 0.4, 0.8]))
+    check(stage(torch.tensor([[1.0, 2.0]])), [[2.229777, 0.758499, -0.368113]])
+
+
+def test_mislas_learns_its_scale_at_the_full_rate_and_the_classifier_slowly() -> None:
+    recipe = load_recipe("cifar100-lt/mislas")
+    assert [round(recipe.training.lr(epoch), 6) for epoch in (0, 5, 9)] == [0.1, 0.05, 0.002447]
+    stage = build("mislas", lr_factor=0.2)
+    rates = stage.rates()
+    assert {name: rates[parameter] for name, parameter in stage.named_parameters()} == {
+        "linear.weight": 0.2,
+        "linear.bias": 0.2,
+        "scale": 1.0,
+    }
+    check(stage(FEATURES), [[5.5, 1.0, -0.4]])  # at first it is the trained classifier
+
+
+def test_mislas_without_smoothing_is_retraining_from_the_trained_weights() -> None:
+    """Oracle 8 of its card: scale 1 and no smoothing are cross entropy of the trained classifier."""
+    stats = ClassStats(torch.tensor([100, 50, 10]))
+    loss = LabelAwareSmoothing(LabelAwareSmoothing.Config(epsilon_head=0.0), stats)
+    labels = torch.tensor([2])
+    found = loss(build("mislas")(FEATURES), labels)
+    assert torch.equal(found, nn.functional.cross_entropy(trained()(FEATURES), labels))
+
+
+def test_crt_starts_from_a_classifier_of_its_own() -> None:
+    stage = build("crt")
+    weight = stage.get_parameter("linear.weight")
+    assert weight.shape == WEIGHT.shape
+    assert not torch.equal(weight, WEIGHT)
+    assert stage.get_parameter("linear.bias").shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "sampler", "loss"),
+    [
+        ("crt", 10, "class-aware", "cross-entropy"),
+        ("lws", 5, "class-aware", "cross-entropy"),
+        ("tau-norm", 0, "instance", "cross-entropy"),
+        ("ncm", 0, "instance", "cross-entropy"),
+        ("max-norm", 10, "instance", "class-balanced"),
+        ("disalign", 10, "instance", "cross-entropy"),
+        ("mislas", 10, "class-aware", "label-aware-smoothing"),
+    ],
+)
+def test_the_settings_of_the_cards(name: str, epochs: int, sampler: str, loss: str) -> None:
+    (phase,) = load_recipe(f"cifar100-lt/{name}").phase_choices()
+    assert phase.until == epochs
+    assert (phase.sampler.component.name, phase.mix.component.name, phase.loss.component.name) == (
+        sampler,
+        "none",
+        loss,
+    )
+
+
+# --- what all of them keep ---------------------------------------------------------------------------
+
+
+@every_stage
+def test_only_the_stage_learns(name: str) -> None:
+    stage_network = decoupled(name)
+    learning = {key for key, parameter in stage_network.named_parameters() if parameter.requires_grad}
+    assert all(key.startswith("branches.0.classifier.") for key in learning)
+    assert set(stage_network.rates()) == {stage_network.get_parameter(key) for key in learning}
+    assert bool(learning) == (stage_network.second_stage.config.model_dump()["epochs"] > 0)
+
+
+@every_stage
+@pytest.mark.parametrize("shifted", [False, True])
+def test_batch_norm_moves_only_where_it_is_shifted(name: str, shifted: bool) -> None:
+    stage_network = decoupled(name, shifted_batch_norm=shifted).train()
+    before = {key: value.clone() for key, value in stage_network.named_buffers() if "running" in key}
+    logits = stage_network(torch.randn(8, 3, 8, 8))
+    assert logits.shape == (8, 3)
+    moved = [key for key, value in before.items() if not torch.equal(stage_network.get_buffer(key), value)]
+    assert moved == (list(before) if shifted else [])
+    assert not stage_network.eval().training
+
+
+@every_stage
+def test_its_start_follows_from_the_seed_alone(name: str) -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = decoupled(name, seed=3)
+    torch.manual_seed(2)
+    again, other = decoupled(name, seed=3), decoupled(name, seed=4)
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.state_dict().items())
+    if name == "crt":
+        assert not torch.equal(first.second_stage.linear.weight, other.second_stage.linear.weight)  # type: ignore[union-attr]
+
+
+@every_stage
+def test_without_training_it_depends_on_the_trained_network_only(name: str) -> None:
+    """The state that a checkpoint brings back is all there is: a network built on other weights gives the same."""
+    images = torch.randn(4, 3, 8, 8)
+    first = decoupled(name)
+    if first.second_stage.needs_features:
+        first.second_stage.fit(torch.randn(9, 4), torch.arange(9) % 3)
+    component = lookup("stage", name)
+    second = DecoupledNetwork(network(seed=5), component, component.Config(), 0)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.eval()(images), second.eval()(images))
+
+
+@pytest.mark.parametrize(("dataset", "images", "released"), [("cifar10-lt", 12406, 98), ("cifar100-lt", 10847, 86)])
+def test_an_epoch_has_one_step_less_than_in_the_released_loop(dataset: str, images: int, released: int) -> None:
+    """MiSLAS's loop stops after ceil(N / B) + 1 batches; here every epoch passes N images, whatever the sampler."""
+    assert -(-images // load_recipe(f"{dataset}/mislas").training.batch_size) == released - 1
