@@ -185,6 +185,20 @@ def evaluate(
         _print_rows([{"metric": name, "value": value} for name, value in result.items() if not isinstance(value, list)])
 
 
+@app.command()
+def diagnostics(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run, where its log lies.")],
+    out: Annotated[Path | None, typer.Option(help="File to draw into. Default: distance.png in the folder.")] = None,
+    epoch: Annotated[int | None, typer.Option(help="After so many epochs. Default: the last that was kept.")] = None,
+) -> None:
+    """Draw the distances between classes that a run with class-distance-mix-ours has kept of its epochs."""
+    from lt_bench.diagnostics import draw_distances
+
+    path = out or run_folder / "distance.png"
+    drawn = draw_distances(run_folder, path, epoch)
+    print(f"{path}: the distances between classes after epoch {drawn}")
+
+
 @data_app.command()
 def prepare(
     card: str,

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from lt_bench.errors import UserError, unknown
+
+IN_WORDS = "in_words"
+"""The type of error that `in_words` makes."""
 
 
 def validated(model: type[BaseModel], data: Any, path: Path, field: str = "") -> Any:
@@ -23,19 +27,46 @@ def validated(model: type[BaseModel], data: Any, path: Path, field: str = "") ->
         raise UserError(f"{path}: {_complaint(error, model, field)}") from None
 
 
+def validated_inside(model: type[BaseModel], data: Any, name: str) -> Any:
+    """`validated` for the validator of a field of a larger model, which calls the settings in it by `name`.
+
+    Raises a ValidationError that the larger model puts at the right place.
+    """
+    try:
+        return model.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = in_words(_message(first, model, name))
+        details = InitErrorDetails(type=said, loc=first["loc"], input=first["input"])
+        raise ValidationError.from_exception_data(error.title, [details]) from None
+
+
+def in_words(text: str) -> PydanticCustomError:
+    """An error, for a validator to raise, that says everything itself: what was found is not added."""
+    return PydanticCustomError(IN_WORDS, "{text}", {"text": text})
+
+
 def _complaint(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
     first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    where = ".".join([prefix, *location] if prefix else location) or "recipe"
+    return f"{_joined(prefix, first['loc']) or 'recipe'}: {_message(first, model, prefix)}"
+
+
+def _message(first: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
+    *parents, last = [str(part) for part in first["loc"]] or [""]
+    if first["type"] == IN_WORDS:
+        return first["msg"]
     if first["type"] == "extra_forbidden":
-        owner = _model_at(model, location[:-1])
-        inside = ".".join([prefix, *location[:-1]] if prefix else location[:-1]) or "a recipe"
+        owner = _model_at(model, parents)
         fields = owner.model_fields if owner else ()
-        return f"{where}: {unknown(f'field of {inside}', location[-1], fields)}"
+        return unknown(f"field of {_joined(prefix, parents) or 'a recipe'}", last, fields)
     if first["type"] == "missing":
-        return f"{where}: this field is required"
+        return "this field is required"
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return f"{where}: {message}, found {first['input']!r}"
+    return f"{message}, found {first['input']!r}"
+
+
+def _joined(prefix: str, location: Sequence[int | str]) -> str:
+    return ".".join([prefix, *map(str, location)] if prefix else map(str, location))
 
 
 def _model_at(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:

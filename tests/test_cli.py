@@ -51,7 +51,7 @@ def test_the_installed_command_is_this_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], ["run", "sweep", "list", "validate", "evaluate", "data", "leaderboard"]),
+        ([], ["run", "sweep", "list", "validate", "evaluate", "diagnostics", "data", "leaderboard"]),
         (
             ["run"],
             ["--seeds", "--device", "--no-resume", "--dry-run", "--plugin", "--data-root", "--force", "KEY=VALUE"],

@@ -97,6 +97,14 @@ def test_without_the_plug_in_its_name_is_unknown(lt_bench: Callable[..., Any], s
     assert "mix.name: 'fade' is not a known mix" in done.err
 
 
+def test_it_cannot_hide_inside_another_mix(lt_bench: Callable[..., Any], stranger: Path) -> None:
+    """Where its sha256 would be missing from the identity."""
+    mix = "mix={name: class-distance-mix-ours, generator: fade}"
+    done = lt_bench("validate", "digits-lt/ce", mix, "--plugin", "fade.py")
+    assert done.code == 2
+    assert "mix.generator: fade cannot be a generator: it comes from a plug-in" in done.err
+
+
 def test_a_changed_plug_in_is_another_run(lt_bench: Callable[..., Any], stranger: Path) -> None:
     def digest() -> str:
         done = lt_bench("validate", "fade-ce.yaml", "--plugin", "fade.py")

@@ -20,6 +20,7 @@ BASE = {
     "data": {"name": "digits-lt", "factor": 10},
     "model": {"backbone": "resnet8"},
 }
+CMO = {"probability": 0.5, "beta": 1.0, "exponent": 1.0, "start_epoch": 3, "stop_before_end": 3}
 
 
 @pytest.fixture
@@ -159,6 +160,37 @@ def test_components_by_override(overrides: list[str], part: str, value: object) 
     for key in part.split("."):
         found = found[key]
     assert found == value
+
+
+@pytest.mark.parametrize(
+    ("overrides", "generator"),
+    [
+        (["mix.generator=cutmix"], "cutmix"),
+        (["mix.generator=cmo"], {"name": "cmo", **CMO}),
+        (["mix.generator={name: cmo, beta: 0.5}"], {"name": "cmo", **CMO, "beta": 0.5}),
+        (["mix.generator=cmo", "mix.generator.probability=1"], {"name": "cmo", **CMO, "probability": 1.0}),
+        (["mix.generator.alpha=0.5"], {"name": "mixup", "alpha": 0.5}),
+        (
+            ["mix.generator.kappa=2", "mix.generator.name=remix"],
+            {"name": "remix", "alpha": 1.0, "kappa": 2.0, "tau": 0.5},
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["digits-lt/ce", "digits-lt/class-distance-mix-ours"])
+def test_a_mix_inside_a_mix_by_override(name: str, overrides: list[str], generator: object) -> None:
+    found = load_recipe(name, ["mix.name=class-distance-mix-ours", *overrides])
+    assert found.phases[0].mix["generator"] == generator
+    again = Recipe.read(found.resolved())
+    assert again == found
+    assert again.phase_choices() == found.phase_choices()
+    settings = again.phase_choices()[0].mix.config.model_dump(mode="json")
+    assert {"name": "class-distance-mix-ours", **settings} == found.phases[0].mix
+
+
+def test_a_phase_changes_one_setting_of_a_mix_inside_a_mix(recipe: Any) -> None:
+    mix = {"name": "class-distance-mix-ours", "generator": {"name": "cmo", "beta": 0.5}}
+    found = recipe({"mix": mix, "phases": [{"until": "60%"}, {"until": "100%", "mix": {"generator": {"beta": 2}}}]})
+    assert [phase.mix["generator"] for phase in found.phases] == [{"name": "cmo", **CMO, "beta": b} for b in (0.5, 2)]
 
 
 def test_the_rest_of_a_recipe_by_override() -> None:

@@ -12,6 +12,7 @@ from lt_bench.recipe import data_spec, load_recipe
 from lt_bench.recipe_files import split_arguments
 
 BASE = "extends: protocols/digits-demo\ndata: {name: digits-lt, factor: 10}\nmodel: {backbone: resnet8}\n"
+DISTANCE = "mix: {name: class-distance-mix-ours, generator: %s}"
 
 
 def refusal(path: Path, *overrides: str) -> str:
@@ -60,6 +61,31 @@ def refusal(path: Path, *overrides: str) -> str:
         ("loss: {weights: effective-numbers}", "loss.weights.name: .*'effective-number' or 'inverse-frequency'"),
         ("phases: [{until: 100%, mix: mixupp}]", r"phases\[0\].mix: .* did you mean mixup?"),
         ("mix: os.system", "mix: 'os.system' is not a known mix"),
+        # A mix inside a mix.
+        (DISTANCE % "cmoo", "mix.generator: 'cmoo' is not a known generator; did you mean cmo?"),
+        (DISTANCE % "none", "mix.generator: none cannot be a generator: it mixes nothing$"),
+        (
+            DISTANCE % "class-distance-mix-ours",
+            "mix.generator: class-distance-mix-ours cannot be a generator: it only chooses partners$",
+        ),
+        (DISTANCE % "label-occurrence-balanced-mixup", "with partners other than its own it is mixup$"),
+        (DISTANCE % "3", "mix.generator: expected a name or a mapping with a name, found 3$"),
+        (DISTANCE % "null", "mix.generator: expected a name or a mapping with a name, found None$"),
+        (DISTANCE % "[cmo]", "mix.generator: expected a name or a mapping with a name, found .'cmo'.$"),
+        (DISTANCE % "{name: [cmo]}", "mix.generator: .* is not a known generator"),
+        (
+            DISTANCE % "{name: cmo, bata: 1}",
+            "mix.generator.bata: 'bata' is not a known field of cmo; did you mean beta?",
+        ),
+        (
+            DISTANCE % "{name: cmo, probability: 2}",
+            "mix.generator.probability: should be less than or equal to 1, found 2$",
+        ),
+        (DISTANCE % "{alpha: {x: 1}}", "mix.generator.alpha: should be a valid number, found {'x': 1}$"),
+        (
+            DISTANCE % "cmo, alpha: 0.5",
+            "mix.alpha: has no effect on cmo, which brings its own settings, found 0.5$",
+        ),
         # Wrong types and values.
         ("data: {factor: 0.5}", "data.factor: should be greater than or equal to 1, found 0.5"),
         ("data: {factor: .nan}", "data.factor"),

@@ -20,6 +20,7 @@ NAMES = [str(path.relative_to(ROOT).with_suffix("")) for path in shipped_recipes
 METHODS = [
     *("ce", "ce-drw", "ldam-drw", "balanced-softmax", "logit-adjustment", "mixup", "cutmix"),
     *("cmo", "cmo-ldam-drw", "cmo-balanced-softmax", "dbn-mix", "class-distance-mix-ours"),
+    *("class-distance-mix-ours-cmo", "class-distance-mix-ours-cutmix"),
     *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax"),
     *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
     *("mixup-drw", "remix", "remix-drw", "unimix-bayias", "balanced-mixup", "label-occurrence-balanced-mixup"),
@@ -153,6 +154,15 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
     assert (remix["alpha"], remix["kappa"], remix["tau"]) == (1, 3, 0.5)
 
 
+@pytest.mark.parametrize("dataset", ["digits-lt", "cifar10-lt", "cifar100-lt"])
+@pytest.mark.parametrize("generator", ["cmo", "cutmix"])
+def test_a_generator_behind_class_distances_is_that_of_its_own_recipe(dataset: str, generator: str) -> None:
+    behind, alone = (load_recipe(f"{dataset}/{name}") for name in (f"class-distance-mix-ours-{generator}", generator))
+    (mix,) = (phase.mix for phase in behind.phases)
+    assert mix["generator"] == alone.phases[0].mix
+    assert {**mix, "generator": "mixup"} == load_recipe(f"{dataset}/class-distance-mix-ours").phases[0].mix
+
+
 @pytest.mark.parametrize(("dataset", "tau"), [("cifar10-lt", -0.5), ("cifar100-lt", -0.1)])
 def test_unimix_has_the_settings_of_the_released_configurations(dataset: str, tau: float) -> None:
     (phase,) = load_recipe(f"{dataset}/unimix-bayias").phases
@@ -238,6 +248,8 @@ def test_recipes_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.M
     [
         ("cifar10-lt/ce", "a7b1f22c60d50f5a7accd4a4bc73ca8d7212a68316369e164103bba280526332"),
         ("cifar10-lt/cmo-ldam-drw", "79ed064e917f0621a12cac812e3b1cc6f0e41704bfd2396608f9667a49d187a4"),
+        ("digits-lt/class-distance-mix-ours", "29fd5d755136dc0e6ea0d57f0227c0ac009adfff3a83083f0714f1a86945a5fe"),
+        ("cifar100-lt/class-distance-mix-ours", "0794cb61c46874992c9609b8da5859586f79b41b6d096f51e7550ae9688cb7e9"),
         ("cifar100-lt/dbn-mix", "bf1cc9ea0a3a1f955e8110383e0c7ea66c1bf8ded6301f7819607d4f55b1b404"),
     ],
 )

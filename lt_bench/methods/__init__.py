@@ -82,3 +82,7 @@ class Method(Component, torch.nn.Module, ABC):
         self, epoch: Epoch, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]
     ) -> None:
         """Called after each epoch, the network in evaluation mode, without gradient. See `Mix.end_epoch`."""
+
+    def diagnostics(self, epoch: Epoch) -> Mapping[str, Tensor]:
+        """What the epoch that has just ended leaves to be looked at later. See `Mix.diagnostics`."""
+        return {}

@@ -69,6 +69,9 @@ class Standard(Method):
     ) -> None:
         self.phase(epoch)[1].end_epoch(predict, clean)
 
+    def diagnostics(self, epoch: Epoch) -> Mapping[str, Tensor]:
+        return self.phase(epoch)[1].diagnostics()
+
     def phase(self, epoch: Epoch) -> tuple[Sampler, Mix, Loss]:
         """The sampler, mix and loss that hold in an epoch."""
         index = next(i for i, until in enumerate(self.untils) if epoch.index < until)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ class Mix(Component, torch.nn.Module, ABC):
     Never changes the tensors it is given.
     """
 
+    refuses_partners: ClassVar[str | None] = None
+    """Why it makes no sense that another mix chooses its partners; None where it does."""
+
     class Config(Settings):
         """No settings."""
 
@@ -64,6 +68,13 @@ class Mix(Component, torch.nn.Module, ABC):
         `predict` maps images to logits [B, C] without gradient; `clean()` runs once over the un-augmented
         training images. A mix that follows the state of the network refreshes itself here.
         """
+
+    def diagnostics(self) -> Mapping[str, Tensor]:
+        """What the epoch that has just ended leaves to be looked at later, by name; the run keeps it in a file.
+
+        Asked for after `end_epoch`. Empty, the default, also where this epoch measured nothing new.
+        """
+        return {}
 
 
 def permuted(batch: Batch, rng: np.random.Generator) -> Batch:

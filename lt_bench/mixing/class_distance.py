@@ -1,4 +1,4 @@
-"""Partners chosen by the distance between classes in the network's eyes, in front of mixup or CutMix.
+"""Partners chosen by the distance between classes in the network's eyes, in front of any mix.
 
 Only the outline of the method is published in detail (Fujii et al., arXiv 2209.05122); every formula
 here is this project's own proposal, hence the name. Its option of an accuracy-driven first class is
@@ -7,30 +7,33 @@ about the order of the main stream, which a mix does not own; only its law is he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, ValidationInfo, field_validator
 from torch import Tensor
 
 from lt_bench.data.samplers import draw_with_replacement
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, permuted
 from lt_bench.mixing.cutmix import cutmix_pair
+from lt_bench.mixing.generators import Generator, build_generator
 from lt_bench.mixing.mixup import mixup_pair
 from lt_bench.registry import Info
 
 Distance = Literal["l2", "jensen-shannon"]
 
-GENERATORS = {"mixup": mixup_pair, "cutmix": cutmix_pair}
+PAIRS = {"mixup": mixup_pair, "cutmix": cutmix_pair}
+"""What a generator given as a word does with a pair of batches."""
 
 
 class ClassDistanceMix(Mix):
     """Each image meets one of another class j, P(j | i) ~ exp(-d_ij / T), d from mean class probabilities.
 
-    Until the class means have been measured, at the end of the last warm-up epoch, partners are random.
+    Until the class means have been measured, at the end of the last warm-up epoch, partners are random, or those
+    that the generator chooses for itself.
     """
 
     name = "class-distance-mix-ours"
@@ -40,18 +43,20 @@ class ClassDistanceMix(Mix):
         2022,
         cost="1.3x",
     )
+    refuses_partners = "it only chooses partners"
 
     class Config(Mix.Config):
         """The generator, and how partners are chosen for it."""
 
-        generator: Literal["mixup", "cutmix"] = "mixup"
-        """How the two images are mixed."""
+        generator: Generator = "mixup"
+        """How the two images are mixed: the word mixup or cutmix, or another mix, by its name or as a mapping with
+        its settings. Coin, shares and epochs of another mix are its own; only its partners are replaced."""
         alpha: FiniteFloat = Field(default=1.0, ge=0)
-        """Both parameters of the Beta law of the generator's share."""
+        """Both parameters of the Beta law of the share. For a generator given as a word only."""
         probability: float = Field(default=1.0, ge=0, le=1)
-        """Of mixing a batch."""
+        """Of mixing a batch. For a generator given as a word only."""
         warmup_epochs: int = Field(default=5, ge=0)
-        """Epochs with random partners."""
+        """Epochs with random partners, or the generator's own."""
         momentum: float = Field(default=0.9, ge=0, lt=1)
         """Of the class means from epoch to epoch; rows of rare classes are noisy."""
         temperature: FiniteFloat = Field(default=0.2, gt=0)
@@ -59,31 +64,58 @@ class ClassDistanceMix(Mix):
         distance: Distance = "l2"
         """Between mean class probabilities."""
 
+        @field_validator("alpha", "probability")
+        @classmethod
+        def _for_a_word(cls, value: float, info: ValidationInfo) -> float:
+            generator = info.data.get("generator")
+            if isinstance(generator, dict) and value != cls.model_fields[str(info.field_name)].default:
+                raise ValueError(f"has no effect on {generator['name']}, which brings its own settings")
+            return value
+
     config: Config
 
     def __init__(self, config: Config, stats: ClassStats) -> None:
         super().__init__(config, stats)
+        given = config.generator
+        self.generator = build_generator(given, stats) if isinstance(given, dict) else None
         self.classes = ClassMeans(stats.num_classes, config.momentum)
         self._measures = False
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         self._measures = epoch.index + 1 >= self.config.warmup_epochs
+        # Asked even where its answer is not taken: this is also how a mix learns that an epoch begins.
+        own = self.generator.partner_order(order, labels, epoch) if self.generator else None
         if epoch.index < self.config.warmup_epochs or not self.classes.seen.any():
-            return None
-        distances = class_distances(self.classes.probability, self.config.distance)
-        law = partner_law(distances, self.config.temperature)
+            return own
+        law = partner_law(self.distances(), self.config.temperature)
         return draw_partners(law.cpu().numpy(), order, labels, epoch.rng("class-distance partners"))
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
+        if self.generator:
+            mixed: Mixed = self.generator(batch, partner, step)
+            return mixed
         if step.rng.random() >= self.config.probability:
             return Mixed.plain(batch)
-        generate = GENERATORS[self.config.generator]
+        generate = PAIRS[str(self.config.generator)]
         return generate(batch, partner or permuted(batch, step.rng), self.config.alpha, step.rng)
 
     def end_epoch(self, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]) -> None:
         # Before the last warm-up epoch nobody reads the means, and a pass over the data is not free.
         if self._measures:
             self.classes.refresh(predict, clean())
+        if self.generator:
+            self.generator.end_epoch(predict, clean)
+
+    def diagnostics(self) -> Mapping[str, Tensor]:
+        kept = self.generator.diagnostics() if self.generator else {}
+        if not self._measures:
+            return kept
+        measured = {"probability": self.classes.probability, "accuracy": self.classes.accuracy}
+        return {**kept, "distance": self.distances().float(), **measured}
+
+    def distances(self) -> Tensor:
+        """Between all classes as they were last measured, float64 [C, C]."""
+        return class_distances(self.classes.probability, self.config.distance)
 
 
 class ClassMeans(torch.nn.Module):

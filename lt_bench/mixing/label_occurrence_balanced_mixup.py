@@ -28,6 +28,7 @@ class LabelOccurrenceBalancedMixup(Mix):
         "Zhang et al., ICASSP 2022",
         2022,
     )
+    refuses_partners = "with partners other than its own it is mixup"
 
     class Config(Mix.Config):
         """What could not be read in the paper: its values here are this project's."""

@@ -12,6 +12,7 @@ class NoMix(Mix):
 
     name = "none"
     info = Info("no mixing")
+    refuses_partners = "it mixes nothing"
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         return Mixed.plain(batch)

@@ -19,7 +19,8 @@ from lt_bench import __version__
 from lt_bench.data.opening import open_split
 from lt_bench.data.sets import image_sets
 from lt_bench.data.split import Split
-from lt_bench.data.types import ClassStats
+from lt_bench.data.types import ClassStats, Epoch
+from lt_bench.diagnostics import save_diagnostics
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
@@ -204,6 +205,10 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
     with Progress(title, epochs, len(state.curve), job.runtime.description, bar=options.bar) as progress:
 
         def finish_epoch() -> None:
+            # Before the checkpoint: an epoch that it does not hold is trained again, and written again.
+            found = job.method.diagnostics(Epoch(state.curve[-1]["epoch"], recipe.protocol.epochs, job.seed))
+            stats = ClassStats.of(job.sets.train.labels, job.num_classes)
+            save_diagnostics(folder, len(state.curve), found, stats.counts, recipe, job.seed)
             save_checkpoint(checkpoint, state, setting)
             with _writing(folder), log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")

@@ -87,6 +87,18 @@ def test_equal_parts_of_two_phases_are_one() -> None:
     assert len(list(method.parts)) == 3
 
 
+def test_diagnostics_are_those_of_the_mix_of_the_phase() -> None:
+    method = build("standard", (phase(5, mix="class-distance-mix-ours"), phase(10)))
+    network, clean = tiny_network().eval(), [batch_of(labels=[0, 1, 2])]
+    kept = []
+    for index in range(10):
+        epoch = Epoch(index, 10, 0)
+        method.streams(epoch)
+        method.end_epoch(epoch, network, lambda: clean)
+        kept.append(set(method.diagnostics(epoch)))
+    assert kept == [set()] * 4 + [{"distance", "probability", "accuracy"}] + [set()] * 5
+
+
 class Tabled(Loss):
     """A plug-in's loss whose settings hold a mapping, and so have no hash."""
 

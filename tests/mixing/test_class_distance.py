@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mix_cases import STATS, batch_of, build, step_at
+from mix_cases import STATS, batch_of, build, constant, step_at
+from pydantic import ValidationError
 from torch import Tensor
 
-from lt_bench.data.types import Batch, Epoch
+from lt_bench.data.types import Batch, Epoch, IntArray
+from lt_bench.mixing import Mix
 from lt_bench.mixing.class_distance import (
     ClassDistanceMix,
     ClassMeans,
@@ -23,9 +26,11 @@ from lt_bench.mixing.class_distance import (
     first_class_law,
     partner_law,
 )
+from lt_bench.registry import members
 
 M = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]])
 LABELS = np.repeat(np.arange(3), [100, 10, 1])
+GENERATORS = sorted(name for name, mix in members("mix").items() if mix.refuses_partners is None)  # type: ignore[attr-defined]
 
 
 def logits_that_show(probability: Tensor) -> Callable[[Tensor], Tensor]:
@@ -152,9 +157,9 @@ def test_a_partner_is_never_of_the_own_class(seed: int, classes: int) -> None:
 # --- the mix over a training -------------------------------------------------------------------------
 
 
-def mix_after(epochs: int) -> ClassDistanceMix:
+def mix_after(epochs: int, **settings: Any) -> ClassDistanceMix:
     """The mix as it stands after so many epochs of a network that shows M."""
-    mix = build("class-distance-mix-ours")
+    mix = build("class-distance-mix-ours", **settings)
     assert isinstance(mix, ClassDistanceMix)
     for index in range(epochs):
         mix.partner_order(np.arange(111), LABELS, Epoch(index, 30, 0))
@@ -218,3 +223,128 @@ def test_generators(generator: str, pixels_blend: bool) -> None:
     from_one_image = (mixed.images == batch.images) | (mixed.images == partner.images)
     assert from_one_image.all() != pixels_blend
     assert torch.equal(mixed.terms[1][0], partner.labels)
+
+
+# --- any mix as the generator ------------------------------------------------------------------------
+
+
+def order_of(mix: Mix, index: int, order: IntArray | None = None) -> IntArray:
+    found = mix.partner_order(np.arange(111) if order is None else order, LABELS, Epoch(index, 30, 0))
+    assert found is not None
+    return found
+
+
+def test_after_warm_up_the_foregrounds_of_cmo_follow_the_distances() -> None:
+    mix = mix_after(6, generator="cmo")
+    law = partner_law(class_distances(M, "l2"), 0.2).numpy()
+    drawn = order_of(mix, 6, np.repeat([5, 103, 110], 60_000)).reshape(3, -1)
+    for label, partners in enumerate(drawn):
+        np.testing.assert_allclose(np.bincount(LABELS[partners], minlength=3) / 60_000, law[label], atol=0.006)
+    np.testing.assert_array_equal(drawn.ravel(), order_of(mix_after(6), 6, np.repeat([5, 103, 110], 60_000)))
+
+
+def test_during_warm_up_the_generator_chooses_its_own_partners() -> None:
+    mix = mix_after(4, generator="cmo")
+    np.testing.assert_array_equal(order_of(mix, 4), order_of(build("cmo"), 4))
+    assert mix_after(0, generator="cmo").partner_order(np.arange(111), LABELS, Epoch(3, 30, 0)) is None
+    assert mix_after(4, generator="remix").partner_order(np.arange(111), LABELS, Epoch(4, 30, 0)) is None
+
+
+def test_box_coin_and_epochs_are_those_of_cmo() -> None:
+    settings = {"probability": 0.3, "beta": 0.7, "start_epoch": 7, "stop_before_end": 5}
+    mix, cmo = mix_after(6, generator={"name": "cmo", **settings}), build("cmo", **settings)
+    background, foreground = constant(0, [0, 1]), constant(1, [1, 2])
+    plain = []
+    for index in range(6, 30):
+        found, expected = (one(background, foreground, step_at(index, 30, seed=index)) for one in (mix, cmo))
+        assert torch.equal(found.images, expected.images)
+        assert [share for _, share in found.terms] == [share for _, share in expected.terms]
+        plain.append(len(found.terms) == 1)
+    assert all(plain[:2])  # epochs 6 and 7
+    assert all(plain[-5:])
+    assert 0 < sum(plain[2:-5]) < 17
+
+
+def test_the_words_and_the_mixes_of_their_names() -> None:
+    word, mix = build("class-distance-mix-ours", generator="cutmix"), mix_after(0, generator={"name": "cutmix"})
+    assert isinstance(word, ClassDistanceMix)
+    assert word.generator is None
+    assert mix.generator is not None
+    assert mix.generator.config.model_dump() == {"beta": 1.0, "probability": 0.5}  # its coin, not the one beside it
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_mixes_with_the_partners_it_is_given(name: str) -> None:
+    mix = mix_after(6, generator={"name": name})
+    assert mix.generator in list(mix.modules())
+    batch, partner = constant(0, [0, 0, 0]), constant(1, [1, 2, 1])
+    order_of(mix, 10)
+    mixtures = [mixed for seed in range(20) if len((mixed := mix(batch, partner, step_at(seed=seed))).terms) == 2]
+    assert mixtures
+    assert all(torch.equal(mixed.terms[1][0], partner.labels) for mixed in mixtures)
+    assert any(mixed.images.amax() > 0 for mixed in mixtures)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_generator_never_waits_for_the_device(name: str) -> None:
+    mix = build("class-distance-mix-ours", generator={"name": name}).to("meta")
+    batch = Batch(torch.empty(4, 3, 8, 8, device="meta"), torch.empty(4, dtype=torch.int64, device="meta"))
+    for seed in range(4):
+        assert mix(batch, batch, step_at(seed=seed)).images.shape == batch.images.shape
+
+
+class Following(Mix):
+    """A mix with a state, which counts what it is told."""
+
+    epochs: Tensor
+
+    def __init__(self, stats: Any) -> None:
+        super().__init__(Mix.Config(), stats)
+        self.register_buffer("epochs", torch.zeros(2))
+
+    def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
+        self.epochs[0] += 1
+        return None
+
+    def forward(self, *_: Any) -> Any: ...
+
+    def end_epoch(self, *_: Any) -> None:
+        self.epochs[1] += 1
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        return {"epochs": self.epochs}
+
+
+def test_a_generator_lives_through_every_epoch() -> None:
+    mix = mix_after(0)
+    mix.generator = Following(STATS)
+    for index in range(8):
+        mix.partner_order(np.arange(111), LABELS, Epoch(index, 30, 0))
+        mix.end_epoch(logits_that_show(M), lambda: clean([0, 1, 2]))
+        assert set(mix.diagnostics()) == {"epochs"} | ({"distance", "probability", "accuracy"} if index > 3 else set())
+    assert mix.state_dict()["generator.epochs"].tolist() == [8, 8]
+
+
+@pytest.mark.parametrize(("field", "value"), [("alpha", 0.5), ("probability", 0.5)])
+def test_settings_of_the_words_are_refused_beside_a_mix(field: str, value: float) -> None:
+    with pytest.raises(ValidationError, match="has no effect on cmo, which brings its own settings"):
+        build("class-distance-mix-ours", generator="cmo", **{field: value})
+    assert build("class-distance-mix-ours", generator="cmo", **{field: 1.0})  # as a resolved recipe holds it
+    assert build("class-distance-mix-ours", generator="cutmix", **{field: value})
+
+
+# --- diagnostics -------------------------------------------------------------------------------------
+
+
+def test_diagnostics_are_what_this_epoch_measured() -> None:
+    assert mix_after(4).diagnostics() == {}
+    found = mix_after(5).diagnostics()
+    assert set(found) == {"distance", "probability", "accuracy"}
+    torch.testing.assert_close(found["probability"], M)
+    torch.testing.assert_close(found["accuracy"], torch.ones(3))
+    assert found["distance"].dtype == torch.float32
+    torch.testing.assert_close(found["distance"][0], torch.tensor([0, 0.565685, 0.927362]), atol=1e-6, rtol=0)
+
+
+def test_a_mix_without_a_state_leaves_nothing() -> None:
+    assert all(build(name).diagnostics() == {} for name in members("mix"))

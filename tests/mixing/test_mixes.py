@@ -71,6 +71,15 @@ def test_never_waits_for_the_device(name: str) -> None:
             assert mix(batch, partner, step_at(seed=seed)).images.shape == batch.images.shape
 
 
+@pytest.mark.parametrize("name", MIXES)
+def test_a_mix_says_why_if_chosen_partners_mean_nothing_to_it(name: str) -> None:
+    """Or it would be a generator of class-distance-mix-ours that does something else than it says."""
+    mix, batch, partner = build(name), constant(0, [0, 0]), constant(1, [1, 2])
+    mixtures = [mix(batch, partner, step_at(seed=seed)) for seed in range(20)]
+    takes_it = any(torch.equal(labels, partner.labels) for mixed in mixtures for labels, _ in mixed.terms)
+    assert takes_it or mix.refuses_partners
+
+
 @pytest.mark.parametrize("name", sorted(set(MIXES) - TWO_STREAMS - {"unimix"}))  # which draws with replacement
 def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None:
     batch = batch_of(size=6)

@@ -1,0 +1,64 @@
+"""How images are mixed by a mix that only chooses partners: one of two words, or another mix with its settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator
+
+from lt_bench.data.types import ClassStats
+from lt_bench.errors import unknown
+from lt_bench.mixing import Mix
+from lt_bench.registry import lookup, members, plugin_digest
+from lt_bench.validation import in_words, validated_inside
+
+Word = Literal["mixup", "cutmix"]
+"""Ways of mixing whose settings stand beside the word, not inside it."""
+
+
+def complete(given: Any) -> Any:
+    """A generator as a recipe may write it, resolved: a word as it is, a mix with all its settings.
+
+    A mapping is never a word: `{name: cutmix}` is the mix of that name, with a coin of its own. One without a
+    name means mixup, as an override of one setting does elsewhere. Raises one of pydantic's errors.
+    """
+    if isinstance(given, str) and given in get_args(Word):
+        return given
+    settings = {"name": given} if isinstance(given, str) else given
+    if not isinstance(settings, dict):
+        raise in_words(f"expected a name or a mapping with a name, found {given!r}")
+    settings = dict(settings)
+    component = _allowed(settings.pop("name", "mixup"))
+    config = validated_inside(component.Config, settings, component.name)
+    return {"name": component.name, **config.model_dump(mode="json")}
+
+
+Generator = Annotated[Word | dict[str, Any], BeforeValidator(complete)]
+"""The type of a setting. Its value, once validated, is a word or what `build_generator` takes."""
+
+
+def build_generator(node: dict[str, Any], stats: ClassStats) -> Mix:
+    """The mix that a resolved mapping names."""
+    component = lookup("mix", node["name"])
+    mix: Mix = component(component.Config.read({key: value for key, value in node.items() if key != "name"}), stats)
+    return mix
+
+
+def _allowed(name: Any) -> type[Mix]:
+    """The mix called `name`, unless it cannot be a generator."""
+    mixes: dict[str, Any] = members("mix")
+    component = mixes.get(name) if isinstance(name, str) else None
+    if component is None:
+        allowed = [known for known, mix in mixes.items() if _refusal(mix) is None]
+        raise in_words(unknown("generator", str(name), allowed))
+    if (reason := _refusal(component)) is not None:
+        raise in_words(f"{name} cannot be a generator: {reason}")
+    found: type[Mix] = component
+    return found
+
+
+def _refusal(component: type[Mix]) -> str | None:
+    """Why partners cannot be chosen for a mix."""
+    if plugin_digest(component) is not None:
+        return "it comes from a plug-in, whose sha256 the identity of a run holds for a mix of its own only"
+    return component.refuses_partners
