@@ -24,11 +24,11 @@ METHODS = [
     *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax"),
     *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
     *("mixup-drw", "remix", "remix-drw", "unimix-bayias", "balanced-mixup", "label-occurrence-balanced-mixup"),
-    "balpoe",
+    *("balpoe", "glmc"),
 ]
 
-UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "digits")
-"""Parts of the names of recipes whose papers' figures could not be read or do not exist."""
+UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "digits", "glmc")
+"""Parts of the names of recipes whose papers' figures could not be read, do not exist or are of another split."""
 
 every_recipe = pytest.mark.parametrize("name", NAMES)
 
@@ -137,8 +137,8 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
         weights = [phase.loss["weights"] for phase in grid[name].phases]
         assert weights == [None, {"name": "effective-number", "beta": 0.9999}]
         assert [phase.until for phase in grid[name].phases] == [160, 200]
+    heads = {"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral", "balpoe": "experts", "glmc": "twin-classifier"}
     for name, recipe in grid.items():
-        heads = {"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral", "balpoe": "experts"}
         assert recipe.model.head["name"] == next((head for part, head in heads.items() if part in name), "linear")
         assert set(phase_parts(recipe, "mix")) == {mix_of(name)}
         assert set(phase_parts(recipe, "sampler")) == {"class-balanced" if "occurrence" in name else "instance"}
@@ -227,6 +227,16 @@ def test_the_experts_have_the_settings_of_their_papers(
     assert ride.method["diversity_factor"] == diversity
     assert phase_parts(ride, "mix") == ["none"]
     assert ride_cmo.phases == load_recipe(f"{dataset}/cmo").phases
+
+
+@pytest.mark.parametrize(("dataset", "kappa"), [("cifar10-lt", 1), ("cifar100-lt", 4), ("digits-lt", 1)])
+def test_glmc_has_the_settings_of_its_authors(dataset: str, kappa: float) -> None:
+    assert load_recipe(f"{dataset}/glmc").method == {"name": "glmc", "q": 0, "label_weighting": 1.2, "kappa": kappa}
+
+
+def test_the_wide_glmc_differs_in_its_backbone() -> None:
+    plain, wide = (load_recipe(f"cifar100-lt/{name}").resolved() for name in ("glmc", "glmc-wide"))
+    assert wide == {**plain, "name": "glmc-wide", "model": {**plain["model"], "backbone": "resnet32-w4"}}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if any(part in name for part in UNREAD)])

@@ -74,24 +74,30 @@ class CifarResNet(Backbone):
 
     feature_dim = 64
     blocks: ClassVar[int]
+    channels: ClassVar[tuple[int, int, int]] = (16, 32, 64)
+    """Of the three stages; the stem has as many as the first, and the last are the features."""
 
     def trunk(self) -> nn.Module:
-        return _kaiming_normal(nn.Sequential(self._stem(), self._stage(16, 16, 1), self._stage(16, 32, 2)))
+        first, second, _ = self.channels
+        return _kaiming_normal(nn.Sequential(self._stem(), self._stage(first, first, 1), self._stage(first, second, 2)))
 
     def last_stage(self) -> nn.Module:
-        return _kaiming_normal(self._stage(32, 64, 2))
+        _, second, third = self.channels
+        return _kaiming_normal(self._stage(second, third, 2))
 
     def early_stages(self) -> nn.Module:
         """Stem and first stage."""
-        return _kaiming_normal(nn.Sequential(self._stem(), self._stage(16, 16, 1)))
+        first = self.channels[0]
+        return _kaiming_normal(nn.Sequential(self._stem(), self._stage(first, first, 1)))
 
     def late_stages(self, width: float = 1.0) -> nn.Module:
         """Second and third stage."""
-        second, third = int(32 * width), int(64 * width)
-        return _kaiming_normal(nn.Sequential(self._stage(16, second, 2), self._stage(second, third, 2)))
+        second, third = (int(channels * width) for channels in self.channels[1:])
+        return _kaiming_normal(nn.Sequential(self._stage(self.channels[0], second, 2), self._stage(second, third, 2)))
 
     def _stem(self) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), BatchNormReLU(16))
+        first = self.channels[0]
+        return nn.Sequential(nn.Conv2d(3, first, 3, padding=1, bias=False), BatchNormReLU(first))
 
     def _stage(self, width_in: int, width: int, stride: int) -> nn.Module:
         rest = [CifarBlock(width, width, 1) for _ in range(self.blocks - 1)]
@@ -120,6 +126,16 @@ class ResNet32(CifarResNet):
     name = "resnet32"
     info = Info("CIFAR ResNet, 5 blocks a stage: the field's standard", "He et al., CVPR 2016", 2016)
     blocks = 5
+
+
+class WideResNet32(CifarResNet):
+    """7.39 million parameters at 10 classes, 16 times those of ResNet-32, by whose name some papers call it."""
+
+    name = "resnet32-w4"
+    info = Info("ResNet-32 with four times the channels, as in GLMC", "Du et al., CVPR 2023", 2023)
+    feature_dim = 256
+    blocks = 5
+    channels = (64, 128, 256)
 
 
 class ResNet44(CifarResNet):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models.backbones import Backbone
-from lt_bench.models.network import BilateralNetwork, Branch, Network
+from lt_bench.models.network import BilateralNetwork, Branch, Network, TwinClassifierNetwork
 from lt_bench.registry import Component, Info
 from lt_bench.settings import Settings
 
@@ -124,6 +124,32 @@ class Bilateral(Head):
         rebalancing = last_blocks(backbone)[-1]
         classifier = linear_classifier(2 * backbone.feature_dim, num_classes)
         return BilateralNetwork(nn.Sequential(trunk, *shared), (conventional, rebalancing), classifier)
+
+
+class TwinClassifier(Head):
+    """Two linear classifiers of one feature, and two linear layers by which two views of an image are compared.
+
+    The network of GLMC (Du et al., CVPR 2023): branch 0 is the conventional classifier, branch 1 the re-balanced one.
+    Only the method GLMC trains the two layers, and it predicts with branch 1 alone.
+    """
+
+    name = "twin-classifier"
+    info = Info("two linear classifiers of one feature, logits averaged", "Du et al., CVPR 2023", 2023)
+
+    class Config(Head.Config):
+        """Where views are compared."""
+
+        projection_dim: int = Field(default=128, ge=1)
+        """Dimensions P of z, linear in the features, and of p, linear in z."""
+
+    config: Config
+
+    def build(self, backbone: Backbone, num_classes: int) -> Network:
+        trunk = nn.Sequential(backbone.trunk(), backbone.last_stage())
+        classifiers = [linear_classifier(backbone.feature_dim, num_classes) for _ in range(2)]
+        projector = nn.Linear(backbone.feature_dim, self.config.projection_dim)
+        predictor = nn.Linear(self.config.projection_dim, self.config.projection_dim)
+        return TwinClassifierNetwork(trunk, classifiers, projector, predictor)
 
 
 class CosineClassifier(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -98,3 +99,37 @@ class BilateralNetwork(Network):
     @property
     def classifiers(self) -> list[nn.Module]:
         return [self.classifier]
+
+
+class View(NamedTuple):
+    """What a `TwinClassifierNetwork` makes of a batch of B images."""
+
+    conventional: Tensor
+    """Logits [B, C] of branch 0."""
+    rebalanced: Tensor
+    """Logits [B, C] of branch 1."""
+    projected: Tensor
+    """z [B, P], the features in the space where views are compared."""
+    predicted: Tensor
+    """p [B, P], made of z to be like the z of another view."""
+
+
+class TwinClassifierNetwork(Network):
+    """Branches that are only classifiers, of one and the same feature, and two layers to compare views of an image.
+
+    The logits are the mean of the two classifiers' logits and do not depend on those layers.
+    """
+
+    def __init__(
+        self, trunk: nn.Module, classifiers: Sequence[nn.Module], projector: nn.Module, predictor: nn.Module
+    ) -> None:
+        super().__init__(trunk, [Branch(nn.Identity(), classifier) for classifier in classifiers])
+        self.projector = projector
+        self.predictor = predictor
+
+    def view(self, images: Tensor) -> View:
+        """All outputs from one pass through the trunk."""
+        features = F.adaptive_avg_pool2d(self.trunk(images), 1).flatten(1)
+        conventional, rebalanced = (classifier(features) for classifier in self.classifiers)
+        projected = self.projector(features)
+        return View(conventional, rebalanced, projected, self.predictor(projected))

@@ -14,7 +14,7 @@ from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Head, Network, build_network
 from lt_bench.models.backbones import CifarBlock, CifarResNet
 from lt_bench.models.heads import CosineClassifier, Experts
-from lt_bench.models.network import BilateralNetwork
+from lt_bench.models.network import BilateralNetwork, TwinClassifierNetwork
 from lt_bench.registry import Info, lookup, members
 
 HEADS = sorted(members("head"))
@@ -30,6 +30,11 @@ def network(backbone: str = "resnet8", head: str = "linear", num_classes: int = 
 
 def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
+
+
+def logit_parameters(net: Network) -> list[nn.Parameter]:
+    """Those on the way to the logits: all but those of a head for training alone."""
+    return [p for part in (net.trunk, *net.branches, *net.classifiers) for p in part.parameters()]
 
 
 def images(size: int = 32, count: int = 2) -> Tensor:
@@ -49,6 +54,10 @@ def images(size: int = 32, count: int = 2) -> Tensor:
         ("resnet32", "bilateral", 10, 538_778),
         ("resnet32", "bilateral", 100, 550_388),
         ("resnet32", "cosine", 10, 464_144),  # no bias
+        ("resnet32", "twin-classifier", 10, 489_636),  # 463,504, twice 650, and 8,320 and 16,512 to compare views
+        ("resnet32", "twin-classifier", 100, 501_336),
+        ("resnet32-w4", "linear", 10, 7_386_186),
+        ("resnet32-w4", "linear", 100, 7_409_316),
         ("resnet32", "experts", 10, 1_344_784),  # 23,824 shared, three times 439,680 and a classifier of 640
         ("resnet18", "linear", 1000, 11_689_512),
         ("resnet50", "linear", 1000, 25_557_032),
@@ -69,6 +78,14 @@ def test_the_cifar_family(backbone: str, millions: float) -> None:
     per_stage = (depth - 2) // 3
     widths = Counter(m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d))
     assert widths == {16: 1 + per_stage, 32: per_stage, 64: per_stage}  # the stem comes before the first stage
+
+
+def test_the_wide_resnet32_has_four_times_the_channels() -> None:
+    widths = [
+        sorted(m.out_channels for m in network(backbone).modules() if isinstance(m, nn.Conv2d))
+        for backbone in ("resnet32", "resnet32-w4")
+    ]
+    assert widths[1] == [4 * width for width in widths[0]]
 
 
 # --- shortcuts of option A ---------------------------------------------------------------------------
@@ -173,6 +190,22 @@ def test_the_logits_of_a_bilateral_network_are_the_mean_of_its_branches_logits()
     torch.testing.assert_close(second, 2 * net.branch_features(x, 1) @ weight[:, 64:].T + bias)
 
 
+def test_twin_classifiers_see_one_feature() -> None:
+    net = network("resnet32", "twin-classifier").eval()
+    assert isinstance(net, TwinClassifierNetwork)
+    view, x = net.view(images(count=4)), images(count=4)
+    features = net.trunk(x).mean((2, 3))
+    first, second = net.classifiers
+    torch.testing.assert_close(view.conventional, first(features))
+    torch.testing.assert_close(view.rebalanced, second(features))
+    torch.testing.assert_close(view.rebalanced, net.branch_logits(x, 1))
+    torch.testing.assert_close(net(x), (view.conventional + view.rebalanced) / 2)
+    torch.testing.assert_close(view.projected, net.projector(features))
+    torch.testing.assert_close(view.predicted, net.predictor(view.projected))
+    assert view.projected.shape == view.predicted.shape == (4, 128)
+    assert not torch.allclose(view.conventional, view.rebalanced)
+
+
 class Unsplit(Backbone):
     """Its last stage is one convolution, which cannot be split in blocks."""
 
@@ -214,6 +247,7 @@ def test_the_bilateral_head_refuses_a_last_stage_that_has_no_last_block(backbone
         ("linear", {"trunk", "branches.0.stage", "branches.0.classifier"}),
         ("dual-branch", {"trunk", *(f"branches.{i}.{part}" for i in (0, 1) for part in ("stage", "classifier"))}),
         ("bilateral", {"trunk", "branches.0.stage", "branches.1.stage", "classifier"}),
+        ("twin-classifier", {"trunk", "branches.0.classifier", "branches.1.classifier", "projector", "predictor"}),
     ],
 )
 def test_the_names_under_which_weights_are_saved(head: str, parts: set[str]) -> None:
@@ -300,7 +334,7 @@ def test_logits_of_every_head(backbone: str, head: str) -> None:
     assert logits.isfinite().all()
     assert torch.equal(x, before)
     logits.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in logit_parameters(net))
 
 
 @pytest.mark.parametrize("head", HEADS)
