@@ -14,10 +14,10 @@ PROMISED = {
     "sampler": {"instance", "class-balanced", "reverse", "square-root", "progressive"},
     "mix": {"none", "mixup", "cutmix", "cmo", "class-distance-mix-ours", "remix", "unimix", "balanced-mixup"},
     "loss": {"cross-entropy", "focal", "class-balanced", "ldam", "balanced-softmax", "logit-adjustment"},
-    "head": {"linear", "cosine", "dual-branch", "bilateral", "experts"},
+    "head": {"linear", "cosine", "dual-branch", "bilateral", "experts", "ensemble", "residual-fusion"},
     "backbone": {"resnet20", "resnet32", "resnet44", "resnet56"},
     "stage": {"crt", "lws", "tau-norm", "ncm", "max-norm", "disalign", "mislas"},
-    "method": {"standard", "dbn-mix", "bbn", "balpoe", "sade", "ride"},
+    "method": {"standard", "dbn-mix", "bbn", "balpoe", "sade", "ride", "ncl", "reslt"},
 }
 
 

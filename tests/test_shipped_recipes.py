@@ -24,10 +24,17 @@ METHODS = [
     *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax"),
     *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
     *("mixup-drw", "remix", "remix-drw", "unimix-bayias", "balanced-mixup", "label-occurrence-balanced-mixup"),
-    *("balpoe", "glmc"),
+    *("balpoe", "reslt", "ncl", "glmc"),
+    *("crt", "crt-mixup", "lws", "lws-mixup", "tau-norm", "ncm", "max-norm", "disalign", "mislas"),
 ]
 
-UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "digits", "glmc")
+HEADS = {
+    **{"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral", "balpoe": "experts"},
+    **{"reslt": "residual-fusion", "ncl": "ensemble", "glmc": "twin-classifier"},
+}
+"""Heads other than the linear one, by a part of the recipe's name."""
+
+UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "digits", "reslt", "ncl", "glmc", "ncm", "max-norm", "disalign")
 """Parts of the names of recipes whose papers' figures could not be read, do not exist or are of another split."""
 
 every_recipe = pytest.mark.parametrize("name", NAMES)
@@ -137,9 +144,8 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
         weights = [phase.loss["weights"] for phase in grid[name].phases]
         assert weights == [None, {"name": "effective-number", "beta": 0.9999}]
         assert [phase.until for phase in grid[name].phases] == [160, 200]
-    heads = {"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral", "balpoe": "experts", "glmc": "twin-classifier"}
     for name, recipe in grid.items():
-        assert recipe.model.head["name"] == next((head for part, head in heads.items() if part in name), "linear")
+        assert recipe.model.head["name"] == next((head for part, head in HEADS.items() if part in name), "linear")
         assert set(phase_parts(recipe, "mix")) == {mix_of(name)}
         assert set(phase_parts(recipe, "sampler")) == {"class-balanced" if "occurrence" in name else "instance"}
     ldam = grid["ldam-drw"].phases[0].loss
@@ -237,6 +243,16 @@ def test_glmc_has_the_settings_of_its_authors(dataset: str, kappa: float) -> Non
 def test_the_wide_glmc_differs_in_its_backbone() -> None:
     plain, wide = (load_recipe(f"cifar100-lt/{name}").resolved() for name in ("glmc", "glmc-wide"))
     assert wide == {**plain, "name": "glmc-wide", "model": {**plain["model"], "backbone": "resnet32-w4"}}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "beta", "hard"), [("digits-lt", 0.998, 3), ("cifar10-lt", 0.998, 3), ("cifar100-lt", 0.995, 30)]
+)
+def test_reslt_and_ncl_have_the_settings_of_their_papers(dataset: str, beta: float, hard: int) -> None:
+    reslt, ncl = (load_recipe(f"{dataset}/{name}") for name in ("reslt", "ncl"))
+    assert reslt.method == {"name": "reslt", "beta": beta, "medium_from": 0.35, "tail_from": 0.7}
+    assert ncl.method == {"name": "ncl", "num_networks": 3, "hard_classes": hard, "divergence_factor": 0.6}
+    assert ncl.model.head["num_networks"] == 3
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if any(part in name for part in UNREAD)])

@@ -16,7 +16,7 @@ from lt_bench.mixing import Share
 class MultiExpert(Standard):
     """Sampler and mix as in the standard method, and a loss on the logits [E, B, C] of all experts.
 
-    Prediction is the mean of the raw logits.
+    Prediction is what the network makes of the raw logits: behind the head `experts` their mean.
     """
 
     uses = frozenset({"sampler", "mix"})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models.backbones import Backbone
-from lt_bench.models.network import BilateralNetwork, Branch, Network, TwinClassifierNetwork
+from lt_bench.models.network import BilateralNetwork, Branch, Network, ResidualFusionNetwork, TwinClassifierNetwork
 from lt_bench.registry import Component, Info
 from lt_bench.settings import Settings
 
@@ -90,6 +90,30 @@ class Experts(Head):
         return Network(trunk, branches)
 
 
+class Ensemble(Head):
+    """Several whole networks, which share nothing, each with a linear classifier of its own.
+
+    The networks of NCL (Li et al., CVPR 2022); prediction averages their logits.
+    """
+
+    name = "ensemble"
+    info = Info("whole networks with linear classifiers, logits averaged", "Li et al., CVPR 2022", 2022)
+
+    class Config(Head.Config):
+        """How many networks."""
+
+        num_networks: int = Field(default=3, ge=1)
+
+    config: Config
+
+    def build(self, backbone: Backbone, num_classes: int) -> Network:
+        branches = [
+            Branch(all_stages(backbone), linear_classifier(backbone.feature_dim, num_classes))
+            for _ in range(self.config.num_networks)
+        ]
+        return Network(nn.Identity(), branches)
+
+
 class DualBranch(Head):
     """Two branches, each with a last stage and a linear classifier of its own.
 
@@ -152,6 +176,22 @@ class TwinClassifier(Head):
         return TwinClassifierNetwork(trunk, classifiers, projector, predictor)
 
 
+class ResidualFusion(Head):
+    """Three batch normalisations of the last feature maps, and one linear classifier for all three.
+
+    The network of ResLT (Cui et al., TPAMI 2023) in its form for CIFAR: branch 0 is for all classes, branch 1 for
+    the medium and rare ones, branch 2 for the rare ones; prediction adds their logits.
+    """
+
+    name = "residual-fusion"
+    info = Info("three normalisations, one linear classifier, logits added", "Cui et al., TPAMI 2023", 2023)
+
+    def build(self, backbone: Backbone, num_classes: int) -> Network:
+        norms = [nn.BatchNorm2d(backbone.feature_dim) for _ in range(3)]
+        classifier = linear_classifier(backbone.feature_dim, num_classes)
+        return ResidualFusionNetwork(all_stages(backbone), norms, classifier)
+
+
 class CosineClassifier(nn.Module):
     """cos(features, class weight) in [-1, 1], without bias."""
 
@@ -164,6 +204,11 @@ class CosineClassifier(nn.Module):
         # A scale of 30 follows in the loss: in bfloat16 a cosine near 1 would be off by up to 0.1 logits.
         with torch.autocast(features.device.type, enabled=False):
             return F.linear(F.normalize(features.float()), F.normalize(self.weight))
+
+
+def all_stages(backbone: Backbone) -> nn.Module:
+    """A whole fresh backbone: images [B, 3, H, W] to feature maps of width D."""
+    return nn.Sequential(backbone.trunk(), backbone.last_stage())
 
 
 def last_blocks(backbone: Backbone) -> list[nn.Module]:

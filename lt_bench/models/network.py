@@ -133,3 +133,29 @@ class TwinClassifierNetwork(Network):
         conventional, rebalanced = (classifier(features) for classifier in self.classifiers)
         projected = self.projector(features)
         return View(conventional, rebalanced, projected, self.predictor(projected))
+
+
+class ResidualFusionNetwork(Network):
+    """Branches that end in features [B, D], and one classifier [D to C] for each of them.
+
+    Here the logits are the sum of the branches' logits, not their mean.
+    """
+
+    def __init__(self, trunk: nn.Module, stages: Sequence[nn.Module], classifier: nn.Module) -> None:
+        super().__init__(trunk, [Branch(stage, nn.Identity()) for stage in stages])
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.all_logits(images).sum(0)
+
+    def all_logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(super().all_logits(images))
+        return logits
+
+    def branch_logits(self, images: Tensor, index: int) -> Tensor:
+        logits: Tensor = self.classifier(super().branch_logits(images, index))
+        return logits
+
+    @property
+    def classifiers(self) -> list[nn.Module]:
+        return [self.classifier]

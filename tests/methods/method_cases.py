@@ -14,6 +14,15 @@ from lt_bench.models import Network, build_network
 from lt_bench.registry import lookup
 
 LABELS = np.repeat(np.arange(3), [20, 6, 2])
+LOGITS = torch.tensor(
+    [
+        [[2.0, 0.5, -1.0], [0.2, 1.0, 0.3], [1.5, 0.1, 0.9], [-0.5, 0.4, 1.2]],
+        [[1.0, 0.7, -0.4], [0.5, 0.6, 0.1], [0.9, 0.3, 1.1], [0.1, 0.2, 0.8]],
+        [[1.4, 0.0, 0.2], [-0.2, 0.9, 0.7], [0.6, 0.5, 1.0], [0.0, -0.3, 1.5]],
+    ]
+)
+"""Logits [3, 4, 3] of three experts for four images."""
+Y = torch.tensor([0, 1, 2, 2])
 
 
 def choice(kind: str, name: str, **settings: Any) -> Choice:

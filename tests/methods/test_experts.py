@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from method_cases import batch_of, build, phase, step_at, tiny_network
+from method_cases import LOGITS, Y, batch_of, build, phase, step_at, tiny_network
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,15 +21,6 @@ from lt_bench.methods.sade import SADE
 
 COUNTS = [500, 50, 5]
 LABELS = np.repeat(np.arange(3), COUNTS)
-LOGITS = torch.tensor(
-    [
-        [[2.0, 0.5, -1.0], [0.2, 1.0, 0.3], [1.5, 0.1, 0.9], [-0.5, 0.4, 1.2]],
-        [[1.0, 0.7, -0.4], [0.5, 0.6, 0.1], [0.9, 0.3, 1.1], [0.1, 0.2, 0.8]],
-        [[1.4, 0.0, 0.2], [-0.2, 0.9, 0.7], [0.6, 0.5, 1.0], [0.0, -0.3, 1.5]],
-    ]
-)
-"""Logits [3, 4, 3] of three experts for four images."""
-Y = torch.tensor([0, 1, 2, 2])
 Y_PERMUTED = torch.tensor([2, 2, 0, 1])
 FIRST = Epoch(0, 200, 0)
 

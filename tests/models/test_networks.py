@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Head, Network, build_network
 from lt_bench.models.backbones import CifarBlock, CifarResNet
-from lt_bench.models.heads import CosineClassifier, Experts
+from lt_bench.models.heads import CosineClassifier, Ensemble, Experts
 from lt_bench.models.network import BilateralNetwork, TwinClassifierNetwork
 from lt_bench.registry import Info, lookup, members
 
@@ -59,6 +59,8 @@ def images(size: int = 32, count: int = 2) -> Tensor:
         ("resnet32-w4", "linear", 10, 7_386_186),
         ("resnet32-w4", "linear", 100, 7_409_316),
         ("resnet32", "experts", 10, 1_344_784),  # 23,824 shared, three times 439,680 and a classifier of 640
+        ("resnet32", "ensemble", 10, 3 * 464_154),
+        ("resnet32", "residual-fusion", 10, 464_154 + 3 * 128),
         ("resnet18", "linear", 1000, 11_689_512),
         ("resnet50", "linear", 1000, 25_557_032),
         ("resnext50", "linear", 1000, 25_028_904),
@@ -248,6 +250,8 @@ def test_the_bilateral_head_refuses_a_last_stage_that_has_no_last_block(backbone
         ("dual-branch", {"trunk", *(f"branches.{i}.{part}" for i in (0, 1) for part in ("stage", "classifier"))}),
         ("bilateral", {"trunk", "branches.0.stage", "branches.1.stage", "classifier"}),
         ("twin-classifier", {"trunk", "branches.0.classifier", "branches.1.classifier", "projector", "predictor"}),
+        ("ensemble", {f"branches.{i}.{part}" for i in range(3) for part in ("stage", "classifier")}),
+        ("residual-fusion", {"trunk", *(f"branches.{i}.stage" for i in range(3)), "classifier"}),
     ],
 )
 def test_the_names_under_which_weights_are_saved(head: str, parts: set[str]) -> None:
@@ -320,6 +324,41 @@ def test_what_three_experts_cost() -> None:
     assert factors == [2.3, 1.5]
 
 
+@pytest.mark.parametrize(("head", "factor"), [("ensemble", 3), ("residual-fusion", 1)])
+def test_what_whole_networks_and_normalisations_cost(head: str, factor: int) -> None:
+    assert macs(network("resnet32", head).eval()) == factor * macs(network("resnet32").eval())
+
+
+def test_whole_networks_share_nothing_and_their_mean_predicts() -> None:
+    net = network("resnet32", "ensemble").eval()
+    assert not list(net.trunk.parameters())
+    stems = [dict(branch.named_parameters())["stage.0.0.0.weight"] for branch in net.branches]
+    assert [stem.shape for stem in stems] == [(16, 3, 3, 3)] * 3
+    assert not any(torch.equal(stems[i], stems[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    each = [net.branch_logits(images(), index) for index in range(3)]
+    torch.testing.assert_close(net.all_logits(images()), torch.stack(each))
+    torch.testing.assert_close(net(images()), (each[0] + each[1] + each[2]) / 3)
+
+
+def test_as_many_whole_networks_as_asked_for() -> None:
+    net = build_network(Tiny, Ensemble(Ensemble.Config(num_networks=2)), 10, seed=0)
+    assert net.all_logits(images()).shape == (2, 2, 10)
+
+
+def test_a_residual_fusion_network_adds_the_logits_of_its_normalisations() -> None:
+    net = network("resnet32", "residual-fusion").eval()
+    for branch in net.branches:
+        nn.init.normal_(branch.get_submodule("stage").running_mean)  # type: ignore[arg-type]
+    (classifier,) = net.classifiers
+    each = [net.branch_logits(images(), index) for index in range(3)]
+    for branch, logits in zip(net.branches, each, strict=True):
+        pooled = branch.get_submodule("stage")(net.trunk(images())).mean((2, 3))
+        torch.testing.assert_close(logits, classifier(pooled))
+    torch.testing.assert_close(net.all_logits(images()), torch.stack(each))
+    torch.testing.assert_close(net(images()), each[0] + each[1] + each[2])
+    assert not torch.allclose(each[0], each[1])
+
+
 # --- promises of all ---------------------------------------------------------------------------------
 
 
@@ -368,7 +407,7 @@ def test_the_seed_alone_decides_the_initialisation(head: str) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
     stem = next(iter(first))
-    assert stem.startswith("trunk")
+    assert stem.startswith("branches.0.stage" if head == "ensemble" else "trunk")
     assert not torch.equal(first[stem], other[stem])
 
 
