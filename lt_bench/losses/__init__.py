@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
@@ -12,28 +14,38 @@ from torch import Tensor
 from lt_bench.data.types import ClassStats
 from lt_bench.mixing import Share
 from lt_bench.registry import Component
-from lt_bench.settings import Settings
+from lt_bench.settings import Settings, added
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ClassWeights(Settings):
-    """Per-class weights that sum to C."""
+    """Per-class weights that sum to C.
+
+    A common factor cancels in losses that divide by the sum of the batch's weights, as cross entropy does: there
+    `inverse-frequency` equals the weights (n_min / n)^exponent of cost-sensitive learning, which are not normalised.
+    """
 
     name: Literal["effective-number", "inverse-frequency"]
     beta: Beta = 0.9999
     """Of the effective number (1 - beta^n) / (1 - beta); 0 gives equal weights, 1 would be inverse frequency."""
+    exponent: float = added(1.0, ge=0, le=10)
+    """Power taken of the weights, the rho of generalised re-weighting; 0 gives equal weights, 0.5 square roots."""
 
     def tensor(self, stats: ClassStats) -> Tensor:
         """Weights float32 [C]."""
         counts = stats.counts.double()
         effective = counts if self.name == "inverse-frequency" else (1 - self.beta**counts) / (1 - self.beta)
+        effective = effective**self.exponent
         return (1 / effective * stats.num_classes / (1 / effective).sum()).float()
 
 
 def _named(weights: Any) -> Any:
     """`weights: effective-number` means the weights of that name with their default settings."""
     return {"name": weights} if isinstance(weights, str) else weights
+
+
+Weights = Annotated[ClassWeights | None, BeforeValidator(_named)]
 
 
 class Loss(Component, torch.nn.Module, ABC):
@@ -44,11 +56,14 @@ class Loss(Component, torch.nn.Module, ABC):
 
     takes_cosines: ClassVar[bool] = False
     """Whether the logits must be cosines in [-1, 1], which only the cosine head gives."""
+    takes_features: ClassVar[bool] = False
+    """Whether `forward` needs a fourth argument, the pooled features [B, D] that the classifier was given; only a
+    head of one branch has them."""
 
     class Config(Settings):
         """Settings common to all losses."""
 
-        weights: Annotated[ClassWeights | None, BeforeValidator(_named)] = None
+        weights: Weights = None
         """Per-class weights, by name or with their settings. None: all ones."""
 
     class_weights: Tensor | None
@@ -70,6 +85,14 @@ class Loss(Component, torch.nn.Module, ABC):
             return losses.mean()
         weights = self.class_weights[labels]
         return (weights * losses).sum() / weights.sum()
+
+    def disturbed(self, logits: Tensor, labels: Sequence[Tensor], rng: np.random.Generator) -> Tensor:
+        """Logits [B, C] as a training step sees them: as they are unless a loss disturbs them at random.
+
+        Called once for a batch, before the losses of its labels, so that all labels of a mixed image see the same
+        logits. `labels` are these labels, each [B]; `rng` is the step's.
+        """
+        return logits
 
     def scores(self, logits: Tensor) -> Tensor:
         """Logits as they are read at test time [B, C]: the raw ones unless a loss says otherwise."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lt_bench.data.types import ClassStats, Epoch
+from lt_bench.data.types import ClassStats, Epoch, Step
 from lt_bench.methods.standard import Standard
-from lt_bench.mixing import Share
+from lt_bench.mixing import Mixed, Share
 
 
 class MultiExpert(Standard):
@@ -22,10 +22,9 @@ class MultiExpert(Standard):
     uses = frozenset({"sampler", "mix"})
     heads = frozenset({"experts"})
 
-    def logits(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Logits float32 [E, B, C]."""
-        logits: Tensor = network.all_logits(images)  # type: ignore[operator]
-        return logits.float()
+    def mixed_loss(self, network: nn.Module, mixed: Mixed, step: Step) -> Tensor:
+        logits = network.all_logits(mixed.images).float()  # type: ignore[operator]
+        return torch.stack([self.criterion(logits, labels, share, step.epoch) for labels, share in mixed.terms]).sum()
 
     @abstractmethod
     def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:

@@ -11,7 +11,7 @@ from lt_bench.data.samplers import Sampler
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.losses import Loss
 from lt_bench.methods import Choice, Method, Task
-from lt_bench.mixing import Mix, Share
+from lt_bench.mixing import Mix, Mixed
 from lt_bench.registry import Info
 
 
@@ -44,19 +44,17 @@ class Standard(Method):
 
     def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
         _, mix, _ = self.phase(step.epoch)
-        mixed = mix(batches["main"], batches.get("partner"), step)
-        logits = self.logits(network, mixed.images)
-        return torch.stack([self.criterion(logits, labels, share, step.epoch) for labels, share in mixed.terms]).sum()
+        return self.mixed_loss(network, mix(batches["main"], batches.get("partner"), step), step)
 
-    def logits(self, network: nn.Module, images: Tensor) -> Tensor:
-        """What `criterion` is applied to."""
-        logits: Tensor = network(images)
-        return logits
-
-    def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:
-        """The loss, a scalar, of one of the labels of the mixed images, times its share."""
-        loss: Tensor = self.phase(epoch)[2](logits, labels, share)
-        return loss
+    def mixed_loss(self, network: nn.Module, mixed: Mixed, step: Step) -> Tensor:
+        """The loss, a scalar, of mixed images: the sum over their labels, all of which see the same outputs."""
+        _, _, loss = self.phase(step.epoch)
+        if loss.takes_features:
+            *features, logits = network.features_and_logits(mixed.images)  # type: ignore[operator]
+        else:
+            features, logits = [], network(mixed.images)
+        logits = loss.disturbed(logits, [labels for labels, _ in mixed.terms], step.rng)
+        return torch.stack([loss(logits, labels, share, *features) for labels, share in mixed.terms]).sum()
 
     def scores(self, network: nn.Module, images: Tensor) -> Tensor:
         # All phases read their logits alike; the last is the one that trained the final network.

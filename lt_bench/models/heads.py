@@ -22,6 +22,8 @@ class Head(Component, ABC):
 
     gives_cosines: ClassVar[bool] = False
     """Whether the logits are cosines, which only a loss with a scale of its own can be trained on."""
+    single_branch: ClassVar[bool] = False
+    """Whether the network has one branch, and so the features that a loss may ask for."""
 
     class Config(Settings):
         """No settings."""
@@ -39,6 +41,7 @@ class Linear(Head):
 
     name = "linear"
     info = Info("one linear classifier with bias")
+    single_branch = True
 
     def build(self, backbone: Backbone, num_classes: int) -> Network:
         trunk = backbone.trunk()
@@ -51,6 +54,7 @@ class Cosine(Head):
     name = "cosine"
     info = Info("cosines between normalised features and class weights", "Cao et al., NeurIPS 2019", 2019)
     gives_cosines = True
+    single_branch = True
 
     def build(self, backbone: Backbone, num_classes: int) -> Network:
         trunk = backbone.trunk()

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.errors import UserError
+
 
 class Branch(nn.Module):
     """The last stage of a backbone with global average pooling and a classifier of its own."""
@@ -47,6 +49,20 @@ class Network(nn.Module):
         """Logits [E, B, C] of all E branches; the trunk runs once."""
         shared = self.trunk(images)
         return torch.stack([branch(shared) for branch in self.branches])
+
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features [B, D] and the logits [B, C] that the one branch makes of them.
+
+        Raises UserError for a network of several branches, whose logits come from several features.
+        """
+        if len(self.branches) != 1:
+            raise UserError(
+                f"model.head: a loss on features needs a head of one branch, this one has {len(self.branches)}"
+            )
+        # Taken apart, the branch runs uncompiled where torch has compiled it as a whole.
+        branch = self.branches[0]
+        features: Tensor = branch.features(self.trunk(images))  # type: ignore[operator]
+        return features, branch.get_submodule("classifier")(features)
 
     def branch_logits(self, images: Tensor, index: int) -> Tensor:
         """Logits [B, C] of one branch."""

@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import COSINES, LABELS, LOGITS, STATS, build, check, gradient
+from loss_cases import COSINES, LABELS, LOGITS, STATS, build, check, gradient, value
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from lt_bench.data.types import ClassStats
+from lt_bench.data.types import ClassStats, generator
 from lt_bench.losses import ClassWeights
 from lt_bench.registry import members
 
@@ -200,6 +200,31 @@ def test_inverse_frequency_weights() -> None:
     check(found, [0.027027, 0.270270, 2.702703])
 
 
+@pytest.mark.parametrize(
+    ("rho", "weights"),
+    [
+        (0, [1.0, 1.0, 1.0]),
+        (1, [0.027027, 0.27027, 2.702703]),
+        (1.2, [0.011192, 0.177389, 2.811419]),
+        (1.5, [0.002905, 0.091871, 2.905224]),
+    ],
+)
+def test_generalised_reweighting(rho: float, weights: list[float]) -> None:
+    check(ClassWeights(name="inverse-frequency", exponent=rho).tensor(STATS), weights)
+
+
+def test_cost_sensitive_cross_entropy() -> None:
+    loss = build("cross-entropy", weights={"name": "inverse-frequency", "exponent": 0.5})
+    unnormalised = (STATS.counts.min() / STATS.counts) ** 0.5  # 0.1, 0.32, 1
+    torch.testing.assert_close(loss(LOGITS, LABELS), F.cross_entropy(LOGITS, LABELS, weight=unnormalised))
+
+
+def test_the_exponent_of_weights_is_written_only_where_it_is_not_one() -> None:
+    weights = {"name": "inverse-frequency", "beta": 0.9999}
+    assert ClassWeights.read({**weights, "exponent": 1.0}).model_dump() == weights
+    assert ClassWeights.read({**weights, "exponent": 0.5}).model_dump() == {**weights, "exponent": 0.5}
+
+
 # --- every loss --------------------------------------------------------------------------------------
 
 
@@ -209,7 +234,7 @@ def test_inverse_frequency_weights() -> None:
 def test_finite_with_a_class_absent(name: str, dtype: torch.dtype, weights: str | None) -> None:
     loss = build(name, **({} if name == "class-balanced" else {"weights": weights}))
     logits, labels = COSINES.to(dtype), torch.tensor([0, 0, 1, 1])
-    assert loss(logits, labels).dtype == torch.float32
+    assert value(loss, logits, labels).dtype == torch.float32
     assert gradient(loss, logits, labels).isfinite().all()
     torch.testing.assert_close(logits, COSINES.to(dtype), rtol=0, atol=0)  # the input is left as it was
 
@@ -238,23 +263,34 @@ def test_shares_make_soft_labels(share: float) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_shares_of_one_label_add_up_to_the_loss(name: str) -> None:
     loss = build(name)
-    parts = loss(COSINES, LABELS, 0.3) + loss(COSINES, LABELS, 0.7)
-    torch.testing.assert_close(parts, loss(COSINES, LABELS))
+    parts = value(loss, COSINES, share=0.3) + value(loss, COSINES, share=0.7)
+    torch.testing.assert_close(parts, value(loss, COSINES))
 
 
 @pytest.mark.parametrize("weights", [None, "effective-number"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_shares_may_differ_from_image_to_image(name: str, weights: str | None) -> None:
     loss = build(name, **({} if name == "class-balanced" else {"weights": weights}))
-    each = [loss(COSINES, LABELS, F.one_hot(torch.tensor(image), 4).float()) for image in range(4)]
-    torch.testing.assert_close(torch.stack(each).sum(), loss(COSINES, LABELS))
+    each = [value(loss, COSINES, share=F.one_hot(torch.tensor(image), 4).float()) for image in range(4)]
+    torch.testing.assert_close(torch.stack(each).sum(), value(loss, COSINES))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_never_waits_for_the_device(name: str) -> None:
     # A meta tensor has no values: anything that would bring one to the host raises.
-    loss = build(name).to("meta")
-    assert loss(LOGITS.to("meta"), LABELS.to("meta"), torch.ones(4, device="meta")).shape == ()
+    loss, labels = build(name).to("meta"), LABELS.to("meta")
+    logits = loss.disturbed(LOGITS.to("meta"), [labels], generator(0, "test"))
+    assert value(loss, logits, labels, torch.ones(4, device="meta")).shape == ()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_disturbs_by_the_generator_alone_and_leaves_its_input(name: str) -> None:
+    loss, logits = build(name), COSINES.clone()
+    found = [loss.disturbed(logits, [LABELS, LABELS.flip(0)], generator(0, "test")) for _ in range(2)]
+    assert torch.equal(*found)
+    assert found[0].shape == COSINES.shape
+    assert torch.equal(logits, COSINES)
+    assert gradient(loss, loss.disturbed(logits, [LABELS], generator(0, "test"))).isfinite().all()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -280,6 +316,11 @@ def test_keeps_scores_for_every_class(name: str) -> None:
         ("lade", {"lam": -1}),
         ("label-aware-smoothing", {"epsilon_head": 1.1}),
         ("label-aware-smoothing", {"form": "square"}),
+        ("gcl", {"noise": -0.5}),
+        ("gcl", {"scale": 0}),
+        ("ib", {"alpha": 0}),
+        ("seql", {"gamma": 1.1}),
+        ("cross-entropy", {"weights": {"name": "inverse-frequency", "exponent": -1}}),
     ],
 )
 def test_refuses_settings_out_of_range(name: str, settings: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ import torch
 from method_cases import LABELS, batch_of, build, choice, step_at, tiny_network
 
 from lt_bench.data.types import Batch, Epoch, Step
+from lt_bench.losses import Loss
 from lt_bench.methods import Choice, Method, Phase
-from lt_bench.models import Network
+from lt_bench.models import Head, Network
 from lt_bench.registry import FAMILIES, lookup, members
 
 MEASURED, NEXT = Epoch(10, 200, 0), Epoch(11, 200, 0)
@@ -58,11 +59,15 @@ def cases() -> Iterator[Case]:
         mixes = members("mix") if "mix" in method.uses else ["none"]
         losses = members("loss") if "loss" in method.uses else ["cross-entropy"]
         for head, mix, loss in product(heads, mixes, losses):
-            fits = lookup("loss", loss).takes_cosines == lookup("head", head).gives_cosines
-            if fits or "loss" not in method.uses:
+            if "loss" not in method.uses or fits(lookup("loss", loss), lookup("head", head)):
                 yield Case(name, head, mix, loss)
         if "sampler" in method.uses:
             yield from (Case(name, heads[0], sampler=sampler) for sampler in members("sampler"))
+
+
+def fits(loss: type[Loss], head: type[Head]) -> bool:
+    """Whether the head gives what the loss takes."""
+    return loss.takes_cosines == head.gives_cosines and (head.single_branch or not loss.takes_features)
 
 
 every_case = pytest.mark.parametrize("case", list(cases()), ids=str)

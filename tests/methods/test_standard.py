@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import Epoch
+from lt_bench.errors import UserError
 from lt_bench.losses import Loss
 from lt_bench.methods import Choice, Phase
 from lt_bench.registry import Info
@@ -122,3 +123,33 @@ def test_scores_are_those_of_the_last_loss() -> None:
     method, network = build("standard", (phase(loss="ldam"),)), tiny_network("cosine").eval()
     images = batch_of().images
     torch.testing.assert_close(method.scores(network, images), 30 * network(images))
+
+
+@pytest.mark.parametrize(("loss", "head"), [("gcl", "cosine"), ("seql", "linear")])
+def test_all_labels_of_a_mixed_image_see_the_same_disturbed_logits(loss: str, head: str) -> None:
+    method, network, batch = build("standard", (phase(mix="mixup", loss=loss),)), tiny_network(head).eval(), batch_of()
+    found = method.loss(network, {"main": batch}, step_at())
+    _, mix, criterion = method.phase(step_at().epoch)
+    step = step_at()
+    mixed = mix(batch, None, step)  # the disturbance is drawn next, once
+    logits = criterion.disturbed(network(mixed.images), [labels for labels, _ in mixed.terms], step.rng)
+    terms = [criterion(logits, labels, share) for labels, share in mixed.terms]
+    assert len(terms) == 2
+    torch.testing.assert_close(found, sum(terms))
+
+
+def test_a_loss_on_features_is_given_those_of_the_same_images() -> None:
+    method, network, batch = build("standard", (phase(mix="mixup", loss="ib"),)), tiny_network().eval(), batch_of()
+    found = method.loss(network, {"main": batch}, step_at())
+    _, mix, criterion = method.phase(step_at().epoch)
+    mixed = mix(batch, None, step_at())
+    features = network.branches[0].features(network.trunk(mixed.images))  # type: ignore[operator]
+    terms = [criterion(network(mixed.images), labels, share, features) for labels, share in mixed.terms]
+    torch.testing.assert_close(found, sum(terms))
+
+
+@pytest.mark.parametrize("head", ["dual-branch", "bilateral", "experts"])
+def test_a_loss_on_features_refuses_a_head_of_several_branches(head: str) -> None:
+    method = build("standard", (phase(loss="ib"),))
+    with pytest.raises(UserError, match="needs a head of one branch"):
+        method.loss(tiny_network(head), {"main": batch_of()}, step_at())

@@ -386,6 +386,20 @@ def test_gives_cosines_is_what_the_logits_are(head: str) -> None:
     assert (net(images()).abs().max() <= 1 + 1e-6) == lookup("head", head).gives_cosines
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_a_single_branch_gives_the_features_of_its_logits(head: str) -> None:
+    net, x = network(head=head).eval(), images()
+    assert (len(net.branches) == 1) == lookup("head", head).single_branch
+    if len(net.branches) == 1:
+        features, logits = net.features_and_logits(x)
+        assert features.shape == (2, 64)
+        assert torch.equal(net.classifiers[0](features), logits)
+        assert torch.equal(net(x), logits)
+    else:
+        with pytest.raises(UserError, match="needs a head of one branch"):
+            net.features_and_logits(x)
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_width_of_every_backbone_is_what_it_says(name: str) -> None:
     component = lookup("backbone", name)
