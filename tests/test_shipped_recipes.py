@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from lt_bench.data.cards import load_card
+from lt_bench.data.split import class_sizes
+from lt_bench.data.types import ClassStats
 from lt_bench.models import build_network
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe_files import shipped_recipes, split_arguments
@@ -21,7 +23,7 @@ METHODS = [
     *("ce", "ce-drw", "ldam-drw", "balanced-softmax", "logit-adjustment", "mixup", "cutmix"),
     *("cmo", "cmo-ldam-drw", "cmo-balanced-softmax", "dbn-mix", "class-distance-mix-ours"),
     *("class-distance-mix-ours-cmo", "class-distance-mix-ours-cutmix"),
-    *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax"),
+    *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax", "gcl", "ib", "seql", "csce", "csce-drw"),
     *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
     *("mixup-drw", "remix", "remix-drw", "unimix-bayias", "balanced-mixup", "label-occurrence-balanced-mixup"),
     *("balpoe", "reslt", "ncl", "glmc"),
@@ -29,12 +31,12 @@ METHODS = [
 ]
 
 HEADS = {
-    **{"ldam": "cosine", "dbn": "dual-branch", "bbn": "bilateral", "balpoe": "experts"},
+    **{"ldam": "cosine", "gcl": "cosine", "dbn": "dual-branch", "bbn": "bilateral", "balpoe": "experts"},
     **{"reslt": "residual-fusion", "ncl": "ensemble", "glmc": "twin-classifier"},
 }
 """Heads other than the linear one, by a part of the recipe's name."""
 
-UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "digits", "reslt", "ncl", "glmc", "ncm", "max-norm", "disalign")
+UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "gcl", "digits", "reslt", "ncl", "glmc", "ncm", "max-norm", "disalign")
 """Parts of the names of recipes whose papers' figures could not be read, do not exist or are of another split."""
 
 every_recipe = pytest.mark.parametrize("name", NAMES)
@@ -53,7 +55,7 @@ def commands(name: str) -> list[list[str]]:
 
 def mix_of(method: str) -> str:
     """The mix that a recipe's name begins with, or that its method is known for."""
-    if method == "balpoe":
+    if method in ("balpoe", "gcl"):
         return "mixup"
     longest_first = sorted(members("mix"), key=len, reverse=True)
     return next((mix for mix in longest_first if f"{method}-".startswith(f"{mix}-")), "none")
@@ -112,7 +114,7 @@ def test_the_commands_of_its_head_are_valid(name: str) -> None:
 def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     recipe, changed = load_recipe(name), load_recipe(name, ["protocol=cifar-30ep"])
     assert changed.protocol == load_recipe("cifar10-lt/ce", ["protocol=cifar-30ep"]).protocol
-    assert [phase.until for phase in changed.phases] in ([30], [24, 30])
+    assert [phase.until for phase in changed.phases] in ([30], [15, 30], [24, 30])
     assert (changed.method, changed.model, changed.data) == (recipe.method, recipe.model, recipe.data)
 
 
@@ -153,6 +155,10 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
     assert grid["logit-adjustment"].phases[0].loss["tau"] == 1
     assert not grid["logit-adjustment"].phases[0].loss["post_hoc"]
     assert grid["pc-softmax"].phases[0].loss == {**grid["logit-adjustment"].phases[0].loss, "post_hoc": True}
+    for name, weights in (("csce", ["inverse-frequency"]), ("csce-drw", [None, "inverse-frequency"])):
+        asked = [phase.loss["weights"] for phase in grid[name].phases]
+        assert [part and part["name"] for part in asked] == weights
+        assert all("exponent" not in part for part in asked if part)
     cmo = grid["cmo"].phases[0].mix
     assert (cmo["probability"], cmo["beta"], cmo["exponent"]) == (0.5, 1, 1)
     assert (cmo["start_epoch"], cmo["stop_before_end"]) == (3, 3)
@@ -186,6 +192,27 @@ def test_losses_have_the_settings_of_their_authors(
     vs, soft = (load_recipe(f"{dataset}/{name}").phases[0].loss for name in ("vs", "label-aware-smoothing"))
     assert (vs["gamma"], vs["tau"]) == scaling
     assert (soft["epsilon_head"], soft["epsilon_tail"], soft["form"]) == (*smoothing, "concave")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10-lt", "cifar100-lt"])
+def test_gcl_ib_and_softmax_equalisation_have_the_settings_of_their_sources(dataset: str) -> None:
+    gcl, ib, seql = (load_recipe(f"{dataset}/{name}").phases for name in ("gcl", "ib", "seql"))
+    first_stage = {"noise": 0.5, "margin": 0, "scale": 30, "gamma": 0}
+    assert gcl[0].loss == {"name": "gcl", "weights": None, **first_stage}
+    assert gcl[0].mix == {"name": "mixup", "alpha": 1}
+    assert [(phase.until, phase.loss["name"]) for phase in ib] == [(100, "cross-entropy"), (200, "ib")]
+    assert (ib[1].loss["alpha"], ib[1].loss["weights"]["name"]) == (1000, "inverse-frequency")
+    assert (seql[0].loss["gamma"], seql[0].loss["lam"]) == (0.9, 0.005)
+
+
+@pytest.mark.parametrize(("dataset", "rare"), [("cifar10-lt", 1), ("cifar100-lt", 52), ("digits-lt", 4)])
+def test_softmax_equalisation_spares_some_classes_of_every_data_set(dataset: str, rare: int) -> None:
+    recipe = load_recipe(f"{dataset}/seql")
+    card = load_card(dataset)
+    assert recipe.data.factor is not None
+    counts = class_sizes(card.classes, card.n_max, recipe.data.factor, "exponential")
+    loss = recipe.phase_choices()[0].loss
+    assert int(loss.component(loss.config, ClassStats(torch.tensor(counts))).rare.sum()) == rare
 
 
 @pytest.mark.parametrize(("dataset", "eta"), [("cifar10-lt", 3), ("cifar100-lt", 7)])
