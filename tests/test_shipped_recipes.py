@@ -26,17 +26,23 @@ METHODS = [
     *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax", "gcl", "ib", "seql", "csce", "csce-drw"),
     *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
     *("mixup-drw", "remix", "remix-drw", "unimix-bayias", "balanced-mixup", "label-occurrence-balanced-mixup"),
-    *("balpoe", "reslt", "ncl", "glmc"),
+    *("balpoe", "reslt", "ncl", "glmc", "bcl", "paco"),
     *("crt", "crt-mixup", "lws", "lws-mixup", "tau-norm", "ncm", "max-norm", "disalign", "mislas"),
 ]
 
 HEADS = {
     **{"ldam": "cosine", "gcl": "cosine", "dbn": "dual-branch", "bbn": "bilateral", "balpoe": "experts"},
-    **{"reslt": "residual-fusion", "ncl": "ensemble", "glmc": "twin-classifier"},
+    **{
+        "reslt": "residual-fusion",
+        "ncl": "ensemble",
+        "glmc": "twin-classifier",
+        "bcl": "prototypes",
+        "paco": "contrastive",
+    },
 }
 """Heads other than the linear one, by a part of the recipe's name."""
 
-UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "gcl", "digits", "reslt", "ncl", "glmc", "ncm", "max-norm", "disalign")
+UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "gcl", "digits", "reslt", "ncl", "glmc", "paco")
 """Parts of the names of recipes whose papers' figures could not be read, do not exist or are of another split."""
 
 every_recipe = pytest.mark.parametrize("name", NAMES)
@@ -55,7 +61,7 @@ def commands(name: str) -> list[list[str]]:
 
 def mix_of(method: str) -> str:
     """The mix that a recipe's name begins with, or that its method is known for."""
-    if method in ("balpoe", "gcl"):
+    if method in ("balpoe", "gcl", "mislas", "crt-mixup", "lws-mixup"):
         return "mixup"
     longest_first = sorted(members("mix"), key=len, reverse=True)
     return next((mix for mix in longest_first if f"{method}-".startswith(f"{mix}-")), "none")
@@ -280,6 +286,16 @@ def test_reslt_and_ncl_have_the_settings_of_their_papers(dataset: str, beta: flo
     assert reslt.method == {"name": "reslt", "beta": beta, "medium_from": 0.35, "tail_from": 0.7}
     assert ncl.method == {"name": "ncl", "num_networks": 3, "hard_classes": hard, "divergence_factor": 0.6}
     assert ncl.model.head["num_networks"] == 3
+
+
+@pytest.mark.parametrize("dataset", ["cifar10-lt", "cifar100-lt"])
+def test_the_contrastive_methods_have_the_settings_of_their_authors(dataset: str) -> None:
+    bcl, paco = (load_recipe(f"{dataset}/{name}") for name in ("bcl", "paco"))
+    assert bcl.method == {"name": "bcl", "contrastive_weight": 0.35, "temperature": 0.07}
+    assert bcl.model.head["scale"] == 30
+    released = {"alpha": 0.01, "beta": 1, "gamma": 1, "supt": 1, "temperature": 0.05, "queue_size": 1024}
+    assert paco.method.items() >= released.items()
+    assert paco.model.head["projection_dim"] == 32
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if any(part in name for part in UNREAD)])

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models.backbones import Backbone
-from lt_bench.models.network import BilateralNetwork, Branch, Network, ResidualFusionNetwork, TwinClassifierNetwork
+from lt_bench.models.network import (
+    BilateralNetwork,
+    Branch,
+    ContrastiveNetwork,
+    Network,
+    PrototypeNetwork,
+    ResidualFusionNetwork,
+    TwinClassifierNetwork,
+)
 from lt_bench.registry import Component, Info
 from lt_bench.settings import Settings
 
@@ -196,6 +204,61 @@ class ResidualFusion(Head):
         return ResidualFusionNetwork(all_stages(backbone), norms, classifier)
 
 
+class Contrastive(Head):
+    """A linear classifier, and a projection of the features to unit vectors, which is used in training only.
+
+    The network of PaCo (Cui et al., ICCV 2021), to which the class weights are the centres of the classes.
+    """
+
+    name = "contrastive"
+    info = Info("linear classifier, features projected for a contrast", "Cui et al., ICCV 2021", 2021)
+
+    class Config(Head.Config):
+        """Width of the projection."""
+
+        projection_dim: int = Field(default=32, ge=1)
+        """Dimensions of the unit vectors; 128 on ImageNet-LT."""
+
+    config: Config
+
+    def build(self, backbone: Backbone, num_classes: int) -> Network:
+        classifier = linear_classifier(backbone.feature_dim, num_classes)
+        projected = projection(backbone.feature_dim, self.config.projection_dim)
+        return ContrastiveNetwork(backbone.trunk(), backbone.last_stage(), classifier, projected)
+
+
+class Prototypes(Head):
+    """A scaled cosine classifier, and two projections to unit vectors: of the features and of the class weights.
+
+    The network of BCL (Zhu et al., CVPR 2022), which contrasts the one with the other, the prototypes of the classes.
+    The projections are used in training only.
+    """
+
+    name = "prototypes"
+    info = Info("scaled cosine classifier, features and class weights projected", "Zhu et al., CVPR 2022", 2022)
+
+    class Config(Head.Config):
+        """Scale of the classifier and width of the projections."""
+
+        scale: FiniteFloat = Field(default=30.0, gt=0)
+        """Factor on the cosines; a softmax over bare cosines could not become confident."""
+        projection_dim: int = Field(default=128, ge=1)
+        """Dimensions of the unit vectors. The authors have 1024 for ImageNet networks and released no code for CIFAR;
+        128 is more than the 64 features of a CIFAR ResNet can fill."""
+
+    config: Config
+
+    def build(self, backbone: Backbone, num_classes: int) -> Network:
+        feature_dim, projection_dim = backbone.feature_dim, self.config.projection_dim
+        return PrototypeNetwork(
+            backbone.trunk(),
+            backbone.last_stage(),
+            ScaledCosineClassifier(feature_dim, num_classes, self.config.scale),
+            projection(feature_dim, projection_dim, nn.BatchNorm1d(feature_dim)),
+            projection(feature_dim, projection_dim, nn.BatchNorm1d(feature_dim)),
+        )
+
+
 class CosineClassifier(nn.Module):
     """cos(features, class weight) in [-1, 1], without bias."""
 
@@ -244,3 +307,12 @@ def linear_classifier(feature_dim: int, num_classes: int) -> nn.Linear:
     layer = nn.Linear(feature_dim, num_classes)
     nn.init.kaiming_normal_(layer.weight)
     return layer
+
+
+def projection(feature_dim: int, projection_dim: int, *between: nn.Module) -> nn.Sequential:
+    """Features [B, D] to vectors [B, P]: two linear layers with a ReLU, and what else is given, between them.
+
+    This form is the suite's choice.
+    """
+    first, last = nn.Linear(feature_dim, feature_dim), nn.Linear(feature_dim, projection_dim)
+    return nn.Sequential(first, *between, nn.ReLU(), last)

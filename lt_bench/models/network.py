@@ -172,6 +172,61 @@ class ResidualFusionNetwork(Network):
         logits: Tensor = self.classifier(super().branch_logits(images, index))
         return logits
 
+
+class ContrastiveNetwork(Network):
+    """One branch that ends in features [B, D], a classifier of them, and a projection to unit vectors [B, P].
+
+    The projection serves a contrastive loss in training and has no part in the logits.
+    """
+
+    def __init__(self, trunk: nn.Module, stage: nn.Module, classifier: nn.Module, projection: nn.Sequential) -> None:
+        super().__init__(trunk, [Branch(stage, nn.Identity())])
+        self.classifier = classifier
+        self.projection = projection
+        last = projection[-1]
+        assert isinstance(last, nn.Linear)
+        self.projection_dim = last.out_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
+
+    def all_logits(self, images: Tensor) -> Tensor:
+        return self.forward(images)[None]
+
+    def branch_logits(self, images: Tensor, index: int) -> Tensor:
+        return self.all_logits(images)[index]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features [B, D]."""
+        features: Tensor = self.branches[0](self.trunk(images))
+        return features
+
+    def project(self, features: Tensor) -> Tensor:
+        """Unit vectors float32 [B, P] of features [B, D]."""
+        vectors: Tensor = self.projection(features)
+        return F.normalize(vectors.float())
+
     @property
     def classifiers(self) -> list[nn.Module]:
         return [self.classifier]
+
+
+class PrototypeNetwork(ContrastiveNetwork):
+    """A contrastive network in which a second projection makes a prototype of each class from its weights."""
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        stage: nn.Module,
+        classifier: nn.Module,
+        projection: nn.Sequential,
+        prototype_projection: nn.Sequential,
+    ) -> None:
+        super().__init__(trunk, stage, classifier, projection)
+        self.prototype_projection = prototype_projection
+
+    def prototypes(self) -> Tensor:
+        """Unit vectors float32 [C, P], one for each class."""
+        vectors: Tensor = self.prototype_projection(self.classifier.weight)
+        return F.normalize(vectors.float())

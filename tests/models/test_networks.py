@@ -14,7 +14,7 @@ from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Head, Network, build_network
 from lt_bench.models.backbones import CifarBlock, CifarResNet
 from lt_bench.models.heads import CosineClassifier, Ensemble, Experts
-from lt_bench.models.network import BilateralNetwork, TwinClassifierNetwork
+from lt_bench.models.network import BilateralNetwork, ContrastiveNetwork, PrototypeNetwork, TwinClassifierNetwork
 from lt_bench.registry import Info, lookup, members
 
 HEADS = sorted(members("head"))
@@ -58,6 +58,8 @@ def images(size: int = 32, count: int = 2) -> Tensor:
         ("resnet32", "twin-classifier", 100, 501_336),
         ("resnet32-w4", "linear", 10, 7_386_186),
         ("resnet32-w4", "linear", 100, 7_409_316),
+        ("resnet32", "contrastive", 10, 470_394),  # linear, and a projection of 4,160 + 2,080
+        ("resnet32", "prototypes", 10, 489_360),  # cosine, and two projections of 4,160 + 128 + 8,320
         ("resnet32", "experts", 10, 1_344_784),  # 23,824 shared, three times 439,680 and a classifier of 640
         ("resnet32", "ensemble", 10, 3 * 464_154),
         ("resnet32", "residual-fusion", 10, 464_154 + 3 * 128),
@@ -208,6 +210,31 @@ def test_twin_classifiers_see_one_feature() -> None:
     assert not torch.allclose(view.conventional, view.rebalanced)
 
 
+@pytest.mark.parametrize("head", ["contrastive", "prototypes"])
+def test_a_projection_has_no_part_in_the_logits(head: str) -> None:
+    net = network(head=head).eval()
+    assert isinstance(net, ContrastiveNetwork)
+    x = images(count=4)
+    features = net.features(x)
+    assert torch.equal(net(x), net.classifier(features))
+    assert torch.equal(net.all_logits(x), net.branch_logits(x, 0)[None])
+    assert torch.equal(net.all_logits(x)[0], net(x))
+    torch.testing.assert_close(net.project(features).norm(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_prototype_is_a_unit_vector_made_of_the_class_weights(autocast: bool) -> None:
+    net = network(head="prototypes", num_classes=7)
+    assert isinstance(net, PrototypeNetwork)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        prototypes, projected = net.prototypes(), net.project(torch.ones(5, 64))
+    assert (prototypes.shape, projected.shape) == ((7, 128), (5, 128))
+    assert prototypes.dtype == projected.dtype == torch.float32
+    torch.testing.assert_close(prototypes.norm(dim=1), torch.ones(7))
+    prototypes[3].sum().backward()
+    assert net.classifier.weight.grad.any()  # type: ignore[union-attr]
+
+
 class Unsplit(Backbone):
     """Its last stage is one convolution, which cannot be split in blocks."""
 
@@ -252,6 +279,8 @@ def test_the_bilateral_head_refuses_a_last_stage_that_has_no_last_block(backbone
         ("twin-classifier", {"trunk", "branches.0.classifier", "branches.1.classifier", "projector", "predictor"}),
         ("ensemble", {f"branches.{i}.{part}" for i in range(3) for part in ("stage", "classifier")}),
         ("residual-fusion", {"trunk", *(f"branches.{i}.stage" for i in range(3)), "classifier"}),
+        ("contrastive", {"trunk", "branches.0.stage", "classifier", "projection"}),
+        ("prototypes", {"trunk", "branches.0.stage", "classifier", "projection", "prototype_projection"}),
     ],
 )
 def test_the_names_under_which_weights_are_saved(head: str, parts: set[str]) -> None:

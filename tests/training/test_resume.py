@@ -28,6 +28,8 @@ RECIPES = {
     "cmo-ldam-drw": ("mix.start_epoch=0", "mix.stop_before_end=1"),  # its loss changes at epoch 4 of 5
     "dbn-mix": ("protocol.optimizer={nesterov: true}",),
     "bbn": (),
+    "bcl": (),
+    "paco": ("method.queue_size=24",),  # it has a second network, and a queue that the batches do not divide
     "class-distance-mix-ours": ("mix.warmup_epochs=1", "data.validation_per_class=2"),  # its mix has a state
 }
 
