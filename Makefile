@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 DEMO_RECIPES := ce balanced-softmax mixup cmo dbn-mix class-distance-mix-ours
 
-.PHONY: demo test lint typecheck check leaderboard clean
+.PHONY: demo test lint typecheck check leaderboard docs clean
 
 demo: $(READY)
 	$(BIN)/lt-bench sweep $(DEMO_RECIPES:%=digits-lt/%) --seeds 0,1,2 --work demo/runs --records demo/records
@@ -28,6 +28,9 @@ check: lint typecheck test
 
 leaderboard: $(READY)
 	$(BIN)/lt-bench leaderboard build
+
+docs: $(READY)
+	$(BIN)/lt-bench docs
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -132,7 +132,13 @@ def sweep(
 
 @app.command("list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="methods, mixes, losses, samplers, heads, backbones, datasets, recipes.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="methods (all but the network), or one family: procedures, mixes, losses, samplers, heads, backbones; "
+            "or models, datasets, recipes."
+        ),
+    ],
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -145,6 +151,14 @@ def list_names(
         print(json.dumps(rows, indent=1))
     else:
         _print_rows(rows)
+
+
+@app.command()
+def docs(out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs")) -> None:
+    """Write the page of all methods, methods.md, from the shipped components and recipes."""
+    from lt_bench.method_page import write
+
+    print(write(out))
 
 
 @app.command()
@@ -376,7 +390,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in rows[0] if rows else ():
-        table.add_column(column, overflow="fold")
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "name")
     for row in rows:
         table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     Console().print(table)

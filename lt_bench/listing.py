@@ -2,43 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lt_bench.data.cards import card_names, load_card
 from lt_bench.errors import UserError, unknown
-from lt_bench.recipe import load_recipe
-from lt_bench.recipe_files import shipped_recipes
-from lt_bench.registry import members
+from lt_bench.recipe import PHASE_FAMILIES, load_recipe, shipped_recipes
+from lt_bench.registry import FAMILIES, Component, members
 
-KINDS = {
-    "methods": "method",
-    "stages": "stage",
-    "mixes": "mix",
-    "losses": "loss",
-    "samplers": "sampler",
-    "heads": "head",
-    "backbones": "backbone",
-}
+Members = Mapping[str, Mapping[str, type[Any]]]
+"""Components by name, by the kind of their family."""
+
+PLURALS = {"mix": "mixes", "loss": "losses", "method": "procedures"}
+KINDS = {PLURALS.get(kind, f"{kind}s"): kind for kind in FAMILIES}
+"""Lists of one family, by the word that asks for them."""
+OTHERS = ("methods", "models", "datasets", "recipes")
+NETWORK = ("head", "backbone")
+"""Families that make up the network. A method works on top of it."""
 
 
 def listing(what: str) -> list[dict[str, Any]]:
-    """Rows for one of the words above, or `models`, `datasets`, `recipes`."""
+    """Rows for one of the words in KINDS or OTHERS; `methods` are all families but those of the network."""
     if what == "datasets":
         return [_dataset(name) for name in card_names()]
     if what == "recipes":
         return [_recipe(f"{path.parent.name}/{path.stem}") for path in shipped_recipes()]
     if what == "models":
         return listing("backbones") + listing("heads")
+    if what == "methods":
+        every = all_members()
+        return [_method(kind, part, every) for kind in FAMILIES if kind not in NETWORK for part in _sorted(every[kind])]
     if what not in KINDS:
-        raise UserError(unknown("list", what, (*KINDS, "models", "datasets", "recipes")))
-    rows = []
-    for name, component in sorted(members(KINDS[what]).items()):
-        info = component.info
-        settings = ", ".join(component.Config.model_fields)
-        rows.append(
-            {"name": name, "summary": info.summary, "settings": settings, "paper": info.paper, "cost": info.cost}
-        )
-    return rows
+        raise UserError(unknown("list", what, (*KINDS, *OTHERS)))
+    return [_component(part) for part in _sorted(members(KINDS[what]))]
+
+
+def all_members() -> Members:
+    """Every component that a recipe may name, plug-ins included."""
+    return {kind: members(kind) for kind in FAMILIES}
+
+
+def combines_with(kind: str, component: type[Component], every: Members) -> str:
+    """What a component can stand beside in a recipe, two by two, as the classes themselves say it."""
+    whole, some, own = [], [], []
+    for other in FAMILIES:
+        verdicts = {name: fits(kind, component, other, part) for name, part in sorted(every[other].items())}
+        if other == kind or not verdicts or None in verdicts.values():
+            continue
+        if all(verdicts.values()):
+            whole.append(other)
+        elif any(verdicts.values()):
+            some.append(_some_of(other, verdicts))
+        elif other in PHASE_FAMILIES:
+            own.append(other)
+        else:
+            some.append(f"no {other}")
+    phrases = [f"any {', '.join(whole)}"] * bool(whole) + some + [f"own {', '.join(own)}"] * bool(own)
+    return "; ".join(phrases)
+
+
+def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> bool | None:
+    """Whether a recipe may name both; None where their classes say nothing about each other.
+
+    The facts are those that a recipe is checked against: `uses` and `heads` of a method, the cosines of loss and head.
+    """
+    if kind in PHASE_FAMILIES and other_kind in PHASE_FAMILIES:
+        return True  # Samplers, mixes and losses compose freely.
+    for one, two, family in ((component, other, other_kind), (other, component, kind)):
+        if family in PHASE_FAMILIES and hasattr(one, "uses"):
+            return family in one.uses and (family != "loss" or bool(_heads(one) & _heads(two)))
+    if "head" in (kind, other_kind):
+        head, part = (component, other) if kind == "head" else (other, component)
+        return head.name in _heads(part) if hasattr(part, "heads") or hasattr(part, "takes_cosines") else None
+    return bool(_heads(component) & _heads(other)) if hasattr(component, "heads") and hasattr(other, "heads") else None
+
+
+def _heads(component: type[Any]) -> set[str]:
+    """The heads that a method or a loss can train."""
+    heads: Mapping[str, type[Any]] = members("head")
+    if hasattr(component, "takes_cosines"):
+        return {name for name, head in heads.items() if head.gives_cosines == component.takes_cosines}
+    return set(heads) if component.heads is None else set(component.heads)
+
+
+def _some_of(kind: str, verdicts: Mapping[str, bool | None]) -> str:
+    """Which of a family fit, in the fewest words."""
+    fitting = [name for name, verdict in verdicts.items() if verdict]
+    failing = [name for name, verdict in verdicts.items() if not verdict]
+    if len(failing) < min(3, len(fitting)):
+        return f"any {kind} but {_either(failing)}"
+    return f"{kind} {_either(fitting)}"
+
+
+def _either(names: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _sorted(family: Mapping[str, type[Any]]) -> list[type[Any]]:
+    return [component for _, component in sorted(family.items())]
+
+
+def _method(kind: str, component: type[Any], every: Members) -> dict[str, Any]:
+    info, partners = component.info, combines_with(kind, component, every)
+    row = {"name": component.name, "kind": kind, "paper": info.paper, "year": info.year}
+    return {**row, "combines_with": partners, "cost": info.cost}
+
+
+def _component(component: type[Any]) -> dict[str, Any]:
+    info, settings = component.info, ", ".join(component.Config.model_fields)
+    row = {"name": component.name, "summary": info.summary, "settings": settings}
+    return {**row, "paper": info.paper, "cost": info.cost}
 
 
 def _dataset(name: str) -> dict[str, Any]:

@@ -1,0 +1,278 @@
+"""The page of all methods, `docs/methods.md`: a pure function of the shipped components and recipes."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import inspect
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lt_bench
+from lt_bench.errors import UserError
+from lt_bench.listing import KINDS, NETWORK, Members, all_members, combines_with
+from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Node, Recipe, Reported, load_recipe, shipped_recipes
+from lt_bench.registry import FAMILIES, lookup, plugin_digest
+from lt_bench.resources import resource_folder
+from lt_bench.yaml_files import read_yaml
+
+PAGE = "methods.md"
+MARK = "<!-- Generated from the code and the recipes by `lt-bench docs` (`make docs`). Do not edit. -->\n"
+
+INTRO = """# Methods
+
+A method is a recipe: a small difference over a protocol that names components of the families below. This page has what
+`lt-bench list methods` prints from the code, the recipes made of it, and the published figures that the recipes carry.
+[Add one of your own](#add-one-of-your-own) says how it comes in here.
+"""
+RECIPES = """## Recipes
+
+`lt-bench run DATA-SET/RECIPE` trains one. Parts: the loss, and whatever else differs from the defaults of a recipe
+(instance sampler, no mix, linear head, standard method); in brackets the settings that differ from the part's own
+defaults. A percentage is the share of the epochs after which a part changes. A name with several lines has other parts
+on other data sets. Cost: arithmetic of a training step relative to plain cross entropy on the same backbone, with all
+parts in their default settings.
+"""
+FIGURES = """## Published figures
+
+What the recipes carry under `reported` as found at the source named here: accuracies in percent, none of them measured
+by this project; its own are on the [leaderboard](../leaderboard/v1/README.md). A protocol with a link ships with this
+suite, and the figure is to be compared with a run under it; the other names stand for protocols of the source. On
+CIFAR-LT most papers print the best epoch on the test set, this suite the last one.
+"""
+COMPONENTS = """## Components
+
+By family, in the words a recipe uses. Cost is the arithmetic of a training step relative to plain cross entropy.
+Combines with goes two by two: what a recipe may name beside the component; *own* is what it brings itself, so that a
+recipe must not name another.
+"""
+OWN = """## Add one of your own
+
+One class in one file, and one recipe: [CONTRIBUTING.md](../CONTRIBUTING.md#add-a-method-of-your-own) has an example
+that runs. `lt-bench list methods --plugin FILE` shows it beside the shipped ones; inside this repository `make docs`
+writes it into this page.
+"""
+
+
+def write(folder: Path) -> Path:
+    """Write the page into a folder and return its path.
+
+    Raises:
+        UserError: The file there was not made by this command, or it cannot be written.
+    """
+    path = folder / PAGE
+    if path.is_file() and not path.read_bytes().startswith(MARK.encode()):
+        raise UserError(f"{path}: was not made by this command, so it is not overwritten")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(page().encode())
+    except OSError as error:
+        raise UserError(f"{path}: could not be written: {error.strerror or error}") from None
+    return path
+
+
+def page() -> str:
+    """The page in Markdown, with links relative to `docs/`. Plug-ins are left out."""
+    every = {kind: _shipped(family) for kind, family in all_members().items()}
+    recipes = [load_recipe(path) for path in shipped_recipes()]
+    blocks = [MARK, INTRO, RECIPES, _table(_recipe_rows(recipes)), FIGURES, _table(list(_figures())), COMPONENTS]
+    for word, kind in KINDS.items():
+        blocks += [_family_head(word, kind), _table([_component(kind, part, every) for part in every[kind].values()])]
+    return "\n".join([*blocks, OWN])
+
+
+# --- recipes -----------------------------------------------------------------------------------------
+
+
+def _recipe_rows(recipes: Sequence[Recipe]) -> list[dict[str, str]]:
+    """One row for each name and what it is made of, with all data sets that have it."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for recipe in recipes:
+        grouped.setdefault((recipe.name, _parts(recipe), _recipe_cost(recipe)), []).append(recipe.data.name)
+    return [
+        {
+            "Recipe": f"`{name}`",
+            "Parts": parts,
+            "Data sets": ", ".join(_link(folder, f"recipes/{folder}/{name}.yaml") for folder in folders),
+            "Cost": cost,
+        }
+        for (name, parts, cost), folders in sorted(grouped.items(), key=lambda item: item[0][0])
+    ]
+
+
+def _parts(recipe: Recipe) -> str:
+    """What a recipe is made of, its defaults left out."""
+    return "; ".join(
+        _part(kind, timeline)
+        for kind, timeline in _used(recipe).items()
+        if kind == "loss" or not all(_is_default(kind, node) for _, node in timeline)
+    )
+
+
+def _is_default(kind: str, node: Node) -> bool:
+    name = DEFAULTS.get(kind, "linear")
+    return bool(node["name"] == name and not _changed(node, _defaults(kind, name)))
+
+
+def _used(recipe: Recipe) -> dict[str, list[tuple[int, Node]]]:
+    """The components of each family but the backbone, with the percentage of the training at which they start."""
+    resolved = recipe.resolved()
+    starts = [0, *(round(100 * phase.until / recipe.protocol.epochs) for phase in recipe.phases)]
+    used: dict[str, list[tuple[int, Node]]] = {}
+    for kind in FAMILIES:
+        if kind not in PHASE_FAMILIES:
+            node = (resolved["model"] if kind in NETWORK else resolved).get(kind)
+            used[kind] = [(0, node)] if isinstance(node, dict) else []
+        elif kind in lookup("method", recipe.method["name"]).uses:
+            used[kind] = [(start, phase[kind]) for start, phase in zip(starts, resolved["phases"], strict=False)]
+    return {kind: timeline for kind, timeline in used.items() if timeline}
+
+
+def _part(kind: str, timeline: Sequence[tuple[int, Node]]) -> str:
+    """A component with its settings, and how later phases change it."""
+    text, before = "", None
+    for start, settings in timeline:
+        defaults = _defaults(kind, settings["name"])
+        node = {**defaults, **settings}
+        if before is None or node["name"] != before["name"]:
+            words = _in_brackets(_changed(node, defaults))
+            text += (f", from {start}% " if before else f"{kind} ") + f"`{node['name']}`{words}"
+        elif node != before:
+            text += f", from {start}% with {', '.join(_changed(node, before))}"
+        before = node
+    return text
+
+
+def _changed(node: Node, before: Node) -> list[str]:
+    """The settings of a component that differ, as words."""
+    differing = {field: value for field, value in node.items() if field != "name" and value != before.get(field, ...)}
+    return [f"{_escape(field)} {_value(value)}" for field, value in differing.items()]
+
+
+def _defaults(kind: str, name: str) -> Node:
+    """The settings of a component that have a default, and those."""
+    config = lookup(kind, name).Config
+    dumped = config.model_construct().model_dump(mode="json")
+    # A dump leaves out the settings that were added after runs had been recorded.
+    return {
+        field: dumped.get(field, info.default) for field, info in config.model_fields.items() if not info.is_required()
+    }
+
+
+def _recipe_cost(recipe: Recipe) -> str:
+    """The cost of the parts that have one. The cost of a head is in that of the method it belongs to."""
+    parts = [(kind, node["name"]) for kind, timeline in _used(recipe).items() for _, node in timeline]
+    costs = [lookup(kind, name).info.cost for kind, name in dict.fromkeys(parts) if kind not in NETWORK]
+    return " × ".join(_escape(cost) for cost in costs if cost != "1x") or "1x"
+
+
+def _figures() -> Iterator[dict[str, str]]:
+    """One row for each verified figure that a recipe's file carries, of all factors."""
+    for path in sorted(shipped_recipes(), key=lambda path: (path.stem, path.parent.name)):
+        for figure in map(Reported.read, read_yaml(path).get("reported", [])):
+            if figure.verified:
+                yield {
+                    "Recipe": f"`{path.stem}`",
+                    "Data set": _link(path.parent.name, f"recipes/{path.parent.name}/{path.name}"),
+                    "Factor": _number(figure.factor),
+                    "Top-1": _number(figure.top1),
+                    "Many": _number(figure.many),
+                    "Medium": _number(figure.medium),
+                    "Few": _number(figure.few),
+                    "Protocol": _protocol(figure.protocol),
+                    "Source": _escape(figure.paper),
+                }
+
+
+def _protocol(name: str | None) -> str:
+    """A protocol, with a link if it is a shipped one."""
+    shipped = name is not None and (resource_folder("recipes") / "protocols" / f"{name}.yaml").is_file()
+    return _link(name, f"recipes/protocols/{name}.yaml") if name and shipped else _escape(name or "")
+
+
+# --- components --------------------------------------------------------------------------------------
+
+
+def _family_head(word: str, kind: str) -> str:
+    """Title of a family and the first sentence of its base class."""
+    family = FAMILIES[kind]
+    base = getattr(importlib.import_module(family.module), family.base)
+    said = (inspect.getdoc(base) or "").split("\n\n")[0].replace("\n", " ")
+    key = f"model.{kind}" if kind in NETWORK else kind
+    source = _link(family.base, _source(base))
+    return f"### {word.capitalize()}\n\nIn a recipe `{key}`; base class {source}. {_prose(said)}\n"
+
+
+def _component(kind: str, component: type[Any], every: Members) -> dict[str, str]:
+    info = component.info
+    settings = [f"`{field}` {_value(value)}" for field, value in _defaults(kind, component.name).items()]
+    row = {
+        "Name": _link(component.name, _source(component)),
+        "What it does": _escape(info.summary),
+        "Paper": _escape(info.paper),
+        "Year": "" if info.year is None else str(info.year),
+        "Settings and their defaults": ", ".join(settings),
+    }
+    if kind not in NETWORK:
+        row |= {"Cost": _escape(info.cost)}
+    return row | {"Combines with": _escape(combines_with(kind, component, every))}
+
+
+def _shipped(family: Any) -> dict[str, type[Any]]:
+    return {name: component for name, component in sorted(family.items()) if plugin_digest(component) is None}
+
+
+def _source(component: type[Any]) -> str:
+    """The file of a class, relative to the root of the repository."""
+    package = Path(lt_bench.__file__).parent
+    return Path(inspect.getfile(component)).relative_to(package.parent).as_posix()
+
+
+# --- Markdown ----------------------------------------------------------------------------------------
+
+
+def _table(rows: Sequence[dict[str, str]]) -> str:
+    """A table of the columns that have something to show."""
+    if not rows:
+        return "None so far.\n"
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    numbers = ("Cost", "Year", "Factor", "Top-1", "Many", "Medium", "Few")
+    lines = [columns, ["--:" if column in numbers else ":--" for column in columns]]
+    lines += [[row[column] for column in columns] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _link(text: str, target: str) -> str:
+    return f"[{_escape(text)}](../{target})"
+
+
+def _in_brackets(words: Sequence[str]) -> str:
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _value(value: Any) -> str:
+    """A setting's value as a recipe writes it; a component in it by its name and settings."""
+    if isinstance(value, dict) and "name" in value:
+        return f"`{value['name']}`" + _in_brackets(_changed(value, {}))
+    if isinstance(value, list):
+        return f"\\[{', '.join(map(_value, value))}\\]"
+    if isinstance(value, float):
+        return _number(value)
+    return _escape(value if isinstance(value, str) else json.dumps(value))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.12g}"
+
+
+def _escape(text: str) -> str:
+    """Text as Markdown shows it literally, also inside a table."""
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(text, quote=False))
+
+
+def _prose(text: str) -> str:
+    """Text whose backticks are meant."""
+    return "".join(part if part.startswith("`") else _escape(part) for part in re.split("(`[^`]+`)", text))
