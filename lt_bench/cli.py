@@ -135,8 +135,8 @@ def list_names(
     what: Annotated[
         str,
         typer.Argument(
-            help="methods (all but the network), or one family: procedures, mixes, losses, samplers, heads, backbones; "
-            "or models, datasets, recipes."
+            help="methods (all but the network), or one family: procedures, stages, mixes, losses, samplers, heads, "
+            "backbones; or models, datasets, recipes."
         ),
     ],
     plugin: Plugins = None,

@@ -7,7 +7,8 @@ from typing import Any
 
 from lt_bench.data.cards import card_names, load_card
 from lt_bench.errors import UserError, unknown
-from lt_bench.recipe import PHASE_FAMILIES, load_recipe, shipped_recipes
+from lt_bench.recipe import PHASE_FAMILIES, load_recipe
+from lt_bench.recipe_files import shipped_recipes
 from lt_bench.registry import FAMILIES, Component, members
 
 Members = Mapping[str, Mapping[str, type[Any]]]
@@ -64,7 +65,8 @@ def combines_with(kind: str, component: type[Component], every: Members) -> str:
 def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> bool | None:
     """Whether a recipe may name both; None where their classes say nothing about each other.
 
-    The facts are those that a recipe is checked against: `uses` and `heads` of a method, the cosines of loss and head.
+    The facts are those that a recipe is checked against: `uses` and `heads` of methods and stages, the cosines of
+    losses and heads.
     """
     if kind in PHASE_FAMILIES and other_kind in PHASE_FAMILIES:
         return True  # Samplers, mixes and losses compose freely.
@@ -78,10 +80,14 @@ def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> 
 
 
 def _heads(component: type[Any]) -> set[str]:
-    """The heads that a method or a loss can train."""
+    """The heads that a method, a stage or a loss can train."""
     heads: Mapping[str, type[Any]] = members("head")
     if hasattr(component, "takes_cosines"):
-        return {name for name, head in heads.items() if head.gives_cosines == component.takes_cosines}
+        return {
+            name
+            for name, head in heads.items()
+            if head.gives_cosines == component.takes_cosines and (head.gives_features or not component.takes_features)
+        }
     return set(heads) if component.heads is None else set(component.heads)
 
 

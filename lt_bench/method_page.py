@@ -14,7 +14,8 @@ from typing import Any
 import lt_bench
 from lt_bench.errors import UserError
 from lt_bench.listing import KINDS, NETWORK, Members, all_members, combines_with
-from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Node, Recipe, Reported, load_recipe, shipped_recipes
+from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Recipe, Reported, load_recipe
+from lt_bench.recipe_files import Node, shipped_recipes
 from lt_bench.registry import FAMILIES, lookup, plugin_digest
 from lt_bench.resources import resource_folder
 from lt_bench.yaml_files import read_yaml
@@ -32,9 +33,9 @@ RECIPES = """## Recipes
 
 `lt-bench run DATA-SET/RECIPE` trains one. Parts: the loss, and whatever else differs from the defaults of a recipe
 (instance sampler, no mix, linear head, standard method); in brackets the settings that differ from the part's own
-defaults. A percentage is the share of the epochs after which a part changes. A name with several lines has other parts
-on other data sets. Cost: arithmetic of a training step relative to plain cross entropy on the same backbone, with all
-parts in their default settings.
+defaults. A percentage is the share of the epochs after which a part changes; a stage follows when they are over. A name
+with several lines has other parts on other data sets. Cost: arithmetic of a training step relative to plain cross
+entropy on the same backbone, with all parts in their default settings.
 """
 FIGURES = """## Published figures
 
@@ -106,10 +107,17 @@ def _recipe_rows(recipes: Sequence[Recipe]) -> list[dict[str, str]]:
 def _parts(recipe: Recipe) -> str:
     """What a recipe is made of, its defaults left out."""
     return "; ".join(
-        _part(kind, timeline)
+        _part(kind, timeline) + (_trained_with(recipe) if kind == "stage" else "")
         for kind, timeline in _used(recipe).items()
         if kind == "loss" or not all(_is_default(kind, node) for _, node in timeline)
     )
+
+
+def _trained_with(recipe: Recipe) -> str:
+    """What the second stage is trained with, the defaults of a recipe left out."""
+    second = recipe.resolved()["second_stage"]
+    parts = [_part(kind, [(0, second[kind])]) for kind in PHASE_FAMILIES if not _is_default(kind, second[kind])]
+    return f" with {', '.join(parts)}" if parts else ""
 
 
 def _is_default(kind: str, node: Node) -> bool:
@@ -124,7 +132,7 @@ def _used(recipe: Recipe) -> dict[str, list[tuple[int, Node]]]:
     used: dict[str, list[tuple[int, Node]]] = {}
     for kind in FAMILIES:
         if kind not in PHASE_FAMILIES:
-            node = (resolved["model"] if kind in NETWORK else resolved).get(kind)
+            node = {**resolved, **resolved["model"], **resolved.get("second_stage", {})}.get(kind)
             used[kind] = [(0, node)] if isinstance(node, dict) else []
         elif kind in lookup("method", recipe.method["name"]).uses:
             used[kind] = [(start, phase[kind]) for start, phase in zip(starts, resolved["phases"], strict=False)]
@@ -163,9 +171,9 @@ def _defaults(kind: str, name: str) -> Node:
 
 
 def _recipe_cost(recipe: Recipe) -> str:
-    """The cost of the parts that have one. The cost of a head is in that of the method it belongs to."""
+    """The cost of the parts that have one. That of a head is in its method's; a second stage comes after all steps."""
     parts = [(kind, node["name"]) for kind, timeline in _used(recipe).items() for _, node in timeline]
-    costs = [lookup(kind, name).info.cost for kind, name in dict.fromkeys(parts) if kind not in NETWORK]
+    costs = [lookup(kind, name).info.cost for kind, name in dict.fromkeys(parts) if kind not in (*NETWORK, "stage")]
     return " × ".join(_escape(cost) for cost in costs if cost != "1x") or "1x"
 
 
@@ -201,7 +209,7 @@ def _family_head(word: str, kind: str) -> str:
     family = FAMILIES[kind]
     base = getattr(importlib.import_module(family.module), family.base)
     said = (inspect.getdoc(base) or "").split("\n\n")[0].replace("\n", " ")
-    key = f"model.{kind}" if kind in NETWORK else kind
+    key = "second_stage" if kind == "stage" else f"model.{kind}" if kind in NETWORK else kind
     source = _link(family.base, _source(base))
     return f"### {word.capitalize()}\n\nIn a recipe `{key}`; base class {source}. {_prose(said)}\n"
 

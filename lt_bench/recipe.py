@@ -169,7 +169,8 @@ class Recipe(Settings):
     def phase_choices(self) -> tuple[Phase, ...]:
         """The phases of `training` with their components looked up."""
         if self.second_stage is not None:
-            return (_phase(self.training.epochs, self.second_stage),)
+            # One without training has an epoch 0 as well, in which it is evaluated.
+            return (_phase(max(1, self.training.epochs), self.second_stage),)
         return tuple(_phase(phase.until, phase) for phase in self.phases)
 
     @property
@@ -327,8 +328,10 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
         if kind not in method.uses and any(part != brought for part in asked):
             raise UserError(f"{path}: {kind}: the method {method.name} brings its own {kind}; remove this one")
     head = lookup("head", recipe.model.head["name"])
-    if recipe.second_stage is not None and head.name != "linear":
-        raise UserError(f"{path}: second_stage: a second stage starts from the head linear, found {head.name}")
+    stage = None if recipe.second_stage is None else lookup("stage", recipe.second_stage.stage["name"])
+    if stage is not None and head.name not in stage.heads:
+        needed = " or ".join(sorted(stage.heads))
+        raise UserError(f"{path}: second_stage: a second stage starts from the head {needed}, found {head.name}")
     if method.heads is not None and head.name not in method.heads:
         raise UserError(f"{path}: model.head: the method {method.name} needs {' or '.join(sorted(method.heads))}")
     if "loss" not in method.uses:
@@ -339,6 +342,8 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
             raise UserError(f"{path}: model.head: the loss {loss.name} needs the head cosine, found {head.name}")
         if head.gives_cosines and not loss.takes_cosines:
             raise UserError(f"{path}: model.head: {head.name} gives cosines in [-1, 1], too flat for {loss.name}")
+        if loss.takes_features and not head.gives_features:
+            raise UserError(f"{path}: model.head: the loss {loss.name} needs a head of one branch, found {head.name}")
 
 
 def _plugin_digests(recipe: Recipe) -> dict[str, str]:

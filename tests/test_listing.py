@@ -16,7 +16,8 @@ from lt_bench import method_page
 from lt_bench.errors import UserError
 from lt_bench.listing import KINDS, NETWORK, OTHERS, Members, all_members, combines_with, fits, listing
 from lt_bench.methods import Method
-from lt_bench.recipe import DEFAULTS, Reported, load_recipe, resolve, shipped_recipes
+from lt_bench.recipe import DEFAULTS, Reported, load_recipe, resolve
+from lt_bench.recipe_files import shipped_recipes
 from lt_bench.registry import FAMILIES, Component, Family, Info, load_plugin, lookup, members
 from lt_bench.settings import added
 from lt_bench.yaml_files import read_yaml
@@ -25,7 +26,10 @@ LtBench = Callable[..., Any]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods.md"
-PAIRS = [("method", "sampler"), ("method", "mix"), ("method", "loss"), ("method", "head"), ("loss", "head")]
+PAIRS = [
+    *(("method", "sampler"), ("method", "mix"), ("method", "loss"), ("method", "head"), ("method", "stage")),
+    *(("loss", "head"), ("stage", "head")),
+]
 MINE = """from lt_bench.methods import Method
 from lt_bench.registry import Info
 class Mine(Method):
@@ -93,7 +97,9 @@ def test_methods_are_all_families_but_the_network(lt_bench: LtBench) -> None:
 def test_a_method_of_a_plug_in_is_listed(lt_bench: LtBench, mine: Path) -> None:
     rows = json.loads(lt_bench("list", "methods", "--plugin", mine, "--json").out)
     row = next(row for row in rows if row["name"] == "mine")
-    assert {"any mix", "head experts or linear", "own sampler, loss"} <= set(row.pop("combines_with").split("; "))
+    assert {"any mix, stage", "head experts or linear", "own sampler, loss"} <= set(
+        row.pop("combines_with").split("; ")
+    )
     assert row == {"name": "mine", "kind": "method", "paper": "me", "year": 2026, "cost": "7x"}
     remix = next(row for row in rows if row["name"] == "remix")
     assert fits("mix", lookup("mix", "remix"), "method", lookup("method", "mine"))
@@ -146,6 +152,8 @@ def accepted(**named: str) -> bool:
     """Whether a recipe with these components can be completed by some head and loss to a valid one."""
     base = read_yaml(ROOT / "recipes" / "protocols" / "digits-demo.yaml")
     heads = [named.pop("head")] if "head" in named else members("head")
+    if "stage" in named:
+        named["second_stage"] = named.pop("stage")
     losses = [named.pop("loss")] if "loss" in named else ["cross-entropy", "ldam"]
     for head, loss in product(heads, losses):
         choice = {"model": {"backbone": "resnet8", "head": head}, "loss": loss, **named}
@@ -235,6 +243,7 @@ def test_every_recipe_stands_in_it_once_for_each_data_set(page: str) -> None:
             "mix `cmo`; loss `ldam`, from 80% with weights `effective-number` (beta 0.9999); head `cosine`",
             "1x",
         ),
+        ("crt", "cifar100-lt", "loss `cross-entropy`; stage `crt` with sampler `class-aware`", "1x"),
         ("pc-softmax", "cifar10-lt", r"loss `logit-adjustment` (post\_hoc true)", "1x"),
         ("bbn", "cifar10-lt", "head `bilateral`; method `bbn`", "2x"),
         ("balpoe", "cifar10-lt", r"mix `mixup` (alpha 0.8); head `experts`; method `balpoe` (tau \[0, 1, 2\])", "2.3x"),

@@ -206,7 +206,7 @@ def test_gcl_ib_and_softmax_equalisation_have_the_settings_of_their_sources(data
     first_stage = {"noise": 0.5, "margin": 0, "scale": 30, "gamma": 0}
     assert gcl[0].loss == {"name": "gcl", "weights": None, **first_stage}
     assert gcl[0].mix == {"name": "mixup", "alpha": 1}
-    assert [(phase.until, phase.loss["name"]) for phase in ib] == [(100, "cross-entropy"), (200, "ib")]
+    assert [(phase.until, phase.loss["name"]) for phase in ib] == [(160, "cross-entropy"), (200, "ib")]
     assert (ib[1].loss["alpha"], ib[1].loss["weights"]["name"]) == (1000, "inverse-frequency")
     assert (seql[0].loss["gamma"], seql[0].loss["lam"]) == (0.9, 0.005)
 

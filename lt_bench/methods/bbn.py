@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lt_bench.data.samplers import Instance, Reverse
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.methods import Method, Task
-from lt_bench.models.network import BilateralNetwork
+from lt_bench.models.heads.bilateral import BilateralNetwork
 from lt_bench.registry import Info
 
 

@@ -17,7 +17,7 @@ from lt_bench.data.samplers import Instance
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.losses.logit_adjustment import log_prior
 from lt_bench.methods import Method, Task
-from lt_bench.models.network import PrototypeNetwork
+from lt_bench.models.heads.contrastive import PrototypeNetwork
 from lt_bench.registry import Info
 
 

@@ -20,7 +20,7 @@ from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.methods import Method, Task
 from lt_bench.mixing.boxes import Box, paste
 from lt_bench.mixing.mixup import draw_share
-from lt_bench.models.network import TwinClassifierNetwork
+from lt_bench.models.heads.twin_classifier import TwinClassifierNetwork
 from lt_bench.registry import Info
 
 

@@ -20,7 +20,7 @@ from lt_bench.data.samplers import Instance
 from lt_bench.data.types import Batch, Epoch, IntArray, Step, generator
 from lt_bench.losses.logit_adjustment import log_prior
 from lt_bench.methods import Method, Task
-from lt_bench.models.network import ContrastiveNetwork
+from lt_bench.models.heads.contrastive import ContrastiveNetwork
 from lt_bench.registry import Info
 
 

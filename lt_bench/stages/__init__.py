@@ -25,6 +25,8 @@ class Stage(Component, nn.Module, ABC):
 
     defaults: ClassVar[dict[str, str]] = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
     """What the stage trains with where the recipe does not say."""
+    heads: ClassVar[frozenset[str]] = frozenset({"linear"})
+    """Names of the heads whose classifier it can take the place of."""
     needs_features: ClassVar[bool] = False
     """Whether `fit` is to be called."""
 

@@ -18,7 +18,7 @@ class ClassifierRetraining(Stage):
     """
 
     name = "crt"
-    info = Info("the classifier learned anew from balanced batches", "Kang et al., ICLR 2020", 2020)
+    info = Info("the classifier learned anew from balanced batches", "Kang et al., ICLR 2020", 2020, cost="0.3x")
     defaults = Stage.defaults | {"sampler": "class-aware"}
 
     class Config(Stage.Config):

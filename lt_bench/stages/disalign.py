@@ -17,7 +17,9 @@ class DisAlign(Stage):
     """
 
     name = "disalign"
-    info = Info("logits scaled and moved per class where an image calls for it", "Zhang et al., CVPR 2021", 2021)
+    info = Info(
+        "logits scaled and moved per class where an image calls for it", "Zhang et al., CVPR 2021", 2021, cost="0.3x"
+    )
 
     def __init__(self, config: Stage.Config, trained: nn.Linear) -> None:
         super().__init__(config, trained)

@@ -17,7 +17,7 @@ class LearnableWeightScaling(Stage):
     """
 
     name = "lws"
-    info = Info("a learned factor per class on the trained logits", "Kang et al., ICLR 2020", 2020)
+    info = Info("a learned factor per class on the trained logits", "Kang et al., ICLR 2020", 2020, cost="0.3x")
     defaults = Stage.defaults | {"sampler": "class-aware"}
 
     class Config(Stage.Config):

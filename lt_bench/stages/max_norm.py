@@ -19,7 +19,9 @@ class MaxNorm(Stage):
     """
 
     name = "max-norm"
-    info = Info("classifier trained on with weight decay and bounded norms", "Alshammari et al., CVPR 2022", 2022)
+    info = Info(
+        "classifier trained on with weight decay and bounded norms", "Alshammari et al., CVPR 2022", 2022, cost="0.3x"
+    )
     defaults = Stage.defaults | {"loss": "class-balanced"}
 
     class Config(Stage.Config):

@@ -20,7 +20,12 @@ class MiSLAS(Stage):
     """
 
     name = "mislas"
-    info = Info("classifier and a factor per class trained on from balanced batches", "Zhong et al., CVPR 2021", 2021)
+    info = Info(
+        "classifier and a factor per class trained on from balanced batches",
+        "Zhong et al., CVPR 2021",
+        2021,
+        cost="0.3x",
+    )
     defaults = Stage.defaults | {"sampler": "class-aware", "loss": "label-aware-smoothing"}
 
     class Config(Stage.Config):

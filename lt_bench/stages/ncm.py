@@ -19,7 +19,9 @@ class NearestClassMean(Stage):
     """
 
     name = "ncm"
-    info = Info("nearest class mean of centred, normalised features, no training", "Kang et al., ICLR 2020", 2020)
+    info = Info(
+        "nearest class mean of centred, normalised features, no training", "Kang et al., ICLR 2020", 2020, cost="none"
+    )
     needs_features: ClassVar[bool] = True
 
     class Config(Stage.Config):

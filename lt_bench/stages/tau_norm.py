@@ -20,7 +20,9 @@ class TauNormalisation(Stage):
     """
 
     name = "tau-norm"
-    info = Info("classifier weights divided by a power of their norms, no training", "Kang et al., ICLR 2020", 2020)
+    info = Info(
+        "classifier weights divided by a power of their norms, no training", "Kang et al., ICLR 2020", 2020, cost="none"
+    )
 
     class Config(Stage.Config):
         """The power of the norms."""

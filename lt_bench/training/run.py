@@ -206,7 +206,7 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
 
         def finish_epoch() -> None:
             # Before the checkpoint: an epoch that it does not hold is trained again, and written again.
-            found = job.method.diagnostics(Epoch(state.curve[-1]["epoch"], recipe.protocol.epochs, job.seed))
+            found = job.method.diagnostics(Epoch(state.curve[-1]["epoch"], epochs, job.seed))
             stats = ClassStats.of(job.sets.train.labels, job.num_classes)
             save_diagnostics(folder, len(state.curve), found, stats.counts, recipe, job.seed)
             save_checkpoint(checkpoint, state, setting)

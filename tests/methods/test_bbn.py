@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Epoch, IntArray
 from lt_bench.methods.bbn import BBN, adaptor
-from lt_bench.models.network import BilateralNetwork
+from lt_bench.models.heads.bilateral import BilateralNetwork
 
 CIFAR10_LT = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 

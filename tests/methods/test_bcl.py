@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Epoch
 from lt_bench.methods.bcl import balanced_contrastive, class_sizes
-from lt_bench.models.network import PrototypeNetwork
+from lt_bench.models.heads.contrastive import PrototypeNetwork
 
 
 def unit(vectors: list[list[float]]) -> Tensor:

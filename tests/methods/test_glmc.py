@@ -23,7 +23,7 @@ from lt_bench.methods.glmc import (
     soft_cross_entropy,
     soft_labels,
 )
-from lt_bench.models.network import TwinClassifierNetwork
+from lt_bench.models.heads.twin_classifier import TwinClassifierNetwork
 
 
 def network() -> TwinClassifierNetwork:

@@ -69,7 +69,7 @@ def cases() -> Iterator[Case]:
 
 def fits(loss: type[Loss], head: type[Head]) -> bool:
     """Whether the head gives what the loss takes."""
-    return loss.takes_cosines == head.gives_cosines and (head.single_branch or not loss.takes_features)
+    return loss.takes_cosines == head.gives_cosines and (head.gives_features or not loss.takes_features)
 
 
 every_case = pytest.mark.parametrize("case", list(cases()), ids=str)

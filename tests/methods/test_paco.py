@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lt_bench.data.types import Batch, ClassStats, Epoch
 from lt_bench.losses.logit_adjustment import log_prior
 from lt_bench.methods.paco import PaCo, parametric_contrastive, random_unit_vectors
-from lt_bench.models.network import ContrastiveNetwork
+from lt_bench.models.heads.contrastive import ContrastiveNetwork
 
 QUERIES, KEYS = [[1, 0], [0.6, 0.8]], [[0.8, 0.6], [0, 1]]
 QUEUE = [[0.70710677, 0.70710677], [-0.98058069, 0.19611615]]

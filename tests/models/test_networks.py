@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Head, Network, build_network
 from lt_bench.models.backbones import CifarBlock, CifarResNet
-from lt_bench.models.heads import CosineClassifier, Ensemble, Experts
-from lt_bench.models.network import BilateralNetwork, ContrastiveNetwork, PrototypeNetwork, TwinClassifierNetwork
+from lt_bench.models.heads import CosineClassifier
+from lt_bench.models.heads.bilateral import BilateralNetwork
+from lt_bench.models.heads.contrastive import ContrastiveNetwork, PrototypeNetwork
+from lt_bench.models.heads.experts import Ensemble, Experts
+from lt_bench.models.heads.twin_classifier import TwinClassifierNetwork
 from lt_bench.registry import Info, lookup, members
 
 HEADS = sorted(members("head"))
@@ -418,7 +421,7 @@ def test_gives_cosines_is_what_the_logits_are(head: str) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_a_single_branch_gives_the_features_of_its_logits(head: str) -> None:
     net, x = network(head=head).eval(), images()
-    assert (len(net.branches) == 1) == lookup("head", head).single_branch
+    assert (len(net.branches) == 1) == lookup("head", head).gives_features
     if len(net.branches) == 1:
         features, logits = net.features_and_logits(x)
         assert features.shape == (2, 64)

@@ -150,7 +150,7 @@ def test_crt_starts_from_a_classifier_of_its_own() -> None:
 )
 def test_the_settings_of_the_cards(name: str, epochs: int, sampler: str, loss: str) -> None:
     (phase,) = load_recipe(f"cifar100-lt/{name}").phase_choices()
-    assert phase.until == epochs
+    assert (load_recipe(f"cifar100-lt/{name}").training.epochs, phase.until) == (epochs, max(1, epochs))
     assert (phase.sampler.component.name, phase.mix.component.name, phase.loss.component.name) == (
         sampler,
         "none",

@@ -13,7 +13,8 @@ from run_cases import assert_same_result, at_epoch, once, record, tiny, train, u
 from lt_bench.errors import UserError
 from lt_bench.models import Network, build_network
 from lt_bench.models.backbones import ResNet8
-from lt_bench.models.heads import DualBranch, Linear
+from lt_bench.models.heads.experts import DualBranch
+from lt_bench.models.heads.linear import Linear
 from lt_bench.models.norm import BatchNormReLU
 from lt_bench.native import NoCompilerError, load_native
 from lt_bench.training import runtime as runtime_module
