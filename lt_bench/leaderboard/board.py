@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import html
 import io
 import math
-import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
 from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
 from lt_bench.leaderboard.record import latest
+from lt_bench.markdown import escape, table_row
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -148,12 +147,12 @@ def _that_fit(columns: Columns, table: Table, width: int) -> Columns:
 
 def _markdown(table: Table) -> str:
     columns = _columns(table)
-    lines = [MARK, f"# {_escape(_title(table.key))}\n", f"{_escape(_subtitle(table.key))}\n"]
-    lines.append(_markdown_row(list(columns)))
-    lines.append(_markdown_row([":--" if title == "Method" else "--:" for title in columns]))
-    lines += [_markdown_row([_escape(cell(row)) for cell in columns.values()]) for row in table.rows]
+    lines = [MARK, f"# {escape(_title(table.key))}\n", f"{escape(_subtitle(table.key))}\n"]
+    lines.append(table_row(list(columns)))
+    lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
+    lines += [table_row([escape(cell(row)) for cell in columns.values()]) for row in table.rows]
     lines += ["", NOTES]
-    lines += [f"- {_escape(row.method)}: {_escape(row.paper)}" for row in table.rows if row.paper]
+    lines += [f"- {escape(row.method)}: {escape(row.paper)}" for row in table.rows if row.paper]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -190,11 +189,11 @@ def _index(found: list[tuple[str, Table]]) -> str:
     if not found:
         return "\n".join([*lines, "There are no records yet.\n"])
     lines.append("Tables of different data sets, factors or protocols are never to be compared.\n")
-    lines += [_markdown_row(["Table", "Methods", "Runs", "CSV"]), _markdown_row([":--", "--:", "--:", ":--"])]
+    lines += [table_row(["Table", "Methods", "Runs", "CSV"]), table_row([":--", "--:", "--:", ":--"])]
     for name, table in found:
         runs = sum(len(row.seeds) for row in table.rows)
-        link, data = f"[{_escape(_title(table.key))}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
-        lines.append(_markdown_row([link, str(len(table.rows)), str(runs), data]))
+        link, data = f"[{escape(_title(table.key))}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
+        lines.append(table_row([link, str(len(table.rows)), str(runs), data]))
     return "\n".join(lines) + "\n"
 
 
@@ -236,15 +235,6 @@ def _digits(value: float | None) -> float | None:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-def _escape(text: str) -> str:
-    """Text as Markdown shows it literally, also inside a table."""
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(text, quote=False))
-
-
-def _markdown_row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _stale(files: dict[str, bytes], out_dir: Path) -> list[str]:
