@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field, FiniteFloat, field_validator
 from torch import Tensor
 from torch.nn import functional as F
@@ -62,6 +63,8 @@ class ClassBalanced(Loss):
 
 
 def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Means [B] over classes of -log p for the true one, -log(1 - p) for the others; p the softmax of logits [B, C]."""
+    """Means [B] over classes of -log p for the true one, -log(1 - p) for the others; p of float32 logits [B, C]."""
     truth = F.one_hot(labels, logits.shape[1]).float()
-    return F.binary_cross_entropy(logits.softmax(dim=1), truth, reduction="none").mean(dim=1)
+    # On CUDA torch refuses this function under autocast, whatever the type of its input.
+    with torch.autocast(logits.device.type, enabled=False):
+        return F.binary_cross_entropy(logits.softmax(dim=1), truth, reduction="none").mean(dim=1)

@@ -5,7 +5,7 @@ Values were computed with the official implementations on the inputs of `loss_ca
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from loss_cases import COSINES, LABELS, LOGITS, STATS, build, check, gradient, value
 from pydantic import ValidationError
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from lt_bench.data.types import ClassStats, generator
 from lt_bench.losses import ClassWeights
@@ -43,6 +44,32 @@ def test_softmax_focal_gradient() -> None:
 
 def test_class_balanced_binary_cross_entropy_of_the_softmax() -> None:
     check(build("class-balanced", form="binary-softmax")(LOGITS, LABELS), 0.721558)
+
+
+def test_binary_cross_entropy_is_taken_outside_autocast() -> None:
+    """Under autocast CUDA refuses this function, which a machine without CUDA would not notice."""
+
+    class Watch(TorchFunctionMode):
+        seen: ClassVar[list[bool]] = []
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is F.binary_cross_entropy:
+                self.seen.append(torch.is_autocast_enabled("cpu"))
+            return function(*args, **(kwargs or {}))
+
+    with torch.autocast("cpu", torch.bfloat16), Watch():
+        check(build("class-balanced", form="binary-softmax")(LOGITS, LABELS), 0.721558)
+    assert Watch.seen == [False]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("form", ["softmax", "sigmoid", "focal", "binary-softmax"])
+def test_class_balanced_under_autocast_on_cuda(form: str) -> None:
+    loss = build("class-balanced", form=form)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = loss.cuda()(LOGITS.cuda(), LABELS.cuda())
+    torch.testing.assert_close(found.cpu(), build("class-balanced", form=form)(LOGITS, LABELS))
 
 
 @pytest.mark.parametrize(("inside", "value"), [(True, 1.018098), (False, 0.706175)])
