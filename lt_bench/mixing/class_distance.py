@@ -1,8 +1,8 @@
 """Partners chosen by the distance between classes in the network's eyes, in front of any mix.
 
-Only the outline of the method is published in detail (Fujii et al., arXiv 2209.05122); every formula
-here is this project's own proposal, hence the name. Its option of an accuracy-driven first class is
-about the order of the main stream, which a mix does not own; only its law is here.
+Only the outline of the method could be read (Fujii et al., arXiv 2209.05122); every formula here is this
+project's own proposal, hence the name. That the first class follows the accuracies, as in the outline, is left
+out: it is about the order of the main stream, which a mix does not own.
 """
 
 from __future__ import annotations
@@ -177,12 +177,6 @@ def partner_law(distances: Tensor, temperature: float) -> Tensor:
     others = distances.clone().fill_diagonal_(torch.inf)
     # Measured from the nearest class, so that a tiny temperature cannot turn the whole row into -inf.
     return ((others.amin(dim=1, keepdim=True) - others) / temperature).softmax(dim=1)
-
-
-def first_class_law(accuracy: Tensor, floor: float = 1e-3) -> Tensor:
-    """P(i) ~ 1 - a_i + floor, [C]: the less accurate a class, the more often it comes first."""
-    weights = 1 - accuracy + floor
-    return weights / weights.sum()
 
 
 def draw_partners(

@@ -23,7 +23,6 @@ from lt_bench.mixing.class_distance import (
     Distance,
     class_distances,
     draw_partners,
-    first_class_law,
     partner_law,
 )
 from lt_bench.registry import members
@@ -90,14 +89,6 @@ def test_equal_rows_give_a_uniform_partner_among_the_others(classes: int, distan
     law = partner_law(class_distances(rows, distance), 0.2)
     expected = (1 - torch.eye(classes, dtype=torch.float64)) / (classes - 1)
     torch.testing.assert_close(law, expected, atol=1e-6, rtol=0)
-
-
-def test_first_class_law_by_hand() -> None:
-    accuracy = torch.tensor([0.9, 0.5, 0.2])
-    torch.testing.assert_close(
-        first_class_law(accuracy, floor=0), torch.tensor([0.071429, 0.357143, 0.571429]), atol=1e-6, rtol=0
-    )
-    assert first_class_law(torch.ones(4)).tolist() == [0.25] * 4  # the floor keeps perfect classes in play
 
 
 # --- measuring ---------------------------------------------------------------------------------------
