@@ -28,7 +28,8 @@ class ClassWeights(Settings):
 
     name: Literal["effective-number", "inverse-frequency"]
     beta: Beta = 0.9999
-    """Of the effective number (1 - beta^n) / (1 - beta); 0 gives equal weights, 1 would be inverse frequency."""
+    """Of the effective number (1 - beta^n) / (1 - beta); 0 gives equal weights, 1 would be inverse frequency, which
+    does not read it."""
     exponent: float = added(1.0, ge=0, le=10)
     """Power taken of the weights, the rho of generalised re-weighting; 0 gives equal weights, 0.5 square roots."""
 

@@ -17,8 +17,8 @@ class InfluenceBalanced(Loss):
     """Mean of w[y] alpha / (g h + 0.001) CE, with g = |softmax(z) - onehot(y)|_1 and h = |features|_1.
 
     g h is the size of the image's gradient in the weights of the classifier. The factor has a gradient of its own,
-    through g and through h, as in the released code. The authors train with cross entropy for half of the epochs
-    before: a phase of the recipe.
+    through g and through h, as in the released code. It is for the end of a training: the authors begin with cross
+    entropy, change at half the epochs and lower the learning rate x0.01 right after.
     """
 
     name = "ib"
