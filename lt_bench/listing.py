@@ -65,8 +65,8 @@ def combines_with(kind: str, component: type[Component], every: Members) -> str:
 def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> bool | None:
     """Whether a recipe may name both; None where their classes say nothing about each other.
 
-    The facts are those that a recipe is checked against: `uses` and `heads` of methods and stages, the cosines of
-    losses and heads.
+    The facts are those that a recipe is checked against: `uses` of methods, `heads` of methods and stages, and what
+    losses need and heads give, cosines or features.
     """
     if kind in PHASE_FAMILIES and other_kind in PHASE_FAMILIES:
         return True  # Samplers, mixes and losses compose freely.
@@ -95,7 +95,7 @@ def _some_of(kind: str, verdicts: Mapping[str, bool | None]) -> str:
     """Which of a family fit, in the fewest words."""
     fitting = [name for name, verdict in verdicts.items() if verdict]
     failing = [name for name, verdict in verdicts.items() if not verdict]
-    if len(failing) < min(3, len(fitting)):
+    if 2 * len(failing) <= len(fitting):
         return f"any {kind} but {_either(failing)}"
     return f"{kind} {_either(fitting)}"
 

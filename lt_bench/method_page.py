@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import html
 import importlib
 import inspect
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lt_bench
 from lt_bench.errors import UserError
 from lt_bench.listing import KINDS, NETWORK, Members, all_members, combines_with
+from lt_bench.losses import ClassWeights
+from lt_bench.markdown import escape, table_row
 from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Recipe, Reported, load_recipe
 from lt_bench.recipe_files import Node, shipped_recipes
-from lt_bench.registry import FAMILIES, lookup, plugin_digest
+from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
 from lt_bench.resources import resource_folder
+from lt_bench.settings import Settings
 from lt_bench.yaml_files import read_yaml
 
 PAGE = "methods.md"
@@ -32,10 +34,11 @@ A method is a recipe: a small difference over a protocol that names components o
 RECIPES = """## Recipes
 
 `lt-bench run DATA-SET/RECIPE` trains one. Parts: the loss, and whatever else differs from the defaults of a recipe
-(instance sampler, no mix, linear head, standard method); in brackets the settings that differ from the part's own
-defaults. A percentage is the share of the epochs after which a part changes; a stage follows when they are over. A name
-with several lines has other parts on other data sets. Cost: arithmetic of a training step relative to plain cross
-entropy on the same backbone, with all parts in their default settings.
+(instance sampler, no mix, linear head, standard method) or, for backbone and protocol, from the recipe `ce` on the same
+data set; in brackets the settings that differ from the part's own defaults. A percentage is the share of the epochs
+after which a part changes; a stage follows when they are over. A name with several lines has other parts on other data
+sets. Cost: arithmetic of a training step, before any stage, relative to plain cross entropy on the same backbone, with
+all parts in their default settings.
 """
 FIGURES = """## Published figures
 
@@ -90,9 +93,11 @@ def page() -> str:
 
 def _recipe_rows(recipes: Sequence[Recipe]) -> list[dict[str, str]]:
     """One row for each name and what it is made of, with all data sets that have it."""
+    usual = {recipe.data.name: recipe for recipe in recipes if recipe.name == "ce"}
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for recipe in recipes:
-        grouped.setdefault((recipe.name, _parts(recipe), _recipe_cost(recipe)), []).append(recipe.data.name)
+        parts = "; ".join([_parts(recipe), *_apart(recipe, usual.get(recipe.data.name, recipe))])
+        grouped.setdefault((recipe.name, parts, _recipe_cost(recipe)), []).append(recipe.data.name)
     return [
         {
             "Recipe": f"`{name}`",
@@ -111,6 +116,14 @@ def _parts(recipe: Recipe) -> str:
         for kind, timeline in _used(recipe).items()
         if kind == "loss" or not all(_is_default(kind, node) for _, node in timeline)
     )
+
+
+def _apart(recipe: Recipe, usual: Recipe) -> Iterator[str]:
+    """The backbone and the protocol of a recipe where they are not the usual ones of its data set."""
+    if recipe.model.backbone != usual.model.backbone:
+        yield f"backbone `{recipe.model.backbone}`"
+    if recipe.protocol.name != usual.protocol.name:
+        yield f"protocol {_protocol(recipe.protocol.name)}"
 
 
 def _trained_with(recipe: Recipe) -> str:
@@ -157,12 +170,15 @@ def _part(kind: str, timeline: Sequence[tuple[int, Node]]) -> str:
 def _changed(node: Node, before: Node) -> list[str]:
     """The settings of a component that differ, as words."""
     differing = {field: value for field, value in node.items() if field != "name" and value != before.get(field, ...)}
-    return [f"{_escape(field)} {_value(value)}" for field, value in differing.items()]
+    return [f"{escape(field)} {_value(value)}" for field, value in differing.items()]
 
 
 def _defaults(kind: str, name: str) -> Node:
     """The settings of a component that have a default, and those."""
-    config = lookup(kind, name).Config
+    return _defaults_of(lookup(kind, name).Config)
+
+
+def _defaults_of(config: type[Settings]) -> Node:
     dumped = config.model_construct().model_dump(mode="json")
     # A dump leaves out the settings that were added after runs had been recorded.
     return {
@@ -174,7 +190,7 @@ def _recipe_cost(recipe: Recipe) -> str:
     """The cost of the parts that have one. That of a head is in its method's; a second stage comes after all steps."""
     parts = [(kind, node["name"]) for kind, timeline in _used(recipe).items() for _, node in timeline]
     costs = [lookup(kind, name).info.cost for kind, name in dict.fromkeys(parts) if kind not in (*NETWORK, "stage")]
-    return " × ".join(_escape(cost) for cost in costs if cost != "1x") or "1x"
+    return " × ".join(escape(cost) for cost in costs if cost != "1x") or "1x"
 
 
 def _figures() -> Iterator[dict[str, str]]:
@@ -191,14 +207,14 @@ def _figures() -> Iterator[dict[str, str]]:
                     "Medium": _number(figure.medium),
                     "Few": _number(figure.few),
                     "Protocol": _protocol(figure.protocol),
-                    "Source": _escape(figure.paper),
+                    "Source": escape(figure.paper),
                 }
 
 
 def _protocol(name: str | None) -> str:
     """A protocol, with a link if it is a shipped one."""
     shipped = name is not None and (resource_folder("recipes") / "protocols" / f"{name}.yaml").is_file()
-    return _link(name, f"recipes/protocols/{name}.yaml") if name and shipped else _escape(name or "")
+    return _link(name, f"recipes/protocols/{name}.yaml") if name and shipped else escape(name or "")
 
 
 # --- components --------------------------------------------------------------------------------------
@@ -219,14 +235,14 @@ def _component(kind: str, component: type[Any], every: Members) -> dict[str, str
     settings = [f"`{field}` {_value(value)}" for field, value in _defaults(kind, component.name).items()]
     row = {
         "Name": _link(component.name, _source(component)),
-        "What it does": _escape(info.summary),
-        "Paper": _escape(info.paper),
+        "What it does": escape(info.summary),
+        "Paper": escape(info.paper),
         "Year": "" if info.year is None else str(info.year),
         "Settings and their defaults": ", ".join(settings),
     }
     if kind not in NETWORK:
-        row |= {"Cost": _escape(info.cost)}
-    return row | {"Combines with": _escape(combines_with(kind, component, every))}
+        row |= {"Cost": escape(info.cost)}
+    return row | {"Combines with": escape(combines_with(kind, component, every))}
 
 
 def _shipped(family: Any) -> dict[str, type[Any]]:
@@ -250,11 +266,11 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
     numbers = ("Cost", "Year", "Factor", "Top-1", "Many", "Medium", "Few")
     lines = [columns, ["--:" if column in numbers else ":--" for column in columns]]
     lines += [[row[column] for column in columns] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"{table_row(line)}\n" for line in lines)
 
 
 def _link(text: str, target: str) -> str:
-    return f"[{_escape(text)}](../{target})"
+    return f"[{escape(text)}](../{target})"
 
 
 def _in_brackets(words: Sequence[str]) -> str:
@@ -262,25 +278,22 @@ def _in_brackets(words: Sequence[str]) -> str:
 
 
 def _value(value: Any) -> str:
-    """A setting's value as a recipe writes it; a component in it by its name and settings."""
+    """A setting's value as a recipe writes it; class weights or a mix in it by name, and by what is not default."""
     if isinstance(value, dict) and "name" in value:
-        return f"`{value['name']}`" + _in_brackets(_changed(value, {}))
+        mixes: Mapping[str, type[Any]] = members("mix")
+        config = mixes[value["name"]].Config if value["name"] in mixes else ClassWeights
+        return f"`{value['name']}`" + _in_brackets(_changed(value, _defaults_of(config)))
     if isinstance(value, list):
         return f"\\[{', '.join(map(_value, value))}\\]"
     if isinstance(value, float):
         return _number(value)
-    return _escape(value if isinstance(value, str) else json.dumps(value))
+    return escape(value if isinstance(value, str) else json.dumps(value))
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.12g}"
 
 
-def _escape(text: str) -> str:
-    """Text as Markdown shows it literally, also inside a table."""
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(text, quote=False))
-
-
 def _prose(text: str) -> str:
     """Text whose backticks are meant."""
-    return "".join(part if part.startswith("`") else _escape(part) for part in re.split("(`[^`]+`)", text))
+    return "".join(part if part.startswith("`") else escape(part) for part in re.split("(`[^`]+`)", text))
