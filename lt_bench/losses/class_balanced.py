@@ -63,8 +63,12 @@ class ClassBalanced(Loss):
 
 
 def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Means [B] over classes of -log p for the true one, -log(1 - p) for the others; p of float32 logits [B, C]."""
-    truth = F.one_hot(labels, logits.shape[1]).float()
-    # On CUDA torch refuses this function under autocast, whatever the type of its input.
-    with torch.autocast(logits.device.type, enabled=False):
-        return F.binary_cross_entropy(logits.softmax(dim=1), truth, reduction="none").mean(dim=1)
+    """Means [B] over classes of -log p for the true one, -log(1 - p) for the others; p the softmax of logits [B, C]."""
+    log_p = F.log_softmax(logits, dim=1)
+    # Where the largest p rounds to 1, 1 - p is lost: the sum of the others gives it. torch's own binary cross entropy
+    # bounds the loss there but has gradients of 10^4, and CUDA refuses it under autocast.
+    largest = log_p.argmax(dim=1, keepdim=True)
+    log_others = log_p.scatter(1, largest, -torch.inf).logsumexp(dim=1, keepdim=True)  # [B, 1]
+    log_not_p = torch.log1p(-log_p.exp().scatter(1, largest, 0.0)).scatter(1, largest, log_others)
+    truth = F.one_hot(labels, logits.shape[1]).bool()
+    return -torch.where(truth, log_p, log_not_p).mean(dim=1)
