@@ -71,13 +71,13 @@ def inherit(path: Path, base: str | None, seen: tuple[Path, ...] = ()) -> Node:
 
 
 def first_stage_file(path: Path) -> Path:
-    """The nearest file, from `path` along what it extends, that has no second stage."""
-    data = read_yaml(path)
-    if "second_stage" not in data:
+    """The nearest file, from `path` along what it extends, that neither has nor inherits a second stage."""
+    if "second_stage" not in inherit(path, None):
         return path
-    if not isinstance(data.get("extends"), str) or data["extends"].startswith("protocols/"):
+    parent = read_yaml(path).get("extends")
+    if parent is None or parent.startswith("protocols/"):
         raise UserError(f"{path}: second_stage: the recipe must extend that of its first stage")
-    return first_stage_file(find_base(data["extends"], path))
+    return first_stage_file(find_base(parent, path))
 
 
 def find_base(name: str, path: Path) -> Path:

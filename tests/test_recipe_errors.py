@@ -300,3 +300,11 @@ def test_a_second_stage_changes_nothing_of_the_first(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="the recipe must extend that of its first stage"):
         load_recipe(path)
+
+
+def test_an_inherited_second_stage_follows_the_same_first_stage(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: digits-lt/crt\nnotes: mine\n")
+    assert load_recipe(path).first() == load_recipe("digits-lt/ce")
+    path.write_text("extends: digits-lt/crt\ndata: {factor: 5}\n")
+    assert "second_stage: beside it the recipe changes what it extends" in refusal(path)
