@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, FiniteFloat
@@ -23,10 +23,10 @@ from lt_bench.settings import Settings
 class Stage(Component, nn.Module, ABC):
     """Logits [B, C] from features [B, D]; made from the trained linear classifier, whose weights it may take over."""
 
-    defaults: ClassVar[dict[str, str]] = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
-    """What the stage trains with where the recipe does not say."""
+    defaults: ClassVar[dict[str, Any]] = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
+    """What the stage trains with where the recipe does not say, each by name or with settings, as in a recipe."""
     heads: ClassVar[frozenset[str]] = frozenset({"linear"})
-    """Names of the heads whose classifier it can take the place of."""
+    """Names of the heads whose classifier, the nn.Linear of one branch, it can take the place of."""
     needs_features: ClassVar[bool] = False
     """Whether `fit` is to be called."""
 
@@ -36,7 +36,7 @@ class Stage(Component, nn.Module, ABC):
         epochs: int = Field(default=10, ge=0)
         """0 for a stage without training."""
         lr: FiniteFloat = Field(default=0.1, gt=0)
-        weight_decay: float | None = Field(default=None, ge=0)
+        weight_decay: FiniteFloat | None = Field(default=None, ge=0)
         """None: that of the protocol, whose batch size and momentum hold as well."""
         shifted_batch_norm: bool = False
         """Whether the running statistics of batch normalisation follow the stage's sampler or stand still."""
@@ -56,7 +56,8 @@ class Stage(Component, nn.Module, ABC):
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Called once, before the first epoch, with the features [N, D] of all un-augmented training images.
 
-        Only where `needs_features` says so: they cost a pass over the data.
+        Only where `needs_features` says so: they cost a pass over the data. What it finds has to lie in parameters
+        or buffers, which checkpoints and weights hold.
         """
 
     def after_step(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
 from lt_bench.registry import Info
@@ -22,13 +22,13 @@ class MaxNorm(Stage):
     info = Info(
         "classifier trained on with weight decay and bounded norms", "Alshammari et al., CVPR 2022", 2022, cost="0.3x"
     )
-    defaults = Stage.defaults | {"loss": "class-balanced"}
+    defaults = Stage.defaults | {"loss": {"name": "class-balanced", "form": "binary-softmax"}}
 
     class Config(Stage.Config):
         """Decay and bound."""
 
-        lr: float = Field(default=0.01, gt=0)
-        weight_decay: float | None = Field(default=0.1, ge=0)
+        lr: FiniteFloat = Field(default=0.01, gt=0)
+        weight_decay: FiniteFloat | None = Field(default=0.1, ge=0)
         threshold: float = Field(default=0.1, ge=0, le=1)
         """Where the radius lies between the smallest trained norm (0) and the largest (1)."""
 
