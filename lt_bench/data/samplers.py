@@ -82,10 +82,11 @@ class ClassBalanced(PowerSampler):
 
 
 class ClassAware(Sampler):
-    """Classes in turn, `images_per_visit` images of each visit, every image of a class once before any comes again.
+    """Classes in turn, `images_per_visit` images at each visit, every image of a class once before any comes again.
 
     Classes and images are each dealt from a shuffled pack that is shuffled anew when it is empty: more even than
-    independent draws (`class-balanced`). The sampler of the decoupled methods' code (Kang et al., ICLR 2020).
+    independent draws (`class-balanced`). The sampler of the decoupled methods' code (Kang et al., ICLR 2020), but
+    for the packs of an epoch, which are new ones here: there they last for the whole training.
     """
 
     name = "class-aware"
