@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -82,11 +83,12 @@ class Sweep:
 
     def _at_once(self, options: Options, jobs: int) -> Iterator[tuple[str, Outcome | Exception]]:
         threads = max(1, torch.get_num_threads() // jobs)
-        # Spawned, because a forked process could not use CUDA; bars of several processes would overwrite each other.
+        # Spawned, because a forked process could not use CUDA; bars of several processes would overwrite each other;
+        # and a run may be the first stage of another that began with it.
         context = multiprocessing.get_context("spawn")
-        options = replace(options, bar=False)
+        options = replace(options, bar=False, wait=True)
         with ProcessPoolExecutor(jobs, context, _start_worker, (threads, plugin_files())) as pool:
-            titles = {pool.submit(run, recipe, seed, options): title for title, recipe, seed in self._runs()}
+            titles = {pool.submit(run, recipe, seed, options): title for title, recipe, seed in spread(self._runs())}
             try:
                 for future in as_completed(titles):
                     error = future.exception()
@@ -101,6 +103,22 @@ class Sweep:
             kind = UserError if all(isinstance(error, UserError) for _, error in failures) else RunError
             titles = ", ".join(title for title, _ in failures)
             raise kind(f"{len(failures)} of {len(self.recipes) * len(self.seeds)} runs failed: {titles}")
+
+
+def spread(runs: Sequence[tuple[str, Recipe, int]]) -> list[tuple[str, Recipe, int]]:
+    """The runs in an order in which those that need the same first stage, or are it, stand as far apart as they can.
+
+    At once they would wait for the one of them that trains it.
+    """
+    earlier: Counter[tuple[str, int]] = Counter()
+
+    def place(run: tuple[str, Recipe, int]) -> int:
+        _, recipe, seed = run
+        trained = (recipe.first() or recipe).sha256(), seed
+        earlier[trained] += 1
+        return earlier[trained]
+
+    return sorted(runs, key=place)
 
 
 def _start_worker(threads: int, plugins: Sequence[Path]) -> None:

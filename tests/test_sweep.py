@@ -15,7 +15,8 @@ from run_cases import TINY
 from lt_bench import sweep as sweep_module
 from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
-from lt_bench.sweep import parse_budget
+from lt_bench.recipe import load_recipe
+from lt_bench.sweep import parse_budget, spread
 from lt_bench.training import run as run_module
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
@@ -121,6 +122,22 @@ def test_runs_at_once_are_the_runs_one_by_one(lt_bench: Callable[..., Any], work
     assert curves("together") == curves("alone")
     again = lt_bench("sweep", *TWO, "--seeds", "0", *options, "--budget", "0s")
     assert again.out.count("already done") == 2
+
+
+def test_stages_at_once_wait_for_the_first_that_they_share(lt_bench: Callable[..., Any], working_folder: Path) -> None:
+    done = lt_bench("sweep", "digits-lt/ncm", "digits-lt/ce", *TINY, "--device", "cpu", "--seeds", "0", "--jobs", "2")
+    assert (done.code, done.out.count("top-1")) == (0, 2)
+    assert records(working_folder) == ["ce seed0", "ncm seed0"]
+
+
+def test_runs_at_once_begin_with_different_first_stages() -> None:
+    names = ("ce", "crt", "lws", "mixup", "crt-mixup")
+    runs = [(f"{name} {seed}", load_recipe(f"digits-lt/{name}"), seed) for seed in (0, 1) for name in names]
+    assert [title for title, _, _ in spread(runs)] == [
+        *("ce 0", "mixup 0", "ce 1", "mixup 1"),
+        *("crt 0", "crt-mixup 0", "crt 1", "crt-mixup 1"),
+        *("lws 0", "lws 1"),
+    ]
 
 
 def test_failures_and_a_spent_budget_come_back_from_the_processes(lt_bench: Callable[..., Any]) -> None:

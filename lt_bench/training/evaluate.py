@@ -20,7 +20,7 @@ def evaluate_weights(path: Path, options: Options) -> dict[str, Any]:
     recipe = weights.recipe
     split = open_split(recipe.data, options.data_root)
     job = build_job(recipe, split, weights.seed, options, epochs=0)
-    weights.load_into(job.network, path)
+    weights.load_into(job.network)
     job.network.eval()
     selection = Selection.of(predict(job.scores, job.sets.test, EVALUATION_BATCH), 0, job.num_classes)
     accuracy = accuracy_by_class(selection.correct, selection.total)

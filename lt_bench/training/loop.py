@@ -50,7 +50,7 @@ def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[
     `on_step` is called after every optimizer step, `on_epoch` when `state` holds a finished epoch.
     Raises RunError when the loss is no longer finite. Without epochs there is only an evaluation.
     """
-    if not job.protocol.epochs:
+    if not job.protocol.epochs and not state.curve:
         _evaluate_untrained(job, state)
         on_epoch()
     for index in range(len(state.curve), job.protocol.epochs):

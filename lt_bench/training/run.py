@@ -57,6 +57,8 @@ class Options:
     """Begin anew although a checkpoint exists."""
     bar: bool = True
     """Show a moving bar on a terminal, not a line an epoch."""
+    wait: bool = False
+    """Wait for another process that trains the same run; else that is an error."""
     deadline: float | None = None
     """On the clock of `time.monotonic`: the run stops at the first epoch boundary after it."""
 
@@ -84,12 +86,11 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     identity = recipe.identity(split.digest, seed)
     if (done := _finished(identity, options)) is not None:
         return done
-    if options.deadline is not None and time.monotonic() > options.deadline:
-        raise BudgetSpent
+    _check_budget(options)
     first = recipe.first()
     start = None if first is None else _first_stage(first, split, seed, options)
     folder = _folder(recipe, split, seed, options)
-    with _locked(folder):
+    with _locked(folder, wait=options.wait):
         # Another process may have finished this run since.
         return _finished(identity, options) or _complete(recipe, split, seed, options, folder, start)
 
@@ -98,6 +99,7 @@ def _complete(
     recipe: Recipe, split: Split, seed: int, options: Options, folder: Path, start: Weights | None = None
 ) -> Outcome:
     """Train to the end and write weights and record."""
+    _check_budget(options)  # which a first stage, or waiting for another process, may have spent
     job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
     state = train(recipe, job, folder, options)
     save_weights(folder / FILE, job.network, recipe, seed, state.wall_s)
@@ -119,7 +121,16 @@ def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> W
             kept = _finished(recipe.identity(split.digest, seed), replace(options, force=False))
             records = options.records if kept is None else folder / "records"
             _complete(recipe, split, seed, replace(options, records=records), folder)
-        return read_weights(found[0] if found else folder / FILE)
+        path = found[0] if found else folder / FILE
+        weights = read_weights(path)
+        if weights.recipe.sha256() != recipe.sha256() or weights.seed != seed:
+            raise UserError(f"{path}: the weights of another run; without this file the first stage is trained anew")
+        return weights
+
+
+def _check_budget(options: Options) -> None:
+    if options.deadline is not None and time.monotonic() > options.deadline:
+        raise BudgetSpent
 
 
 def _folder(recipe: Recipe, split: Split, seed: int, options: Options) -> Path:
@@ -158,7 +169,7 @@ def build_recipe_network(recipe: Recipe, num_classes: int, seed: int, start: Wei
     head, stage = recipe.head_choice(), recipe.stage_choice()
     network = build_network(lookup("backbone", recipe.model.backbone), head.component(head.config), num_classes, seed)
     if start is not None:
-        network.load_state_dict(start.tensors)
+        start.load_into(network)
     if stage is None:
         return network
     assert isinstance(stage.config, Stage.Config)
@@ -186,8 +197,6 @@ def build_optimizer(job: Job) -> torch.optim.Optimizer:
 def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
     """Train to the last epoch with a checkpoint after each, from the folder's checkpoint if it has one."""
     state = State(job.network, job.method, build_optimizer(job))
-    if isinstance(job.network, DecoupledNetwork):
-        prepare_second_stage(job, job.network, state.optimizer)
     setting = {
         "device": job.runtime.device.type,
         "precision": job.runtime.precision,
@@ -196,6 +205,8 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
     checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
     if checkpoint.exists() and not options.restart:
         load_checkpoint(checkpoint, state, setting)
+    if isinstance(job.network, DecoupledNetwork):
+        prepare_second_stage(job, job.network, state)
     with _writing(folder):
         log.write_text("".join(json.dumps(entry) + "\n" for entry in state.curve), encoding="utf-8")
         (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
@@ -213,9 +224,8 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
             with _writing(folder), log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
             progress.epoch(state.curve[-1])
-            unfinished = len(state.curve) < epochs
-            if unfinished and options.deadline is not None and time.monotonic() > options.deadline:
-                raise BudgetSpent
+            if len(state.curve) < epochs:
+                _check_budget(options)
 
         steps = -(-len(job.sets.train.labels) // recipe.protocol.batch_size)
         fit(job, state, on_step=lambda: progress.step(steps), on_epoch=finish_epoch)

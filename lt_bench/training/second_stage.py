@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
 
 from lt_bench.stages import DecoupledNetwork
+from lt_bench.training.checkpoint import State
 from lt_bench.training.loop import EVALUATION_BATCH, Job
 
 
-def prepare_second_stage(job: Job, network: DecoupledNetwork, optimizer: torch.optim.Optimizer) -> None:
-    """Fit the stage to the features of the training images, if it asks for them, and let it act after each step."""
+def prepare_second_stage(job: Job, network: DecoupledNetwork, state: State) -> None:
+    """Fit a stage that begins to the training images' features, if it asks for them; let it act after each step."""
     stage = network.second_stage
-    if stage.needs_features:
-        features, labels = features_of(job, network)
-        stage.fit(features, labels)
+    if stage.needs_features and not state.curve:
+        start = time.perf_counter()
+        stage.fit(*features_of(job, network))
+        state.wall_s += time.perf_counter() - start
 
     def after_step(*_: Any) -> None:
         stage.after_step()
 
-    optimizer.register_step_post_hook(after_step)
+    state.optimizer.register_step_post_hook(after_step)
 
 
 @torch.no_grad()

@@ -27,13 +27,15 @@ class Weights:
     wall_s: float | None
     """Seconds that the run took; None for a file written before this was kept."""
     tensors: dict[str, Tensor]
+    path: Path
+    """The file they came from."""
 
-    def load_into(self, network: Network, path: Path) -> None:
+    def load_into(self, network: Network) -> None:
         """Give the network these weights. Raises UserError, naming the file they came from, if they do not fit."""
         try:
             network.load_state_dict(self.tensors)
         except RuntimeError as error:
-            raise UserError(f"{path}: does not fit its own recipe: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"{self.path}: does not fit its own recipe: {' '.join(str(error).split())[:200]}") from None
 
 
 def save_weights(path: Path, network: Network, recipe: Recipe, seed: int, wall_s: float) -> None:
@@ -57,7 +59,7 @@ def read_weights(path: Path) -> Weights:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         wall_s = float(metadata["wall_s"]) if "wall_s" in metadata else None
-        return Weights(Recipe.read(json.loads(metadata["recipe"])), int(metadata["seed"]), wall_s, tensors)
+        return Weights(Recipe.read(json.loads(metadata["recipe"])), int(metadata["seed"]), wall_s, tensors, path)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"{path}: not the weights of a run ({reason})") from None

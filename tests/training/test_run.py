@@ -325,13 +325,13 @@ def test_an_augmentation_for_other_images(tmp_path: Path) -> None:
 
 
 def test_a_spent_budget_stops_at_an_epoch_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = count()  # ticks when it is looked at: before the training and after each epoch but the last
+    clock = count()  # ticks when it is looked at: twice before the training and after each epoch but the last
     monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     for finished in (2, 4):
         with pytest.raises(BudgetSpent):
-            train(tiny(), tmp_path / "cut", deadline=next(clock) + 2)
+            train(tiny(), tmp_path / "cut", deadline=next(clock) + 3)
         assert len(only(tmp_path, "log.jsonl").read_text().splitlines()) == finished
-    train(tiny(), tmp_path / "cut", deadline=next(clock) + 2)
+    train(tiny(), tmp_path / "cut", deadline=next(clock) + 3)
     train(tiny(), tmp_path / "whole")
     assert_same_result(tmp_path / "cut", tmp_path / "whole")
     assert record(tmp_path / "cut").timing.resumed == 2

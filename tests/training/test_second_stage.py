@@ -94,6 +94,14 @@ def test_without_training_there_is_one_evaluation(tmp_path: Path) -> None:
     assert found.selections.keys() == {"last", "best-on-test"}
 
 
+def test_interrupted_without_training_it_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tiny("ce"), tmp_path)
+    at_epoch(monkeypatch, before=lambda finished: None, after=once(1))
+    assert until_done(stage("ncm"), tmp_path) == 1
+    found = load_record(record_of(tmp_path, "ncm"))
+    assert (found.curve.epoch, found.timing.epochs, found.timing.resumed) == ((0,), 1, 1)
+
+
 @pytest.mark.parametrize("name", ["crt", "mislas", "max-norm", "disalign", "lws"])
 def test_an_interrupted_second_stage_goes_on_exactly(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -140,11 +148,27 @@ def test_damaged_weights_of_the_first_stage_are_one_line(tmp_path: Path) -> None
         train(stage("crt"), tmp_path)
 
 
+def test_weights_of_another_run_are_refused(tmp_path: Path) -> None:
+    train(tiny("ce"), tmp_path)
+    weights = folder_of(tmp_path, "ce") / FILE
+    own = weights.read_bytes()
+    train(tiny("ce"), tmp_path / "other", seed=1)
+    shutil.copy(folder_of(tmp_path / "other", "ce") / FILE, weights)
+    with pytest.raises(UserError, match=r"weights.safetensors: the weights of another run"):
+        train(stage("crt"), tmp_path)
+    weights.write_bytes(own)
+    assert train(stage("crt"), tmp_path).trained
+
+
 def test_a_budget_ends_between_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module.time, "monotonic", lambda: 1.0)
+    now = [0.0]
+    monkeypatch.setattr(run_module.time, "monotonic", lambda: now[0])
+    at_epoch(monkeypatch, before=lambda finished: now.append(now.pop() + 1), after=lambda finished: None)
     with pytest.raises(BudgetSpent):
-        train(stage("crt"), tmp_path, deadline=0.5)
-    assert not (tmp_path / "records").exists()
+        train(stage("crt"), tmp_path, deadline=4.5)
+    assert record_of(tmp_path, "ce").exists()
+    assert not list((tmp_path / "runs").rglob("crt/*/checkpoint.pt"))
+    assert train(stage("crt"), tmp_path).trained
 
 
 def test_an_override_of_the_first_stage_is_another_first_stage(tmp_path: Path) -> None:
@@ -164,7 +188,10 @@ def test_a_stage_may_come_by_override_alone() -> None:
     assert by_override.first() == load_recipe("digits-lt/ce")
 
 
-def test_waits_for_whoever_trains_the_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("wait", "timeout"), [(False, 0), (True, -1)])
+def test_waits_for_whoever_trains_the_first_stage(
+    wait: bool, timeout: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits = []
     real = run_module.FileLock
 
@@ -173,5 +200,5 @@ def test_waits_for_whoever_trains_the_first_stage(tmp_path: Path, monkeypatch: p
         return real(path, timeout=timeout)
 
     monkeypatch.setattr(run_module, "FileLock", lock)
-    train(stage("ncm"), tmp_path)
-    assert waits == [("ce", -1), ("ncm", 0)]
+    train(stage("ncm"), tmp_path, wait=wait)
+    assert waits == [("ce", -1), ("ncm", timeout)]
