@@ -128,7 +128,7 @@ class ResNet32(CifarResNet):
     blocks = 5
 
 
-class WideResNet32(CifarResNet):
+class ResNet32W4(CifarResNet):
     """7.39 million parameters at 10 classes, 16 times those of ResNet-32, by whose name some papers call it."""
 
     name = "resnet32-w4"
