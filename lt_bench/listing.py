@@ -81,14 +81,18 @@ def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> 
 
 def _heads(component: type[Any]) -> set[str]:
     """The heads that a method, a stage or a loss can train."""
-    heads: Mapping[str, type[Any]] = members("head")
+    if getattr(component, "heads", None) is not None:
+        return set(component.heads)
+    # Losses are for methods that name no head, which leave these alone.
+    every: Mapping[str, type[Any]] = members("head")
+    heads = {name: head for name, head in every.items() if not head.has_training_layers}
     if hasattr(component, "takes_cosines"):
         return {
             name
             for name, head in heads.items()
             if head.gives_cosines == component.takes_cosines and (head.gives_features or not component.takes_features)
         }
-    return set(heads) if component.heads is None else set(component.heads)
+    return set(heads)
 
 
 def _some_of(kind: str, verdicts: Mapping[str, bool | None]) -> str:

@@ -135,6 +135,13 @@ def refusal(path: Path, *overrides: str) -> str:
         ),
         ("method: dbn-mix", "model.head: the method dbn-mix needs dual-branch"),
         ("method: bbn", "model.head: the method bbn needs bilateral"),
+        *(
+            (
+                f"model: {{backbone: resnet8, head: {head}}}",
+                f"model.head: {head} has layers that the method standard does not train",
+            )
+            for head in ("contrastive", "prototypes", "twin-classifier")
+        ),
         ("method: dbn-mix\nmix: mixup", "mix: the method dbn-mix brings its own mix; remove this one"),
         ("method: dbn-mix\nsampler: reverse", "sampler: the method dbn-mix brings its own sampler"),
         ("method: dbn-mix\nloss: {weights: inverse-frequency}", "loss: the method dbn-mix brings its own loss"),

@@ -53,7 +53,7 @@ class Method(Component, torch.nn.Module, ABC):
     uses: ClassVar[frozenset[str]] = frozenset()
     """Which of the recipe's families `sampler`, `mix`, `loss` it honours; to set another is refused."""
     heads: ClassVar[frozenset[str] | None] = None
-    """Names of the heads it can train, None for all."""
+    """Names of the heads it can train, None for all but those with layers that serve training alone."""
 
     class Config(Settings):
         """No settings."""

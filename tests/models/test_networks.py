@@ -419,6 +419,13 @@ def test_gives_cosines_is_what_the_logits_are(head: str) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
+def test_has_training_layers_is_whether_the_logits_depend_on_all(head: str) -> None:
+    net = network(head=head)
+    found = {id(p) for p in logit_parameters(net)} != {id(p) for p in net.parameters()}
+    assert found == lookup("head", head).has_training_layers
+
+
+@pytest.mark.parametrize("head", HEADS)
 def test_a_single_branch_gives_the_features_of_its_logits(head: str) -> None:
     net, x = network(head=head).eval(), images()
     assert (len(net.branches) == 1) == lookup("head", head).gives_features

@@ -84,6 +84,7 @@ class Contrastive(Head):
     name = "contrastive"
     info = Info("linear classifier, features projected for a contrast", "Cui et al., ICCV 2021", 2021)
     gives_features = True
+    has_training_layers = True
 
     class Config(Head.Config):
         """Width of the projection."""
@@ -109,6 +110,7 @@ class Prototypes(Head):
     name = "prototypes"
     info = Info("scaled cosine classifier, features and class weights projected", "Zhu et al., CVPR 2022", 2022)
     gives_features = True
+    has_training_layers = True
 
     class Config(Head.Config):
         """Scale of the classifier and width of the projections."""

@@ -58,6 +58,7 @@ class TwinClassifier(Head):
 
     name = "twin-classifier"
     info = Info("two linear classifiers of one feature, logits averaged", "Du et al., CVPR 2023", 2023)
+    has_training_layers = True
 
     class Config(Head.Config):
         """Where views are compared."""
