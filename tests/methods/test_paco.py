@@ -139,6 +139,32 @@ def test_the_keys_network_follows_without_gradient() -> None:
         assert not parameter.requires_grad
 
 
+def test_the_optimizer_and_its_weight_decay_leave_the_keys_network_alone() -> None:
+    net = network().train()
+    method = attached(net)
+    optimizer = torch.optim.SGD([*net.parameters(), *method.parameters()], lr=0.1, momentum=0.9, weight_decay=0.5)
+    for seed in (0, 1):
+        optimizer.zero_grad()
+        method.loss(net, batches(seed), step_at()).backward()
+        before = [p.clone() for p in method.key_network.parameters()]
+        optimizer.step()
+        assert all(map(torch.equal, before, method.key_network.parameters()))
+    assert not optimizer.state.keys() & set(method.key_network.parameters())
+
+
+def test_the_keys_network_keeps_batch_statistics_of_its_own() -> None:
+    """As MoCo: each network sees one view, and only parameters follow."""
+    net = network().train()
+    method = attached(net)
+    start = {name: b.clone() for name, b in net.named_buffers() if name.endswith("running_mean")}
+    method.loss(net, batches(), step_at())
+    own = dict(method.key_network.named_buffers())
+    for name, trained in net.named_buffers():
+        if name in start:
+            assert not torch.equal(own[name], start[name])
+            assert not torch.equal(own[name], trained)
+
+
 def test_a_step_is_the_card_s_formula() -> None:
     net = network().eval()
     method, given = attached(net, queue_size=7).eval(), batches()
