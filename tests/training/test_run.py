@@ -203,10 +203,10 @@ def test_a_run_that_another_process_has_just_finished_is_not_repeated(
 ) -> None:
     real = run_module._locked
 
-    def late(folder: Path) -> Any:
+    def late(folder: Path, *, wait: bool) -> Any:
         monkeypatch.setattr(run_module, "_locked", real)
         train(tiny(), tmp_path)  # the other process, between the look for a record and the lock
-        return real(folder)
+        return real(folder, wait=wait)
 
     monkeypatch.setattr(run_module, "_locked", late)
     assert not train(tiny(), tmp_path).trained
