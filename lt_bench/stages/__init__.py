@@ -104,11 +104,6 @@ class DecoupledNetwork(Network):
         return self
 
 
-def rows(trained: nn.Linear) -> Tensor:
-    """A copy of the trained weights, float32 [C, D]."""
-    return trained.weight.detach().clone()
-
-
 def frozen(trained: nn.Linear) -> nn.Linear:
     """The trained classifier as it is, learning no more."""
     return trained.requires_grad_(False)

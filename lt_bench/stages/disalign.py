@@ -13,15 +13,14 @@ class DisAlign(Stage):
     """z' = (1 + s(h) a) z + s(h) b with z as trained, scale a [C], offset b [C] and s(h) = sigmoid(v h + v0).
 
     As in the released code, where a starts at 1, b at 0 and v at 0.1; the paper writes s (a z + b) + (1 - s) z,
-    the same family from another start. Natural sampling; the loss is weighted by
-    prior^-rho with rho = 1.2, as on ImageNet-LT.
+    the same family from another start. Natural sampling; the loss is weighted by prior^-rho
+    with rho = 1.2, as on ImageNet-LT.
     """
 
     name = "disalign"
     info = Info(
         "logits scaled and moved per class where an image calls for it", "Zhang et al., CVPR 2021", 2021, cost="0.3x"
     )
-
     defaults = Stage.defaults | {
         "loss": {"name": "cross-entropy", "weights": {"name": "inverse-frequency", "exponent": 1.2}}
     }

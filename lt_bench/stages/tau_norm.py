@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_bench.registry import Info
-from lt_bench.stages import Stage, row_norms, rows
+from lt_bench.stages import Stage, row_norms
 
 
 class TauNormalisation(Stage):
@@ -36,7 +36,7 @@ class TauNormalisation(Stage):
 
     def __init__(self, config: Config, trained: nn.Linear) -> None:
         super().__init__(config, trained)
-        weight = rows(trained)
+        weight = trained.weight.detach()
         self.register_buffer("weight", weight / row_norms(weight) ** config.tau)
 
     def forward(self, features: Tensor) -> Tensor:

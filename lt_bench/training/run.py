@@ -211,6 +211,7 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
         log.write_text("".join(json.dumps(entry) + "\n" for entry in state.curve), encoding="utf-8")
         (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
 
+    counts = ClassStats.of(job.sets.train.labels, job.num_classes).counts
     title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
     epochs = max(1, job.protocol.epochs)
     with Progress(title, epochs, len(state.curve), job.runtime.description, bar=options.bar) as progress:
@@ -218,8 +219,7 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
         def finish_epoch() -> None:
             # Before the checkpoint: an epoch that it does not hold is trained again, and written again.
             found = job.method.diagnostics(Epoch(state.curve[-1]["epoch"], epochs, job.seed))
-            stats = ClassStats.of(job.sets.train.labels, job.num_classes)
-            save_diagnostics(folder, len(state.curve), found, stats.counts, recipe, job.seed)
+            save_diagnostics(folder, len(state.curve), found, counts, recipe, job.seed)
             save_checkpoint(checkpoint, state, setting)
             with _writing(folder), log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
