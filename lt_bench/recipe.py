@@ -331,7 +331,7 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
     stage = None if recipe.second_stage is None else lookup("stage", recipe.second_stage.stage["name"])
     if stage is not None and head.name not in stage.heads:
         needed = " or ".join(sorted(stage.heads))
-        raise UserError(f"{path}: second_stage: a second stage starts from the head {needed}, found {head.name}")
+        raise UserError(f"{path}: second_stage: {stage.name} starts from the head {needed}, found {head.name}")
     if method.heads is not None and head.name not in method.heads:
         raise UserError(f"{path}: model.head: the method {method.name} needs {' or '.join(sorted(method.heads))}")
     if method.heads is None and head.has_training_layers:

@@ -24,10 +24,12 @@ METHODS = [
     *("cmo", "cmo-ldam-drw", "cmo-balanced-softmax", "dbn-mix", "class-distance-mix-ours"),
     *("class-distance-mix-ours-cmo", "class-distance-mix-ours-cutmix"),
     *("cdt", "vs", "lade", "label-aware-smoothing", "pc-softmax", "gcl", "ib", "seql", "csce", "csce-drw"),
+    *("focal", "sigmoid-focal", "class-balanced", "class-balanced-focal", "ldam", "ce-drs"),
+    *("class-balanced-sampling", "square-root-sampling", "progressive-sampling"),
     *("bbn", "dbn-mix-bilateral-mixup-only", "dbn-mix-temperatures-only", "dbn-mix-reverse"),
     *("mixup-drw", "remix", "remix-drw", "unimix-bayias", "balanced-mixup", "label-occurrence-balanced-mixup"),
     *("balpoe", "reslt", "ncl", "glmc", "bcl", "paco"),
-    *("crt", "crt-mixup", "lws", "lws-mixup", "tau-norm", "ncm", "max-norm", "disalign", "mislas"),
+    *("crt", "crt-mixup", "lws", "lws-mixup", "tau-norm", "ncm", "max-norm", "disalign", "mislas", "gcl-two-stage"),
 ]
 
 HEADS = {
@@ -41,6 +43,13 @@ HEADS = {
     },
 }
 """Heads other than the linear one, by a part of the recipe's name."""
+
+SAMPLERS = {
+    "label-occurrence-balanced-mixup": ["class-balanced"],
+    "ce-drs": ["instance", "class-balanced"],
+    **{f"{name}-sampling": [name] for name in ("class-balanced", "square-root", "progressive")},
+}
+"""Samplers other than the instance one, by recipe and phase."""
 
 UNREAD = ("dbn-mix", "-ours", "balanced-mixup", "gcl", "digits", "reslt", "ncl", "glmc", "paco")
 """Parts of the names of recipes whose papers' figures could not be read, do not exist or are of another split."""
@@ -61,7 +70,7 @@ def commands(name: str) -> list[list[str]]:
 
 def mix_of(method: str) -> str:
     """The mix that a recipe's name begins with, or that its method is known for."""
-    if method in ("balpoe", "gcl", "mislas", "crt-mixup", "lws-mixup"):
+    if method in ("balpoe", "gcl", "gcl-two-stage", "mislas", "crt-mixup", "lws-mixup"):
         return "mixup"
     longest_first = sorted(members("mix"), key=len, reverse=True)
     return next((mix for mix in longest_first if f"{method}-".startswith(f"{mix}-")), "none")
@@ -155,12 +164,14 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
     for name, recipe in grid.items():
         assert recipe.model.head["name"] == next((head for part, head in HEADS.items() if part in name), "linear")
         assert set(phase_parts(recipe, "mix")) == {mix_of(name)}
-        assert set(phase_parts(recipe, "sampler")) == {"class-balanced" if "occurrence" in name else "instance"}
+        assert phase_parts(recipe, "sampler") == SAMPLERS.get(name, ["instance"] * len(recipe.phases))
     ldam = grid["ldam-drw"].phases[0].loss
     assert (ldam["max_margin"], ldam["scale"]) == (0.5, 30)
     assert grid["logit-adjustment"].phases[0].loss["tau"] == 1
     assert not grid["logit-adjustment"].phases[0].loss["post_hoc"]
-    assert grid["pc-softmax"].phases[0].loss == {**grid["logit-adjustment"].phases[0].loss, "post_hoc": True}
+    after = grid["pc-softmax"].second_stage
+    assert after is not None
+    assert after.loss == {**grid["logit-adjustment"].phases[0].loss, "post_hoc": True}
     for name, weights in (("csce", ["inverse-frequency"]), ("csce-drw", [None, "inverse-frequency"])):
         asked = [phase.loss["weights"] for phase in grid[name].phases]
         assert [part and part["name"] for part in asked] == weights

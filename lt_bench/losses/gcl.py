@@ -20,7 +20,8 @@ class GCL(Loss):
 
     e is normal with standard deviation 1/3, cut off at -1 and 1. d[c] = log(n_max / n[c]) / log(n_max / n_min) lets
     the rarest class have all the noise and the largest none. Defaults are those of the first of the authors' two
-    stages; in the second, which retrains the classifier alone on balanced samples, margin is 0.1, scale 20, gamma 1.
+    stages, the stage `gcl` brings those of the second. The released code draws the noise of a mixed image once for
+    each of its two labels; here both see the same.
     """
 
     name = "gcl"

@@ -21,12 +21,12 @@ from lt_bench.settings import Settings
 
 
 class Stage(Component, nn.Module, ABC):
-    """Logits [B, C] from features [B, D]; made from the trained linear classifier, whose weights it may take over."""
+    """Logits [B, C] from features [B, D]; made from the trained classifier, whose weights it may take over."""
 
     defaults: ClassVar[dict[str, Any]] = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
     """What the stage trains with where the recipe does not say, each by name or with settings, as in a recipe."""
     heads: ClassVar[frozenset[str]] = frozenset({"linear"})
-    """Names of the heads whose classifier, the nn.Linear of one branch, it can take the place of."""
+    """Names of the heads, of one branch each, whose classifier it can take the place of."""
     needs_features: ClassVar[bool] = False
     """Whether `fit` is to be called."""
 
@@ -41,7 +41,7 @@ class Stage(Component, nn.Module, ABC):
         shifted_batch_norm: bool = False
         """Whether the running statistics of batch normalisation follow the stage's sampler or stand still."""
 
-    def __init__(self, config: Config, trained: nn.Linear) -> None:
+    def __init__(self, config: Config, trained: nn.Module) -> None:
         super().__init__()
         self.config = config
 
@@ -72,11 +72,10 @@ class DecoupledNetwork(Network):
 
     def __init__(self, trained: Network, stage: type[Stage], config: Stage.Config, seed: int) -> None:
         (branch,) = trained.branches
-        features, linear = branch.get_submodule("stage"), branch.get_submodule("classifier")
-        assert isinstance(linear, nn.Linear)
+        features = branch.get_submodule("stage")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, "second stage").integers(2**63)))
-            classifier = stage(config, linear)
+            classifier = stage(config, branch.get_submodule("classifier"))
         super().__init__(trained.trunk.requires_grad_(False), [Branch(features.requires_grad_(False), classifier)])
         self.shifted_batch_norm = config.shifted_batch_norm
 

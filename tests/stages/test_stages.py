@@ -1,7 +1,8 @@
-"""Second stages: what each makes of a trained linear classifier, by the numbers of the method cards."""
+"""Second stages: what each makes of a trained classifier, by the numbers of the method cards."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lt_bench.data.types import ClassStats
+from lt_bench.losses.gcl import GCL
 from lt_bench.losses.label_aware_smoothing import LabelAwareSmoothing
-from lt_bench.models.heads import linear_classifier
+from lt_bench.losses.logit_adjustment import LogitAdjustment
+from lt_bench.models.heads import CosineClassifier, linear_classifier
 from lt_bench.models.network import Branch, Network
 from lt_bench.recipe import load_recipe
 from lt_bench.registry import lookup, members
@@ -32,9 +35,9 @@ def trained(weight: Tensor = WEIGHT, bias: Tensor = BIAS) -> nn.Linear:
     return linear
 
 
-def build(name: str, linear: nn.Linear | None = None, **settings: Any) -> Stage:
+def build(name: str, classifier: nn.Module | None = None, **settings: Any) -> Stage:
     component = lookup("stage", name)
-    stage: Stage = component(component.Config.read(settings), linear or trained())
+    stage: Stage = component(component.Config.read(settings), classifier or trained())
     return stage
 
 
@@ -42,15 +45,18 @@ def check(found: Tensor, expected: list[Any]) -> None:
     torch.testing.assert_close(found, torch.tensor(expected), rtol=2e-5, atol=2e-6)
 
 
-def network(seed: int = 0) -> Network:
+def network(name: str, seed: int = 0) -> Network:
+    """A small network with the head that a stage starts from."""
     torch.manual_seed(seed)
     trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    return Network(trunk, [Branch(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)), linear_classifier(4, 3))])
+    (head,) = lookup("stage", name).heads
+    classifier = {"linear": linear_classifier, "cosine": CosineClassifier}[head](4, 3)
+    return Network(trunk, [Branch(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)), classifier)])
 
 
 def decoupled(name: str, seed: int = 0, **settings: Any) -> DecoupledNetwork:
     component = lookup("stage", name)
-    return DecoupledNetwork(network(), component, component.Config.read(settings), seed)
+    return DecoupledNetwork(network(name), component, component.Config.read(settings), seed)
 
 
 # --- oracles -----------------------------------------------------------------------------------------
@@ -136,6 +142,26 @@ def test_crt_starts_from_a_classifier_of_its_own() -> None:
     assert stage.get_parameter("linear.bias").shape == (3,)
 
 
+@pytest.mark.parametrize(("tau", "predicted"), [(0.0, [0, 1, 0, 2]), (0.5, [0, 2, 2, 2]), (1.0, [2, 2, 2, 2])])
+def test_post_hoc_adjustment_of_a_trained_classifier(tau: float, predicted: list[int]) -> None:
+    """Oracle O1 of the card, its logits made by a classifier of three features."""
+    logits = torch.tensor([[2.0, 0.5, -1.0], [0.2, 1.0, 0.3], [1.5, 0.1, 0.9], [-0.5, 0.4, 1.2]])
+    stage = build("post-hoc", trained(torch.eye(3), torch.zeros(3)))
+    loss = LogitAdjustment(LogitAdjustment.Config(tau=tau, post_hoc=True), ClassStats(torch.tensor([500, 50, 5])))
+    assert loss.scores(stage(logits)).argmax(dim=1).tolist() == predicted
+
+
+def test_gcl_trains_the_cosines_on_slowly() -> None:
+    recipe = load_recipe("cifar100-lt/gcl-two-stage")
+    rates = [0.1 * 0.1 * 0.1 * (1 + math.cos(math.pi * epoch / 30)) for epoch in range(30)]
+    assert [recipe.training.lr(epoch) for epoch in range(30)] == pytest.approx(rates)
+    (phase,) = recipe.phase_choices()
+    assert phase.loss.config == GCL.Config(noise=0.5, margin=0.1, scale=20, gamma=1)
+    classifier = CosineClassifier(2, 3)
+    stage = build("gcl", classifier)
+    assert torch.equal(stage(FEATURES), classifier(FEATURES))  # at first it is the trained classifier
+
+
 @pytest.mark.parametrize(
     ("name", "epochs", "sampler", "loss"),
     [
@@ -146,6 +172,8 @@ def test_crt_starts_from_a_classifier_of_its_own() -> None:
         ("max-norm", 10, "instance", "class-balanced"),
         ("disalign", 10, "instance", "cross-entropy"),
         ("mislas", 10, "class-aware", "label-aware-smoothing"),
+        ("pc-softmax", 0, "instance", "logit-adjustment"),
+        ("gcl-two-stage", 30, "class-balanced", "gcl"),
     ],
 )
 def test_the_settings_of_the_cards(name: str, epochs: int, sampler: str, loss: str) -> None:
@@ -153,15 +181,23 @@ def test_the_settings_of_the_cards(name: str, epochs: int, sampler: str, loss: s
     assert (load_recipe(f"cifar100-lt/{name}").training.epochs, phase.until) == (epochs, max(1, epochs))
     assert (phase.sampler.component.name, phase.mix.component.name, phase.loss.component.name) == (
         sampler,
-        "none",
+        "mixup" if loss == "gcl" else "none",
         loss,
     )
 
 
-@pytest.mark.parametrize("name", ["max-norm", "disalign"])
-def test_the_name_alone_means_the_loss_of_the_paper(name: str) -> None:
-    by_name = load_recipe("digits-lt/ce", [f"second_stage={name}"])
-    assert by_name.sha256() == load_recipe(f"digits-lt/{name}").sha256()
+@pytest.mark.parametrize(
+    ("first", "name", "recipe"),
+    [
+        ("ce", "max-norm", "max-norm"),
+        ("ce", "disalign", "disalign"),
+        ("ce", "post-hoc", "pc-softmax"),
+        ("gcl", "gcl", "gcl-two-stage"),
+    ],
+)
+def test_the_name_alone_means_the_settings_of_the_paper(first: str, name: str, recipe: str) -> None:
+    by_name = load_recipe(f"digits-lt/{first}", [f"second_stage={name}"])
+    assert by_name.sha256() == load_recipe(f"digits-lt/{recipe}").sha256()
 
 
 # --- what all of them keep ---------------------------------------------------------------------------
@@ -190,7 +226,7 @@ def test_batch_norm_moves_only_where_it_is_shifted(name: str, shifted: bool) -> 
 
 @every_stage
 def test_its_start_follows_from_the_seed_alone(name: str) -> None:
-    component, start = lookup("stage", name), network()
+    component, start = lookup("stage", name), network(name)
     state = torch.get_rng_state()
     first = DecoupledNetwork(start, component, component.Config(), seed=3)
     assert torch.equal(state, torch.get_rng_state())
@@ -208,7 +244,7 @@ def test_without_training_it_depends_on_the_trained_network_only(name: str) -> N
     if first.second_stage.needs_features:
         first.second_stage.fit(torch.randn(9, 4), torch.arange(9) % 3)
     component = lookup("stage", name)
-    second = DecoupledNetwork(network(seed=5), component, component.Config(), 0)
+    second = DecoupledNetwork(network(name, seed=5), component, component.Config(), 0)
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.eval()(images), second.eval()(images))
 
