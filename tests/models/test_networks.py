@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ def images(size: int = 32, count: int = 2) -> Tensor:
         ("resnet32", "twin-classifier", 100, 501_336),
         ("resnet32-w4", "linear", 10, 7_386_186),
         ("resnet32-w4", "linear", 100, 7_409_316),
-        ("resnet32", "contrastive", 10, 470_394),  # linear, and a projection of 4,160 + 2,080
+        ("resnet32", "contrastive", 10, 470_522),  # linear, and a projection of 4,160 + 128 + 2,080
         ("resnet32", "prototypes", 10, 489_360),  # cosine, and two projections of 4,160 + 128 + 8,320
         ("resnet32", "experts", 10, 1_344_784),  # 23,824 shared, three times 439,680 and a classifier of 640
         ("resnet32", "ensemble", 10, 3 * 464_154),
@@ -211,6 +212,17 @@ def test_twin_classifiers_see_one_feature() -> None:
     torch.testing.assert_close(view.predicted, net.predictor(view.projected))
     assert view.projected.shape == view.predicted.shape == (4, 128)
     assert not torch.allclose(view.conventional, view.rebalanced)
+
+
+@pytest.mark.parametrize("head", ["contrastive", "prototypes"])
+def test_a_projection_takes_a_single_image_by_the_statistics_of_others(head: str) -> None:
+    net, features = network(head=head).train(), torch.randn(500, 64)
+    assert isinstance(net, ContrastiveNetwork)
+    for _ in range(100):
+        projected = net.project(features)
+    before = deepcopy(net.state_dict())
+    torch.testing.assert_close(net.project(features[:1]), projected[:1], rtol=0, atol=0.01)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 @pytest.mark.parametrize("head", ["contrastive", "prototypes"])
