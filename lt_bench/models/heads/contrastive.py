@@ -147,6 +147,6 @@ class FeatureNorm(nn.BatchNorm1d):
 
 
 def projection(feature_dim: int, projection_dim: int) -> nn.Sequential:
-    """Features [B, D] to vectors [B, P], as in the released code of both papers."""
+    """Features [B, D] to vectors [B, P], as in the released code of PaCo and BCL."""
     first, last = nn.Linear(feature_dim, feature_dim), nn.Linear(feature_dim, projection_dim)
     return nn.Sequential(first, FeatureNorm(feature_dim), nn.ReLU(), last)
