@@ -17,6 +17,8 @@ from typer.core import TyperGroup
 from lt_bench.errors import RunError, UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lt_bench.training.run import Options
 
 
@@ -308,11 +310,9 @@ def board_check(
 @board_app.command("show")
 def board_show(records: Records = RECORDS) -> None:
     """Print the tables."""
-    from rich.console import Console
-
     from lt_bench.leaderboard.board import print_tables
 
-    print_tables(records, Console())
+    print_tables(records, _console())
 
 
 @app.callback(invoke_without_command=True)
@@ -383,8 +383,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _print_rows(rows: list[dict[str, Any]]) -> None:
+def _console() -> Console:
+    """Standard output. What is not a terminal has no width: there a row is a line, however long, for grep to find."""
     from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 10_000
+    return console
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -393,4 +402,4 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "name")
     for row in rows:
         table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
-    Console().print(table)
+    _console().print(table)

@@ -71,13 +71,23 @@ def tables(text: str) -> dict[str, list[dict[str, str]]]:
 
 
 @pytest.mark.parametrize("what", [*KINDS, *OTHERS])
-def test_every_list_is_printed_and_written_for_machines(lt_bench: LtBench, what: str) -> None:
+def test_every_list_is_printed_and_written_for_machines(
+    lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     plain, machine = lt_bench("list", what), lt_bench("list", what, "--json")
     assert (plain.code, machine.code) == (0, 0)
     rows = json.loads(machine.out)
     assert rows == listing(what)
+    # Not a terminal: one line for each, as long as it is.
+    names = ["name", *(row["name"] for row in rows)]
+    assert [line.split()[0] for line in plain.out.splitlines()] == names
+
     # A cell that is too long goes on in the next line, but a name stays whole.
-    assert re.findall(r"^\S+", plain.out, re.M) == ["name", *(row["name"] for row in rows)]
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = lt_bench("list", what).out
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert re.findall(r"^\S+", narrow, re.M) == names
 
 
 def test_the_help_names_every_list(lt_bench: LtBench) -> None:

@@ -150,6 +150,22 @@ def refusal(path: Path, *overrides: str) -> str:
             "loss: the method dbn-mix brings its own loss",
         ),
         ("phases: [{until: 50%}, {until: 100%, loss: ldam}]", "model.head: the loss ldam needs the head cosine"),
+        (
+            "method: {name: balpoe, tau: [0, 2]}\nmodel: {head: experts}",
+            "yaml: method.tau: has 2 values for the 3 experts of the head",
+        ),
+        (
+            "method: sade\nmodel: {head: {name: experts, num_experts: 2}}",
+            "yaml: model.head.num_experts: sade trains 3 experts, found 2",
+        ),
+        (
+            "method: ride\nmodel: {head: {name: experts, scale: 16}}",
+            "yaml: method.scale: 30 has to be the scale of the head, 16",
+        ),
+        (
+            "method: {name: ncl, num_networks: 2}\nmodel: {head: ensemble}",
+            "yaml: method.num_networks: is 2, but the head has 3",
+        ),
         # Inheritance.
         ("extends: protocols/digits", "extends: .* did you mean protocols/digits-demo?"),
         ("extends: digits-lt/c", "extends: 'digits-lt/c' is not a known recipe or protocol"),

@@ -62,6 +62,13 @@ class Method(Component, torch.nn.Module, ABC):
         super().__init__()
         self.config = config
 
+    @classmethod
+    def check_head(cls, config: Any, head: Any) -> None:
+        """Called when a recipe is read, with the settings of this method and of its head, one of `heads`.
+
+        Raises UserError, which begins with the field, if the two contradict each other.
+        """
+
     def attach(self, network: torch.nn.Module) -> None:
         """Called once with the fresh network, on the host: for a method that keeps a copy of it."""
 

@@ -13,6 +13,7 @@ from lt_bench.errors import UserError
 from lt_bench.methods import Method, Task
 from lt_bench.methods.experts import MultiExpert, cross_entropies, safe_log
 from lt_bench.mixing import Share
+from lt_bench.models.heads.experts import Experts
 from lt_bench.registry import Info
 
 
@@ -40,15 +41,18 @@ class BalPoE(MultiExpert):
         super().__init__(config, task)
         self.register_buffer("log_prior", safe_log(task.stats.prior), persistent=False)
 
+    @classmethod
+    def check_head(cls, config: Config, head: Experts.Config) -> None:
+        if config.tau is not None and len(config.tau) != head.num_experts:
+            raise UserError(f"method.tau: has {len(config.tau)} values for the {head.num_experts} experts of the head")
+
     def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:
         shifts = [tau * self.log_prior for tau in self.taus(len(logits))]
         shift = torch.stack(shifts)[:, None]  # [E, 1, C]
         return (share * cross_entropies(logits + shift, labels)).mean()
 
     def taus(self, experts: int) -> tuple[float, ...]:
-        """The weight of each of so many experts. Raises UserError if the settings name another number of them."""
-        if self.config.tau is None:
-            return tuple(2 * e / (experts - 1) for e in range(experts)) if experts > 1 else (1.0,)
-        if len(self.config.tau) != experts:
-            raise UserError(f"method.tau: has {len(self.config.tau)} values for the {experts} experts of the head")
-        return self.config.tau
+        """The weight of each of so many experts."""
+        if self.config.tau is not None:
+            return self.config.tau
+        return tuple(2 * e / (experts - 1) for e in range(experts)) if experts > 1 else (1.0,)

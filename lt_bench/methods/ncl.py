@@ -14,6 +14,7 @@ from lt_bench.errors import UserError
 from lt_bench.methods import Method, Task
 from lt_bench.methods.experts import cross_entropies
 from lt_bench.methods.standard import Standard
+from lt_bench.models.heads.experts import Ensemble
 from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
@@ -59,14 +60,17 @@ class NCL(Standard):
         # Not the log prior: a masked class has logit 0, so a constant over the others matters.
         self.register_buffer("log_counts", task.stats.counts.double().log().float(), persistent=False)
 
+    @classmethod
+    def check_head(cls, config: Config, head: Ensemble.Config) -> None:
+        if config.num_networks != head.num_networks:
+            raise UserError(f"method.num_networks: is {config.num_networks}, but the head has {head.num_networks}")
+
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
         order = self.phase(epoch)[0].order(epoch, epoch.rng("sampler"))
         return dict.fromkeys(self.views, order)
 
     def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
         assert isinstance(network, Network)
-        if len(network.branches) != len(self.views):
-            raise UserError(f"method.num_networks: is {len(self.views)}, but the head has {len(network.branches)}")
         logits = [network.branch_logits(batches[view].images, k) for k, view in enumerate(self.views)]
         return self.nested_loss(torch.stack(logits).float(), batches[self.views[0]].labels)
 

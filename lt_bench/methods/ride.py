@@ -8,11 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats, Epoch
+from lt_bench.errors import UserError
 from lt_bench.losses import Beta, ClassWeights
 from lt_bench.losses.ldam import LDAM
 from lt_bench.methods import Method, Task
 from lt_bench.methods.experts import MultiExpert
 from lt_bench.mixing import Share
+from lt_bench.models.heads.experts import Experts
 from lt_bench.registry import Info
 
 
@@ -34,7 +36,7 @@ class RIDE(MultiExpert):
         max_margin: FiniteFloat = Field(default=0.5, ge=0)
         """Margin of the rarest class, in units of the cosine."""
         scale: FiniteFloat = Field(default=30.0, gt=0)
-        """Logits per unit of margin: the `scale` of the head."""
+        """Logits per unit of cosine: the `scale` of the head."""
         diversity_factor: FiniteFloat = -0.2
         """Weight of the divergence, negative to reward it; the released CIFAR-100-LT settings have -0.45."""
         diversity_temperature: FiniteFloat = Field(default=1.0, gt=0)
@@ -59,6 +61,11 @@ class RIDE(MultiExpert):
         late = config.diversity_temperature * relative_temperature(task.stats, config.temperature_rho)
         self.register_buffer("temperature", torch.full_like(late, config.diversity_temperature), persistent=False)
         self.register_buffer("late_temperature", late, persistent=False)
+
+    @classmethod
+    def check_head(cls, config: Config, head: Experts.Config) -> None:
+        if config.scale != head.scale:
+            raise UserError(f"method.scale: {config.scale:g} has to be the scale of the head, {head.scale:g}")
 
     def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:
         late = epoch.index >= round(self.config.reweight_from * epoch.total)

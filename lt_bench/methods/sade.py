@@ -11,6 +11,7 @@ from lt_bench.errors import UserError
 from lt_bench.methods import Method, Task
 from lt_bench.methods.experts import MultiExpert, cross_entropies, reversed_prior, safe_log
 from lt_bench.mixing import Share
+from lt_bench.models.heads.experts import Experts
 from lt_bench.registry import Info
 
 
@@ -41,8 +42,11 @@ class SADE(MultiExpert):
         shifts = torch.stack([torch.zeros_like(uniform), uniform, backward])
         self.register_buffer("shifts", shifts, persistent=False)  # [3, C]
 
+    @classmethod
+    def check_head(cls, config: Config, head: Experts.Config) -> None:
+        if head.num_experts != 3:
+            raise UserError(f"model.head.num_experts: sade trains 3 experts, found {head.num_experts}")
+
     def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:
-        if len(logits) != len(self.shifts):
-            raise UserError(f"model.head.num_experts: sade trains three experts, found {len(logits)}")
         losses = cross_entropies(logits + self.shifts[:, None], labels)
         return (share * losses).mean(1).sum()

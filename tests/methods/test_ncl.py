@@ -124,11 +124,6 @@ def test_each_network_runs_once_on_its_own_view() -> None:
     assert passes == [1] * 6
 
 
-def test_as_many_networks_as_the_head_has() -> None:
-    with pytest.raises(UserError, match=r"method.num_networks: is 2, but the head has 3"):
-        ncl(num_networks=2).loss(tiny_network("ensemble"), batches(), step_at())
-
-
 def test_prediction_is_the_mean_of_the_raw_logits() -> None:
     network, images = tiny_network("ensemble").eval(), batch_of().images
     torch.testing.assert_close(ncl().scores(network, images), network.all_logits(images).mean(0))
