@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import gt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -144,8 +145,9 @@ class Selection(Settings):
         bins = self.calibration
         _same_length(**{f"calibration.{name}": values for name, values in bins})
         for what, correct, total in (("class", self.correct, self.total), ("bin", bins.correct, bins.count)):
-            wrong = next((i for i, (c, t) in enumerate(zip(correct, total, strict=True)) if c > t), None)
-            if wrong is not None:
+            exceeding = list(map(gt, correct, total))
+            if True in exceeding:
+                wrong = exceeding.index(True)
                 raise ValueError(f"{what} {wrong} has {correct[wrong]} correct of {total[wrong]}")
         if (sum(bins.correct), sum(bins.count)) != (sum(self.correct), sum(self.total)):
             raise ValueError("the calibration bins and the classes count different predictions")

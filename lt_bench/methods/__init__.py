@@ -70,7 +70,7 @@ class Method(Component, torch.nn.Module, ABC):
         """
 
     def attach(self, network: torch.nn.Module) -> None:
-        """Called once with the fresh network, on the host: for a method that keeps a copy of it."""
+        """Called once with the fresh network, where it will be trained: for a method that keeps a copy of it."""
 
     @abstractmethod
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:

@@ -160,8 +160,9 @@ def build_job(
     task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())
     choice = recipe.method_choice()
     method: Method = choice.component(choice.config, task)
+    network = runtime.prepare(network)
     method.attach(network)
-    return Job(method.to(runtime.device), runtime.prepare(network), recipe.training, sets, runtime, seed, num_classes)
+    return Job(method.to(runtime.device), network, recipe.training, sets, runtime, seed, num_classes)
 
 
 def build_recipe_network(recipe: Recipe, num_classes: int, seed: int, start: Weights | None = None) -> Network:

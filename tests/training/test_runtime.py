@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from run_cases import assert_same_result, at_epoch, once, record, tiny, train, until_done
+from run_cases import assert_same_result, at_epoch, once, options, record, tiny, train, until_done
 
+from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
+from lt_bench.methods.paco import PaCo
 from lt_bench.models import Network, build_network
 from lt_bench.models.backbones import ResNet8
 from lt_bench.models.heads.experts import DualBranch
@@ -18,6 +20,7 @@ from lt_bench.models.heads.linear import Linear
 from lt_bench.models.norm import BatchNormReLU
 from lt_bench.native import NoCompilerError, load_native
 from lt_bench.training import runtime as runtime_module
+from lt_bench.training.run import build_job
 from lt_bench.training.runtime import COMPILE_FROM_STEPS, Runtime, choose_runtime
 
 CPU = torch.device("cpu")
@@ -199,6 +202,15 @@ def test_with_the_kernels_an_interrupted_run_is_the_uninterrupted_one_bit_for_bi
     assert until_done(recipe, tmp_path / "cut", precision=precision, compile="on") == 2
     assert_same_result(tmp_path / "cut", tmp_path / "whole")
     assert record(tmp_path / "cut").environment.compile == "native kernels"
+
+
+@pytest.mark.usefixtures("working_folder", "with_kernels")
+def test_a_copy_of_the_network_that_a_method_keeps_uses_the_kernels_too(tmp_path: Path, tiny_backbone: Path) -> None:
+    recipe = tiny("paco", *RESNET)
+    job = build_job(recipe, open_split(recipe.data), 0, options(tmp_path, compile="on"), epochs=1)
+    assert isinstance(job.method, PaCo)
+    layers = [m for m in job.method.key_network.modules() if isinstance(m, BatchNormReLU)]
+    assert [layer.fused for layer in layers] == [True] * 7
 
 
 @pytest.mark.usefixtures("working_folder", "with_kernels")
