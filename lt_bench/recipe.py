@@ -336,8 +336,9 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
         raise UserError(f"{path}: model.head: the method {method.name} needs {' or '.join(sorted(method.heads))}")
     if method.heads is None and head.has_training_layers:
         raise UserError(f"{path}: model.head: {head.name} has layers that the method {method.name} does not train")
+    classes = load_card(recipe.data.name).classes
     try:
-        method.check_head(_choice("method", recipe.method).config, recipe.head_choice().config)
+        method.check(_choice("method", recipe.method).config, recipe.head_choice().config, classes)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     # The second stage trains by the standard method, whatever the first one's brings.

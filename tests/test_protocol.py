@@ -66,6 +66,29 @@ def test_the_protocol_of_bbn_as_its_pinned_framework_ran_it() -> None:
     assert protocol.optimizer.nesterov
 
 
+@pytest.mark.parametrize(
+    ("epoch", "lr"), [(0, 0.02), (4, 0.1), (159, 0.1), (160, 0.01), (179, 0.01), (180, 0.001), (199, 0.001)]
+)
+def test_the_protocol_of_mislas(epoch: int, lr: float) -> None:
+    protocol, classic = shipped("mislas-200ep"), shipped("cifar-200ep")
+    assert protocol.lr(epoch) == pytest.approx(lr, rel=1e-12)
+    assert (protocol.epochs, protocol.batch_size) == (classic.epochs, classic.batch_size)
+    assert (protocol.optimizer, protocol.augmentation) == (classic.optimizer, classic.augmentation)
+
+
+@pytest.mark.parametrize(
+    ("base", "epochs", "expected"),
+    [
+        (0.2, 90, {0: 0.2, 1: 0.199939, 45: 0.1, 89: 6.1e-5}),
+        (0.1, 180, {1: 0.099992, 90: 0.05, 179: 8e-6}),
+    ],
+)
+def test_half_a_cosine(base: float, epochs: int, expected: dict[int, float]) -> None:
+    schedule = Schedule(name="cosine", warmup_epochs=0)
+    found = {epoch: base * schedule.factor(epoch, 0, 1, epochs) for epoch in expected}
+    assert found == pytest.approx(expected, abs=5e-7)
+
+
 def test_the_modern_protocol() -> None:
     protocol = shipped("cifar-400ep-aa")
     assert [protocol.lr(epoch) for epoch in range(6)] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])

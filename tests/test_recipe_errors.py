@@ -166,6 +166,10 @@ def refusal(path: Path, *overrides: str) -> str:
             "method: {name: ncl, num_networks: 2}\nmodel: {head: ensemble}",
             "yaml: method.num_networks: is 2, but the head has 3",
         ),
+        (
+            "method: {name: ncl, hard_classes: 30}\nmodel: {head: ensemble}",
+            "yaml: method.hard_classes: is 30, but there are 10 classes",
+        ),
         # Inheritance.
         ("extends: protocols/digits", "extends: .* did you mean protocols/digits-demo?"),
         ("extends: digits-lt/c", "extends: 'digits-lt/c' is not a known recipe or protocol"),

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from pydantic import Field, FiniteFloat
 
-from lt_bench.data.types import Epoch, IntArray
+from lt_bench.data.types import Epoch, IntArray, effective_number
 from lt_bench.registry import Component, Info
 from lt_bench.settings import Settings
 
@@ -144,6 +144,28 @@ class Progressive(Sampler):
     def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
         t = epoch.index / max(1, epoch.total - 1)
         return self.draw_by_class((1 - t) * self.counts / self.counts.sum() + t / len(self.counts), rng)
+
+
+class EffectiveNumber(Sampler):
+    """Draws images with weight 1 / E_y, the inverse of the effective number of images of their class.
+
+    The re-sampling of LDAM's code. Close to class-balanced where classes are small against 1 / (1 - beta) images.
+    """
+
+    name = "effective-number"
+    info = Info("images drawn in inverse proportion to the effective number", "Cao et al., NeurIPS 2019", 2019)
+
+    class Config(Sampler.Config):
+        """The beta of the effective number."""
+
+        beta: float = Field(default=0.9999, ge=0, lt=1)
+        """0 is uniform over images; towards 1 class-balanced."""
+
+    config: Config
+
+    def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
+        weights = 1 / effective_number(self.counts, self.config.beta)
+        return draw_with_replacement(weights[self.labels], len(self.labels), rng)
 
 
 class Weighted(Sampler):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lt_bench.errors import UserError
+
+T = TypeVar("T", np.ndarray, Tensor)
 
 IntArray = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
@@ -22,6 +26,11 @@ def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.Generator:
     """
     key = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
+
+
+def effective_number(counts: T, beta: float) -> T:
+    """E_n = (1 - beta^n) / (1 - beta) of each class, from its number n of images (Cui et al., CVPR 2019)."""
+    return (1 - beta**counts) / (1 - beta)
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,12 @@ class ClassStats:
 
     @classmethod
     def of(cls, labels: IntArray, num_classes: int) -> ClassStats:
-        """Count labels int64 [N] with values in 0..num_classes-1."""
-        return cls(torch.bincount(torch.from_numpy(labels), minlength=num_classes))
+        """Count labels int64 [N] with values in 0..num_classes-1. Raises UserError where a class has no image."""
+        counts = np.bincount(labels, minlength=num_classes)
+        if not counts.all():
+            empty = np.flatnonzero(counts == 0)
+            raise UserError(f"{len(empty)} of {num_classes} classes have no training image, the first is {empty[0]}")
+        return cls(torch.from_numpy(counts))
 
 
 @dataclass(frozen=True)

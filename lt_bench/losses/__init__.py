@@ -11,7 +11,7 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from lt_bench.data.types import ClassStats
+from lt_bench.data.types import ClassStats, effective_number
 from lt_bench.mixing import Share
 from lt_bench.registry import Component
 from lt_bench.settings import Settings, added
@@ -36,7 +36,7 @@ class ClassWeights(Settings):
     def tensor(self, stats: ClassStats) -> Tensor:
         """Weights float32 [C]."""
         counts = stats.counts.double()
-        effective = counts if self.name == "inverse-frequency" else (1 - self.beta**counts) / (1 - self.beta)
+        effective = counts if self.name == "inverse-frequency" else effective_number(counts, self.beta)
         effective = effective**self.exponent
         return (1 / effective * stats.num_classes / (1 / effective).sum()).float()
 

@@ -21,7 +21,8 @@ class ClassBalanced(Loss):
 
     `softmax` is cross entropy under the weighted mean; `sigmoid` and `focal` sum over C sigmoids and divide by the
     batch size. `binary-softmax`, the mean over images and classes of binary cross entropies of softmax probabilities,
-    is what a much-copied port computes under the name of softmax, weight balancing's code included.
+    is what a much-copied port computes under the name of softmax, weight balancing's code included. For the sums of
+    sigmoids the authors start the last bias at -log(C - 1), without weight decay; here it is as in every other recipe.
     """
 
     name = "class-balanced"

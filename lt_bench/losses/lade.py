@@ -20,8 +20,9 @@ class LADE(BalancedSoftmax):
 
     LADER is -sum_c prior[c] (f[c] - s[c] - lambda s[c]^2): f[c] is the mean logit of class c over its own
     images in the batch (0 where it has none), s[c] the log mean over all images of exp(z[c]) / (C prior[c]).
-    This is the released code, which made the published numbers. The authors' poster divides by the prior of
-    each image's own label; dividing by that of the column, as here, only adds a constant to s[c].
+    This is the released code, which made the published numbers, but for its 1e-9 against classes without images. The
+    authors' poster divides by the prior of each image's own label; dividing by that of the column, as here, only adds
+    a constant to s[c].
     """
 
     name = "lade"

@@ -29,7 +29,10 @@ class BalancedSoftmax(Loss):
 
 
 class LogitAdjustment(Loss):
-    """CE(z + tau log prior, y) with plain z at test time; or plain CE with z - tau log prior at test time."""
+    """CE(z + tau log prior, y) with plain z at test time; or plain CE with z - tau log prior at test time.
+
+    Without the 1e-12 beside the prior in the released code: every class has images.
+    """
 
     name = "logit-adjustment"
     info = Info("the log prior times tau, in the loss or after training", "Menon et al., ICLR 2021", 2021)

@@ -63,10 +63,10 @@ class Method(Component, torch.nn.Module, ABC):
         self.config = config
 
     @classmethod
-    def check_head(cls, config: Any, head: Any) -> None:
+    def check(cls, config: Any, head: Any, num_classes: int) -> None:
         """Called when a recipe is read, with the settings of this method and of its head, one of `heads`.
 
-        Raises UserError, which begins with the field, if the two contradict each other.
+        Raises UserError, which begins with the field, if they contradict each other or ask for too many classes.
         """
 
     def attach(self, network: torch.nn.Module) -> None:

@@ -42,7 +42,7 @@ class BalPoE(MultiExpert):
         self.register_buffer("log_prior", safe_log(task.stats.prior), persistent=False)
 
     @classmethod
-    def check_head(cls, config: Config, head: Experts.Config) -> None:
+    def check(cls, config: Config, head: Experts.Config, num_classes: int) -> None:
         if config.tau is not None and len(config.tau) != head.num_experts:
             raise UserError(f"method.tau: has {len(config.tau)} values for the {head.num_experts} experts of the head")
 

@@ -33,7 +33,7 @@ class DBNMix(Method):
     heads = frozenset({"dual-branch"})
 
     class Config(Method.Config):
-        """Hyper-parameters under the names of the paper's code."""
+        """Mixing, temperatures and the sampler of the second stream."""
 
         beta: FiniteFloat = Field(default=1.0, ge=0)
         """Both parameters of the Beta law of lambda; 0 switches mixing off."""

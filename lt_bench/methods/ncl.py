@@ -53,17 +53,15 @@ class NCL(Standard):
         super().__init__(config, task)
         self.views = [f"view-{k}" for k in range(config.num_networks)]
         self.hard_classes = config.hard_classes or max(2, round(0.3 * task.stats.num_classes))
-        if self.hard_classes > task.stats.num_classes:
-            raise UserError(
-                f"method.hard_classes: is {self.hard_classes}, but there are {task.stats.num_classes} classes"
-            )
         # Not the log prior: a masked class has logit 0, so a constant over the others matters.
         self.register_buffer("log_counts", task.stats.counts.double().log().float(), persistent=False)
 
     @classmethod
-    def check_head(cls, config: Config, head: Ensemble.Config) -> None:
+    def check(cls, config: Config, head: Ensemble.Config, num_classes: int) -> None:
         if config.num_networks != head.num_networks:
             raise UserError(f"method.num_networks: is {config.num_networks}, but the head has {head.num_networks}")
+        if config.hard_classes is not None and config.hard_classes > num_classes:
+            raise UserError(f"method.hard_classes: is {config.hard_classes}, but there are {num_classes} classes")
 
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
         order = self.phase(epoch)[0].order(epoch, epoch.rng("sampler"))

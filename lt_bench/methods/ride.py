@@ -63,7 +63,7 @@ class RIDE(MultiExpert):
         self.register_buffer("late_temperature", late, persistent=False)
 
     @classmethod
-    def check_head(cls, config: Config, head: Experts.Config) -> None:
+    def check(cls, config: Config, head: Experts.Config, num_classes: int) -> None:
         if config.scale != head.scale:
             raise UserError(f"method.scale: {config.scale:g} has to be the scale of the head, {head.scale:g}")
 

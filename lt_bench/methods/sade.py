@@ -43,7 +43,7 @@ class SADE(MultiExpert):
         self.register_buffer("shifts", shifts, persistent=False)  # [3, C]
 
     @classmethod
-    def check_head(cls, config: Config, head: Experts.Config) -> None:
+    def check(cls, config: Config, head: Experts.Config, num_classes: int) -> None:
         if head.num_experts != 3:
             raise UserError(f"model.head.num_experts: sade trains 3 experts, found {head.num_experts}")
 

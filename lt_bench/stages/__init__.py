@@ -2,6 +2,9 @@
 
 A stage is the classifier that takes the place of the trained one. The features stay: no gradient reaches what
 stands before the classifier (decoupling, Kang et al., ICLR 2020).
+
+It starts from the last epoch of the first stage. Released codes start from the best one, on validation images (Kang
+et al.) or on the test images (MiSLAS).
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class Stage(Component, nn.Module, ABC):
         epochs: int = Field(default=10, ge=0)
         """0 for a stage without training."""
         lr: FiniteFloat = Field(default=0.1, gt=0)
+        """That of the CIFAR protocols, whatever the protocol's; on ImageNet-LT cRT and LWS were published with 0.2."""
         weight_decay: FiniteFloat | None = Field(default=None, ge=0)
         """None: that of the protocol, whose batch size and momentum hold as well."""
         shifted_batch_norm: bool = False

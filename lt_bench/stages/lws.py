@@ -13,8 +13,8 @@ from lt_bench.stages import Stage, frozen
 class LearnableWeightScaling(Stage):
     """z = f (W h + b) with W and b as trained and f [C] learned from class-aware batches, starting at 1.
 
-    As in the released code, which scales the bias too; the paper's formula scales W only. Batch normalisation and
-    rate are those of `crt`.
+    As in the released code, which scales the bias too; the paper's formula scales W only. Batch normalisation,
+    rate and weight decay are those of `crt`.
     """
 
     name = "lws"

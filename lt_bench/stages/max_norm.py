@@ -15,7 +15,8 @@ class MaxNorm(Stage):
 
     The radius is |w|_min + threshold * (|w|_max - |w|_min) of the trained norms; the bias has none. The authors'
     first stage has a tuned weight decay (5e-3 on CIFAR-100-LT), a rate of 0.01, batches of 64 and a larger
-    network than the field's ResNet-32; under a shared protocol the first stage is the protocol's.
+    network than the field's ResNet-32; under a shared protocol the first stage, and the batches of both, are the
+    protocol's.
     """
 
     name = "max-norm"

@@ -16,7 +16,8 @@ class MiSLAS(Stage):
     """z = f (W h + b): W and b go on from where they are at a small rate, f [C] from 1 at the full one.
 
     The second stage of Zhong et al., CVPR 2021; the first is mixup, the loss of the second label-aware smoothing.
-    The released code scales the bias too. Weight decay acts on f as well.
+    The released code scales the bias too. Weight decay acts on f as well. Its epochs are a batch longer than here,
+    where they pass as many images as the training set has. The defaults are the authors' for CIFAR-100-LT, factor 100.
     """
 
     name = "mislas"
@@ -26,7 +27,10 @@ class MiSLAS(Stage):
         2021,
         cost="0.3x",
     )
-    defaults = Stage.defaults | {"sampler": "class-aware", "loss": "label-aware-smoothing"}
+    defaults = Stage.defaults | {
+        "sampler": "class-aware",
+        "loss": {"name": "label-aware-smoothing", "epsilon_head": 0.4, "epsilon_tail": 0.1},
+    }
 
     class Config(Stage.Config):
         """The classifier's rate; the authors choose it, and the smoothing, by data set and factor."""

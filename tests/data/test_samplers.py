@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lt_bench.data.samplers import Sampler, draw_with_replacement
-from lt_bench.data.types import Epoch, IntArray, generator
+from lt_bench.data import samplers
+from lt_bench.data.samplers import EffectiveNumber, Sampler, draw_with_replacement
+from lt_bench.data.types import Epoch, IntArray, effective_number, generator
 from lt_bench.registry import lookup, members
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(3), [5000, 500, 50]))
@@ -43,6 +44,8 @@ def draw(sampler: Sampler, index: int = 0, total: int = 90, epochs: int = 40) ->
         ("weighted", {"exponent": 0.5}, [0.706101, 0.223289, 0.070610]),
         ("weighted", {}, [1 / 3, 1 / 3, 1 / 3]),
         ("weighted", {"exponent": 2}, NATURAL[::-1]),
+        ("effective-number", {"beta": 0}, NATURAL),
+        ("effective-number", {"beta": 0.99999999}, [1 / 3, 1 / 3, 1 / 3]),
     ],
 )
 def test_class_probability(name: str, settings: dict[str, Any], probability: list[float]) -> None:
@@ -57,6 +60,25 @@ def test_class_probability(name: str, settings: dict[str, Any], probability: lis
 def test_progressive_moves_from_natural_to_balanced(index: int, probability: list[float]) -> None:
     order = draw(build("progressive"), index)
     np.testing.assert_allclose(np.bincount(LABELS[order]) / len(order), probability, atol=0.004)
+
+
+def test_the_law_of_the_effective_number() -> None:
+    counts = np.array([500.0, 50.0, 5.0])
+    effective = effective_number(counts, 0.9999)
+    assert effective == pytest.approx([487.7, 49.88, 4.999], rel=1e-4)
+    law = counts / effective
+    assert law / law.sum() == pytest.approx([0.338581, 0.331082, 0.330338], abs=1e-6)
+
+
+def test_effective_number_draws_by_that_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(samplers, "draw_with_replacement", lambda weights, size, _: asked.append((weights, size)))
+    labels = np.repeat(np.arange(3), [500, 50, 5])
+    EffectiveNumber(EffectiveNumber.Config(), labels, 3).order(Epoch(0, 1, 0), generator(0, "order"))
+    ((weights, size),) = asked
+    assert size == len(labels)
+    law = np.bincount(labels, weights) / weights.sum()
+    assert law == pytest.approx([0.338581, 0.331082, 0.330338], abs=1e-6)
 
 
 def test_class_aware_deals_from_packs() -> None:

@@ -249,11 +249,12 @@ def test_the_exponent_of_weights_is_written_only_where_it_is_not_one() -> None:
 
 
 @pytest.mark.parametrize("weights", [None, "effective-number"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("present", [[0, 0, 1, 1], [2, 2, 2, 2]], ids=["a class absent", "a single class"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_finite_with_a_class_absent(name: str, dtype: torch.dtype, weights: str | None) -> None:
+def test_finite_with_classes_absent(name: str, present: list[int], dtype: torch.dtype, weights: str | None) -> None:
     loss = build(name, **({} if name == "class-balanced" else {"weights": weights}))
-    logits, labels = COSINES.to(dtype), torch.tensor([0, 0, 1, 1])
+    logits, labels = COSINES.to(dtype), torch.tensor(present)
     assert value(loss, logits, labels).dtype == torch.float32
     assert gradient(loss, logits, labels).isfinite().all()
     torch.testing.assert_close(logits, COSINES.to(dtype), rtol=0, atol=0)  # the input is left as it was

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Epoch, IntArray
-from lt_bench.errors import UserError
 from lt_bench.methods.experts import cross_entropies
 from lt_bench.methods.ncl import NCL, hard_mask, mutual_divergences
 
@@ -79,11 +78,6 @@ def test_the_mask_has_the_true_class_and_the_hardest_others() -> None:
 def test_three_in_ten_classes_are_hard(classes: int, hard: int) -> None:
     assert ncl(np.arange(classes)).hard_classes == hard
     assert ncl(np.arange(classes), hard_classes=3).hard_classes == 3
-
-
-def test_no_more_hard_classes_than_classes() -> None:
-    with pytest.raises(UserError, match=r"method.hard_classes: is 30, but there are 3 classes"):
-        ncl(hard_classes=30)
 
 
 def test_the_divergence_of_two_networks_is_the_symmetric_one() -> None:

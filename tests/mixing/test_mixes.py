@@ -10,18 +10,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mix_cases import batch_of, build, constant, step_at
+from mix_cases import STATS, batch_of, build, constant, step_at
 from pydantic import ValidationError
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from lt_bench.data.types import Batch, Epoch, IntArray
+from lt_bench.losses import Loss
 from lt_bench.mixing import Mixed
 from lt_bench.mixing.boxes import Box, box_around, draw_box, paste
 from lt_bench.mixing.cmo import CMO
 from lt_bench.mixing.cutmix import cutmix_pair
 from lt_bench.mixing.mixup import draw_share, mixup_pair
-from lt_bench.registry import members
+from lt_bench.registry import lookup, members
 
 MIXES = sorted(members("mix"))
 TWO_STREAMS = {"cmo", "balanced-mixup"}
@@ -145,10 +146,20 @@ def test_mixup_at_the_ends_is_one_image(share: float, monkeypatch: pytest.Monkey
 
 def test_mixup_loss_by_hand() -> None:
     # log softmax of (2, 1, 0) is (-.407606, -1.407606, -2.407606); .3 * .407606 + .7 * 2.407606 = 1.807606.
-    logits = torch.tensor([[2.0, 1.0, 0.0]])
-    loss = 0.3 * F.cross_entropy(logits, torch.tensor([0])) + 0.7 * F.cross_entropy(logits, torch.tensor([2]))
+    logits, labels = torch.tensor([[2.0, 1.0, 0.0]]), (torch.tensor([0]), torch.tensor([2]))
+    criterion = lookup("loss", "cross-entropy")(Loss.Config(), STATS)
+    loss = sum(criterion(logits, label, share) for label, share in zip(labels, (0.3, 0.7), strict=True))
     assert loss.item() == pytest.approx(1.8076059)
     assert F.cross_entropy(logits, torch.tensor([[0.3, 0.0, 0.7]])).item() == pytest.approx(1.8076059)
+
+
+def test_a_mixed_label_has_two_classes_or_one_twice() -> None:
+    batch = batch_of(size=64)
+    mixed = build("mixup")(batch, None, step_at())
+    (own, share), (other, rest) = mixed.terms
+    soft = torch.as_tensor(share) * F.one_hot(own, 3) + torch.as_tensor(rest) * F.one_hot(other, 3)
+    torch.testing.assert_close(soft.sum(dim=1), torch.ones(64))
+    assert torch.equal((soft > 0).sum(dim=1), 1 + (own != other).int())
 
 
 def test_mixup_keeps_the_mean_of_the_batch() -> None:

@@ -129,7 +129,8 @@ def test_no_exponent_makes_a_batch_of_frequent_classes_vanish() -> None:
 def test_expected_partner_class_law(tau: float, head: float, tail: float) -> None:
     # The whole training set as one batch: a class is drawn in proportion to n ** (1 + tau).
     labels = torch.arange(10).repeat_interleave(CIFAR10_LT.counts)
-    mass = class_mass(unimix(CIFAR10_LT, tau=tau).partner_law(labels), labels)
+    # In float64: in float32 the last digits of so long a sum depend on the processor.
+    mass = class_mass(unimix(CIFAR10_LT, tau=tau).double().partner_law(labels), labels)
     powers = CIFAR10_LT.counts.double() ** (1 + tau)
     torch.testing.assert_close(mass, powers / powers.sum(), atol=1e-6, rtol=1e-5)
     assert (mass[0].item(), mass[9].item()) == pytest.approx((head, tail), abs=2e-6)

@@ -31,6 +31,11 @@ class Head(Component, ABC):
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def cost(self) -> str:
+        """That of `info` with these settings."""
+        return self.info.cost
+
     @abstractmethod
     def build(self, backbone: Backbone, num_classes: int) -> Network:
         """A freshly initialised network."""

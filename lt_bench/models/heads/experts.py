@@ -35,6 +35,10 @@ class Experts(Head):
 
     config: Config
 
+    @property
+    def cost(self) -> str:
+        return "1.5x" if self.config.reduce_dimension else self.info.cost
+
     def build(self, backbone: Backbone, num_classes: int) -> Network:
         width = 0.75 if self.config.reduce_dimension else 1.0
         feature_dim = int(backbone.feature_dim * width)
