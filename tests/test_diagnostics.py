@@ -58,6 +58,7 @@ def test_a_run_keeps_one_file_for_each_epoch_that_measured(tmp_path: Path) -> No
             "distance": (10, 10),
             "probability": (10, 10),
             "accuracy": (10,),
+            "partner_share": (10,),
         }
         expected = class_distances(tensors["probability"], "l2").float()
         torch.testing.assert_close(tensors["distance"], expected)

@@ -73,9 +73,11 @@ class ClassDistanceMix(Mix):
             return value
 
     config: Config
+    prior: Tensor
 
     def __init__(self, config: Config, stats: ClassStats) -> None:
         super().__init__(config, stats)
+        self.register_buffer("prior", stats.prior, persistent=False)
         given = config.generator
         self.generator = build_generator(given, stats) if isinstance(given, dict) else None
         self.classes = ClassMeans(stats.num_classes, config.momentum)
@@ -107,11 +109,17 @@ class ClassDistanceMix(Mix):
             self.generator.end_epoch(predict, clean)
 
     def diagnostics(self) -> Mapping[str, Tensor]:
+        """Distances [C, C], mean probabilities [C, C], accuracies [C] and the classes' expected share of the partners [C].
+
+        Their share of the labels is the mean of that and of the prior where a share is as likely as its rest.
+        """
         kept = self.generator.diagnostics() if self.generator else {}
         if not self._measures:
             return kept
+        distances = self.distances()
         measured = {"probability": self.classes.probability, "accuracy": self.classes.accuracy}
-        return {**kept, "distance": self.distances().float(), **measured}
+        share = self.prior.double() @ partner_law(distances, self.config.temperature)
+        return {**kept, "distance": distances.float(), **measured, "partner_share": share.float()}
 
     def distances(self) -> Tensor:
         """Between all classes as they were last measured, float64 [C, C]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +91,22 @@ def test_what_the_two_mixtures_keep(seed: int, lam: float) -> None:
 @given(st.floats(0, 5), st.integers(0, 10**6))
 def test_lambda_leans_to_its_branch(beta: float, seed: int) -> None:
     assert 0.5 <= draw_lambda(beta, np.random.default_rng(seed)) <= 1
+
+
+class Draws(np.random.Generator):
+    """A generator whose Beta law has one value."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(np.random.PCG64(0))
+        self.value = value
+
+    def beta(self, a: Any, b: Any, size: Any = None) -> Any:
+        return self.value
+
+
+@pytest.mark.parametrize(("drawn", "lam"), [(0.2, 0.8), (0.8, 0.8), (0.5, 0.5)])
+def test_the_larger_side_of_a_draw_is_lambda(drawn: float, lam: float) -> None:
+    assert draw_lambda(1.0, Draws(drawn)) == lam
 
 
 def test_the_law_of_lambda() -> None:

@@ -33,6 +33,13 @@ def test_a_mixed_image_costs_the_shares_of_its_labels(mix: str) -> None:
     assert 0 < float(lam.mean()) < 1
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix", "cmo", "remix", "unimix"])
+def test_a_mix_does_not_touch_prediction(mix: str) -> None:
+    network, batch = tiny_network().eval(), batch_of()
+    found = build("standard", (phase(mix=mix),)).scores(network, batch.images)
+    assert torch.equal(found, build("standard").scores(network, batch.images))
+
+
 def test_phases_change_at_their_epoch() -> None:
     plain, weighted = choice("loss", "cross-entropy"), choice("loss", "cross-entropy", weights="inverse-frequency")
     rest = choice("sampler", "instance"), choice("mix", "none")
@@ -97,7 +104,7 @@ def test_diagnostics_are_those_of_the_mix_of_the_phase() -> None:
         method.streams(epoch)
         method.end_epoch(epoch, network, lambda: clean)
         kept.append(set(method.diagnostics(epoch)))
-    assert kept == [set()] * 4 + [{"distance", "probability", "accuracy"}] + [set()] * 5
+    assert kept == [set()] * 4 + [{"distance", "probability", "accuracy", "partner_share"}] + [set()] * 5
 
 
 class Tabled(Loss):

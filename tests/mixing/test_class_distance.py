@@ -28,6 +28,8 @@ from lt_bench.mixing.class_distance import (
 from lt_bench.registry import members
 
 M = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]])
+MEASURED = {"distance", "probability", "accuracy", "partner_share"}
+"""What an epoch that measured the classes leaves."""
 LABELS = np.repeat(np.arange(3), [100, 10, 1])
 GENERATORS = sorted(name for name, mix in members("mix").items() if mix.refuses_partners is None)  # type: ignore[attr-defined]
 
@@ -312,7 +314,7 @@ def test_a_generator_lives_through_every_epoch() -> None:
     for index in range(8):
         mix.partner_order(np.arange(111), LABELS, Epoch(index, 30, 0))
         mix.end_epoch(logits_that_show(M), lambda: clean([0, 1, 2]))
-        assert set(mix.diagnostics()) == {"epochs"} | ({"distance", "probability", "accuracy"} if index > 3 else set())
+        assert set(mix.diagnostics()) == {"epochs"} | (MEASURED if index > 3 else set())
     assert mix.state_dict()["generator.epochs"].tolist() == [8, 8]
 
 
@@ -330,11 +332,19 @@ def test_settings_of_the_words_are_refused_beside_a_mix(field: str, value: float
 def test_diagnostics_are_what_this_epoch_measured() -> None:
     assert mix_after(4).diagnostics() == {}
     found = mix_after(5).diagnostics()
-    assert set(found) == {"distance", "probability", "accuracy"}
+    assert set(found) == MEASURED
     torch.testing.assert_close(found["probability"], M)
     torch.testing.assert_close(found["accuracy"], torch.ones(3))
     assert found["distance"].dtype == torch.float32
     torch.testing.assert_close(found["distance"][0], torch.tensor([0, 0.565685, 0.927362]), atol=1e-6, rtol=0)
+
+
+def test_diagnostics_tell_how_often_a_class_is_a_partner() -> None:
+    mix = mix_after(5)
+    found = mix.diagnostics()["partner_share"]
+    law = partner_law(class_distances(M, "l2"), 0.2)
+    torch.testing.assert_close(found.double(), (torch.tensor([100, 10, 1]) / 111).double() @ law, atol=1e-6, rtol=0)
+    assert float(found.sum()) == pytest.approx(1)
 
 
 def test_a_mix_without_a_state_leaves_nothing() -> None:

@@ -335,6 +335,17 @@ def test_foreground_is_independent_of_the_background_and_new_each_epoch() -> Non
     assert order(forward, 10) != order(forward, 10, seed=1)
 
 
+def test_cmo_of_uniform_foregrounds_is_cutmix_with_an_independent_partner() -> None:
+    batch, partner = batch_of(0), batch_of(1)
+    for seed in range(8):
+        pasted = build("cmo", probability=1, exponent=0)(batch, partner, step_at(seed=seed))
+        cut = build("cutmix", probability=1)(batch, partner, step_at(seed=seed))
+        assert torch.equal(pasted.images, cut.images)
+        for (labels, share), (expected, other) in zip(pasted.terms, cut.terms, strict=True):
+            assert torch.equal(labels, expected)
+            assert share == other
+
+
 def test_cmo_pastes_the_second_stream_into_the_first() -> None:
     mixed = build("cmo", probability=1)(constant(0, [0, 1]), constant(1, [2, 2]), step_at(seed=2))
     (background, share), (foreground, _) = mixed.terms

@@ -109,7 +109,9 @@ def test_disalign() -> None:
     with torch.no_grad():
         stage.get_parameter("scale").copy_(torch.tensor([0.2, 0.1, -0.3]))
         stage.get_parameter("offset").copy_(torch.tensor([0.0, 0.4, 0.8]))
-    check(stage(torch.tensor([[1.0, 2.0]])), [[2.229777, 0.758499, -0.368113]])
+    features = torch.tensor([[1.0, 2.0]])
+    check(stage.get_submodule("confidence")(features).sigmoid().detach(), [[0.574443]])
+    check(stage(features), [[2.229777, 0.758499, -0.368113]])
 
 
 def test_mislas_learns_its_scale_at_the_full_rate_and_the_classifier_slowly() -> None:
@@ -123,6 +125,26 @@ def test_mislas_learns_its_scale_at_the_full_rate_and_the_classifier_slowly() ->
         "scale": 1.0,
     }
     check(stage(FEATURES), [[5.5, 1.0, -0.4]])  # at first it is the trained classifier
+
+
+@pytest.mark.parametrize(
+    ("dataset", "epsilons", "lr_factor", "shifted"),
+    [("cifar10-lt", (0.3, 0.0), 0.5, False), ("cifar100-lt", (0.4, 0.1), 0.2, True)],
+)
+def test_the_settings_of_mislas(dataset: str, epsilons: tuple[float, float], lr_factor: float, shifted: bool) -> None:
+    second = load_recipe(f"{dataset}/mislas").resolved()["second_stage"]
+    assert (second["loss"]["epsilon_head"], second["loss"]["epsilon_tail"]) == epsilons
+    assert (second["stage"]["lr_factor"], second["stage"]["shifted_batch_norm"]) == (lr_factor, shifted)
+    training = load_recipe(f"{dataset}/mislas").training
+    assert (training.epochs, training.optimizer.lr, training.optimizer.weight_decay) == (10, 0.1, 2e-4)
+
+
+def test_the_settings_of_weight_balancing() -> None:
+    recipe = load_recipe("cifar100-lt/max-norm")
+    second, training = recipe.resolved()["second_stage"], recipe.training
+    assert second["stage"]["threshold"] == 0.1
+    assert (second["loss"]["form"], second["loss"]["beta"]) == ("binary-softmax", 0.9999)
+    assert (training.epochs, training.optimizer.lr, training.optimizer.weight_decay) == (10, 0.01, 0.1)
 
 
 def test_mislas_without_smoothing_is_retraining_from_the_trained_weights() -> None:
@@ -192,12 +214,13 @@ def test_the_settings_of_the_cards(name: str, epochs: int, sampler: str, loss: s
         ("ce", "max-norm", "max-norm"),
         ("ce", "disalign", "disalign"),
         ("ce", "post-hoc", "pc-softmax"),
+        ("mixup", "mislas", "mislas"),
         ("gcl", "gcl", "gcl-two-stage"),
     ],
 )
 def test_the_name_alone_means_the_settings_of_the_paper(first: str, name: str, recipe: str) -> None:
-    by_name = load_recipe(f"digits-lt/{first}", [f"second_stage={name}"])
-    assert by_name.sha256() == load_recipe(f"digits-lt/{recipe}").sha256()
+    by_name = load_recipe(f"cifar100-lt/{first}", [f"second_stage={name}"])
+    assert by_name.sha256() == load_recipe(f"cifar100-lt/{recipe}").sha256()
 
 
 # --- what all of them keep ---------------------------------------------------------------------------
