@@ -109,7 +109,7 @@ class ClassDistanceMix(Mix):
             self.generator.end_epoch(predict, clean)
 
     def diagnostics(self) -> Mapping[str, Tensor]:
-        """Distances [C, C], mean probabilities [C, C], accuracies [C] and the classes' expected share of the partners [C].
+        """Distances and mean probabilities [C, C], accuracies and expected shares of the partners [C] of the classes.
 
         Their share of the labels is the mean of that and of the prior where a share is as likely as its rest.
         """
