@@ -193,8 +193,7 @@ def evaluate(
     from lt_bench.training.evaluate import evaluate_weights
 
     _load_plugins(plugin)
-    options = _options(data_root, RECORDS, Path("runs"), device, precision, compile, workers, force=False, resume=True)
-    result = evaluate_weights(weights, options)
+    result = evaluate_weights(weights, _options(data_root, RECORDS, Path("runs"), device, precision, compile, workers))
     if as_json:
         print(json.dumps(result))
     else:
@@ -242,8 +241,8 @@ def verify(
 
     split = _split(card, settings, data_root)
     compared = ", ".join(verify_split(split))
-    state = f"agree with the card in {compared}" if compared else "; the card says nothing of this split to compare"
-    print(f"{card}: {int(split.counts.sum())} training images {state}")
+    state = f" agree with the card in {compared}" if compared else "; the card says nothing of this split to compare"
+    print(f"{card}: {int(split.counts.sum())} training images{state}")
 
 
 @data_app.command()
@@ -344,17 +343,17 @@ def _options(
     precision: str,
     compile: str,
     workers: int,
-    force: bool,
-    resume: bool,
+    force: bool = False,
+    resume: bool = True,
 ) -> Options:
     from lt_bench.training.run import Options
-    from lt_bench.training.runtime import compile_named, precision_named
+    from lt_bench.training.runtime import compile_named, device_named, precision_named
 
     return Options(
         data_root=data_root,
         work=work,
         records=records,
-        device=device,
+        device=device_named(device),
         precision=precision_named(precision),
         compile=compile_named(compile),
         workers=workers,

@@ -14,9 +14,14 @@ class RunError(Exception):
     """A run that started and could not finish. The message is one line; the exit code is 1."""
 
 
+MOST_NAMES = 40
+"""More of them are no help in one line."""
+
+
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     """Say that `name` is not a known `what`, what is allowed, and which allowed name is nearest."""
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{name!r} is not a known {what}{hint} (allowed: {', '.join(names) or 'none'})"
+    allowed_names = ", ".join(names) or "none" if len(names) <= MOST_NAMES else f"one of {len(names)} names"
+    return f"{name!r} is not a known {what}{hint} (allowed: {allowed_names})"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from lt_bench.data.augment import Augmentation
 from lt_bench.settings import Settings, added
@@ -17,10 +17,10 @@ class Optimizer(Settings):
     """Stochastic gradient descent; weight decay acts on all parameters, as in the field's code."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(default=0.1, gt=0)
+    lr: FiniteFloat = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(default=2e-4, ge=0)
+    weight_decay: FiniteFloat = Field(default=2e-4, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Optimizer:
@@ -33,14 +33,14 @@ class Schedule(Settings):
     """The learning rate as a factor of the base rate. Epochs count from 0."""
 
     name: Literal["step", "cosine"] = "step"
-    warmup_epochs: float = Field(default=5, ge=0)
+    warmup_epochs: FiniteFloat = Field(default=5, ge=0)
     warmup_per: Literal["epoch", "iteration"] = "epoch"
     """`epoch`: (e + 1) / warmup_epochs during epoch e; `iteration`: linear from 0 over the iterations."""
     warmup_from: float | None = added(None, ge=0, le=1)
     """Per epoch, start at this factor and rise linearly: f + (1 - f) e / warmup_epochs during epoch e."""
     milestones: tuple[int, ...] = ()
     """First epochs at which the factor of the same place in `factors` holds (step only)."""
-    factors: tuple[NonNegativeFloat, ...] = ()
+    factors: tuple[Annotated[FiniteFloat, Field(ge=0)], ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Schedule:

@@ -192,7 +192,11 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if changed or any(key in OTHER_SPLIT for key, _ in parsed):
         # The published figures belong to the method and the split of the file.
         data.pop("reported", None)
-    recipe = resolve(data, path, changed)
+    try:
+        recipe = resolve(data, path, changed)
+    except UserError as error:
+        given = " ".join(" ".join(overrides).split())
+        raise UserError(f"{error} (with {given})" if given else str(error)) from None
     return recipe if recipe.second_stage is None else _after_first_stage(recipe, path, overrides)
 
 
@@ -215,8 +219,10 @@ def _after_first_stage(recipe: Recipe, path: Path, overrides: Sequence[str]) -> 
 def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
     """The split that a card's name and `key=value` settings ask for, such as factor=50."""
     known = load_card(card)
-    data = {"name": card, **dict(map(parse_override, settings))}
-    spec: DataSpec = validated(DataSpec, data, Path("data"), "")
+    given = dict(map(parse_override, settings))
+    if "name" in given:
+        raise UserError(f"{card} name={given['name']}: the name of the data set comes first, without `name=`")
+    spec: DataSpec = validated(DataSpec, {"name": card, **given}, Path(card), "data")
     return spec.resolve(known)
 
 
@@ -287,7 +293,8 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path
         expanded.append({"until": _whole_epochs(phase.get("until"), epochs, f"{path}: {field}.until"), **parts})
     ends: list[int] = [phase["until"] for phase in expanded]
     if ends != sorted(set(ends)) or ends[0] < 1:
-        raise UserError(f"{path}: phases: `until` must increase, found {ends}")
+        rounded = f"; percentages are rounded to whole epochs of {epochs}" if ends == sorted(ends) else ""
+        raise UserError(f"{path}: phases: `until` must increase, found {ends}{rounded}")
     if ends[-1] != epochs:
         raise UserError(
             f"{path}: phases: the last one ends at epoch {ends[-1]} but the protocol trains {epochs}; "
@@ -332,13 +339,16 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
     if stage is not None and head.name not in stage.heads:
         needed = " or ".join(sorted(stage.heads))
         raise UserError(f"{path}: second_stage: {stage.name} starts from the head {needed}, found {head.name}")
+    if recipe.second_stage is not None and not recipe.training.epochs:
+        _check_untrained(recipe.second_stage, path)
     if method.heads is not None and head.name not in method.heads:
         raise UserError(f"{path}: model.head: the method {method.name} needs {' or '.join(sorted(method.heads))}")
     if method.heads is None and head.has_training_layers:
         raise UserError(f"{path}: model.head: {head.name} has layers that the method {method.name} does not train")
-    classes = load_card(recipe.data.name).classes
+    card = load_card(recipe.data.name)
+    _in(path, recipe.protocol.augmentation.check, card, field="protocol")
     try:
-        method.check(_choice("method", recipe.method).config, recipe.head_choice().config, classes)
+        method.check(_choice("method", recipe.method).config, recipe.head_choice().config, card.classes)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     # The second stage trains by the standard method, whatever the first one's brings.
@@ -350,6 +360,23 @@ def _check_compatible(recipe: Recipe, top: Mapping[str, Node], path: Path) -> No
             raise UserError(f"{path}: model.head: {head.name} gives cosines in [-1, 1], too flat for {loss.name}")
         if loss.takes_features and not head.gives_features:
             raise UserError(f"{path}: model.head: the loss {loss.name} needs a head of one branch, found {head.name}")
+
+
+def _check_untrained(second: SecondStage, path: Path) -> None:
+    """Refuse what has no effect beside a stage that trains nothing, as most of what an epoch is trained with."""
+    stage = lookup("stage", second.stage["name"])
+    for kind in PHASE_FAMILIES:
+        node = getattr(second, kind)
+        choice = _choice(kind, node)
+        if node == _component(kind, stage.defaults[kind], path):
+            continue
+        if kind != "loss":
+            raise UserError(f"{path}: second_stage.{kind}: {stage.name} trains nothing; leave it out")
+        if not choice.component.changes_scores(choice.config):
+            name = node["name"]
+            raise UserError(
+                f"{path}: second_stage.loss: {stage.name} trains nothing, and {name} leaves the logits alone"
+            )
 
 
 def _plugin_digests(recipe: Recipe) -> dict[str, str]:

@@ -39,7 +39,12 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     names = [text for text in arguments if text not in overrides]
     if not names:
         raise UserError("no recipe given; `lt-bench list recipes` names the shipped ones")
-    return names, overrides
+    given = {parse_override(text)[0]: text for text in overrides}  # of one key the last
+    for later, key in enumerate(given):
+        undone = next((earlier for earlier in list(given)[:later] if earlier.startswith(f"{key}.")), None)
+        if undone is not None and key != "protocol":  # which is replaced before anything in it is set
+            raise UserError(f"override {key}: would undo {undone}, which stands before it")
+    return names, list(given.values())
 
 
 def parse_override(text: str) -> tuple[str, Any]:

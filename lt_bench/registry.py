@@ -166,4 +166,19 @@ def _components_in(module: ModuleType, kind: str) -> dict[str, type[Component]]:
     family = FAMILIES[kind]
     base: type[Component] = getattr(importlib.import_module(family.module), family.base)
     own = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__]
-    return {value.name: value for value in own if issubclass(value, base) and "name" in vars(value)}
+    found = {value.name: value for value in own if issubclass(value, base) and "name" in vars(value)}
+    for name, component in found.items():
+        missing = _missing(component)
+        if missing:
+            raise UserError(f"{module.__file__}: the {kind} {name!r} {missing}")
+    return found
+
+
+def _missing(component: type[Component]) -> str:
+    """What a class lacks that every component has, empty for nothing."""
+    if not isinstance(getattr(component, "info", None), Info):
+        return "has no `info`, such as info = Info('what it does')"
+    if not (inspect.isclass(component.Config) and issubclass(component.Config, Settings)):
+        return "has a `Config` that is no subclass of its base's `Config`"
+    unwritten = sorted(getattr(component, "__abstractmethods__", ()))
+    return f"does not define {', '.join(unwritten)}" if unwritten else ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -60,6 +62,8 @@ class Sweep:
                 raise (result if isinstance(result, UserError) else RunError(text)) from result
             else:
                 failures.append((title, result))
+                if os.environ.get("LT_BENCH_TRACEBACK"):
+                    traceback.print_exception(result)
                 _say(f"{title}: failed: {_reason(result)}")
         if spent:
             _say("the budget is spent; the same command goes on from here")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -11,29 +10,30 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from lt_bench.errors import UserError, unknown
+from lt_bench.settings import Settings
 
 IN_WORDS = "in_words"
 """The type of error that `in_words` makes."""
 
 
-def validated(model: type[BaseModel], data: Any, path: Path, field: str = "") -> Any:
+def validated(model: type[Settings], data: Any, path: Path, field: str = "") -> Any:
     """An instance of `model` made from plain data that stands at `field` of the file at `path`.
 
     Raises UserError for the first thing that is wrong.
     """
     try:
-        return model.model_validate_json(json.dumps(data, default=str))
+        return model.read(data)
     except ValidationError as error:
         raise UserError(f"{path}: {_complaint(error, model, field)}") from None
 
 
-def validated_inside(model: type[BaseModel], data: Any, name: str) -> Any:
+def validated_inside(model: type[Settings], data: Any, name: str) -> Any:
     """`validated` for the validator of a field of a larger model, which calls the settings in it by `name`.
 
     Raises a ValidationError that the larger model puts at the right place.
     """
     try:
-        return model.model_validate_json(json.dumps(data, default=str))
+        return model.read(data)
     except ValidationError as error:
         first = error.errors()[0]
         said = in_words(_message(first, model, name))

@@ -143,6 +143,17 @@ def test_wrong_input_of_a_run(lt_bench: LtBench, working_folder: Path, arguments
     assert not list(working_folder.rglob("*.json"))
 
 
+def test_records_that_cannot_be_written_are_refused_before_training(lt_bench: LtBench, working_folder: Path) -> None:
+    (working_folder / "afile").touch()
+    refused(lt_bench(*RUN, "--records", "afile"), "--records afile: cannot be written: ")
+    assert not list(working_folder.rglob("checkpoint.pt"))
+
+
+def test_a_wrong_device_leaves_nothing(lt_bench: LtBench, working_folder: Path) -> None:
+    refused(lt_bench(*RUN, "--device", "gpu"), "--device gpu")
+    assert not list(working_folder.rglob("*"))
+
+
 def test_recipes_that_are_none(lt_bench: LtBench, working_folder: Path) -> None:
     (working_folder / "folder").mkdir()
     (working_folder / "broken.yaml").write_text("a: [1\n")

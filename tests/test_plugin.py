@@ -127,8 +127,8 @@ def test_a_recipe_that_does_not_use_it_keeps_its_identity(lt_bench: Callable[...
         ("sampler", "lt_bench.data.samplers.Sampler", "def order(self, epoch, rng): return rng.permutation(9)"),
         ("loss", "lt_bench.losses.Loss", "def per_sample(self, logits, labels): return logits.sum(1)"),
         ("head", "lt_bench.models.heads.Head", "def build(self, backbone, num_classes): return None"),
-        ("backbone", "lt_bench.models.backbones.Backbone", "feature_dim = 3"),
-        ("method", "lt_bench.methods.Method", "def streams(self, epoch): return {}"),
+        ("backbone", "lt_bench.models.backbones.Backbone", "feature_dim = 3; trunk = last_stage = None"),
+        ("method", "lt_bench.methods.Method", "streams = loss = None"),
     ],
 )
 def test_every_family_can_be_extended(kind: str, base: str, body: str, tmp_path: Path) -> None:
@@ -143,6 +143,30 @@ def test_every_family_can_be_extended(kind: str, base: str, body: str, tmp_path:
 
 
 # --- what can be wrong with it -------------------------------------------------------------------------
+
+LOSS = """from pydantic import BaseModel
+from lt_bench.losses import Loss
+from lt_bench.registry import Info
+class Mine(Loss):
+    name = "mine"
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def per_sample(self, logits, labels): return logits.sum(1)", "has no `info`"),
+        ("info = Info('mine')", "does not define per_sample"),
+        ("info = Info('mine')\n    class Config(BaseModel): ...\n    per_sample = None", "has a `Config` that is no"),
+    ],
+)
+def test_a_component_lacks_something(lt_bench: Callable[..., Any], working_folder: Path, body: str, said: str) -> None:
+    (working_folder / "mine.py").write_text(f"{LOSS}    {body}\n")
+    for command in (["run", "digits-lt/ce", *TINY, "loss=mine"], ["list", "losses"]):
+        done = lt_bench(*command, "--plugin", "mine.py")
+        assert done.code == 2
+        assert f"mine.py: the loss 'mine' {said}" in done.err
+        assert len(done.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,9 @@ def fill(text: str) -> str:
         ("data.factor=ten", "data.factor: should be a valid number, found 'ten'"),
         ("mix=cmoo", "mix: 'cmoo' is not a known mix; did you mean cmo?"),
         ("loss=ldam", "model.head: the loss ldam needs the head cosine"),
+        ("protocol=imagenet-lt-90ep", "protocol: augmentation.kind: digits-lt needs crop-flip, found resized-crop"),
+        ("protocol.schedule.warmup_epochs=.inf", "protocol.schedule.warmup_epochs: should be a finite number"),
+        ("protocol.optimizer.lr=.inf", "protocol.optimizer.lr: should be a finite number"),
         ("protocol=cifar-20ep", "extends: 'protocols/cifar-20ep' .* did you mean protocols/cifar-200ep?"),
         ("protocol={epochs: 3}", "extends: .* is not a known recipe or protocol"),
         ("name=other", "'name' is not a known field of a recipe"),
@@ -276,11 +279,25 @@ def test_no_recipe_at_all() -> None:
         split_arguments(["mix=cmo"])
 
 
+def test_an_override_does_not_undo_another() -> None:
+    with pytest.raises(UserError, match=r"override mix: would undo mix\.alpha, which stands before it"):
+        split_arguments(["digits-lt/mixup", "mix.alpha=2", "mix=cmo"])
+    _, kept = split_arguments(["digits-lt/ce", "mix=cmo", "mix.probability=1", "mix.probability=0.5"])
+    assert kept == ["mix=cmo", "mix.probability=0.5"]
+
+
+def test_what_was_overridden_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(BASE)
+    assert refusal(path, "mix=cm").endswith(" (with mix=cm)")
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        (["factor=0.5"], "data: factor: should be greater than or equal to 1"),
-        (["factr=5"], "factr: .* did you mean factor?"),
+        (["factor=0.5"], "digits-lt: data.factor: should be greater than or equal to 1"),
+        (["factr=5"], "'factr' is not a known field of data; did you mean factor?"),
+        (["name=cifar10-lt"], "the name of the data set comes first"),
         (["factor"], "expected key.path=value"),
     ],
 )
@@ -309,12 +326,25 @@ def test_settings_of_a_split(settings: list[str], complaint: str) -> None:
             r"second_stage.sampler: 'balanced' is not a known sampler",
         ),
         (("second_stage=crt", "model.head=cosine", "loss=ldam"), r"starts from the head linear, found cosine"),
+        (("second_stage=crt", "second_stage.epochs=0"), r"second_stage.epochs: .*greater than or equal to 1"),
+        (("second_stage=ncm", "second_stage.lr=0.5"), r"second_stage: lr has no effect on a stage that trains nothing"),
+        (("second_stage=ncm", "second_stage.mix=cmo"), r"second_stage.mix: ncm trains nothing; leave it out"),
+        (("second_stage=ncm", "second_stage.loss=focal"), r"second_stage.loss: ncm trains nothing, and focal leaves"),
+        (("second_stage=post-hoc", "second_stage.loss.post_hoc=false"), r"logit-adjustment leaves the logits alone"),
+        (("second_stage=post-hoc", "second_stage.loss=cross-entropy"), r"cross-entropy leaves the logits alone"),
     ],
 )
 def test_second_stages_that_cannot_be(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_recipe("digits-lt/ce", overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_loss_may_read_what_no_stage_trained() -> None:
+    post_hoc = ["second_stage=ncm", "second_stage.loss={name: logit-adjustment, post_hoc: true}"]
+    second = load_recipe("digits-lt/ce", post_hoc).second_stage
+    assert second is not None
+    assert second.loss["post_hoc"] is True
 
 
 def test_a_second_stage_changes_nothing_of_the_first(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from lt_bench.data.cards import Channels
+from lt_bench.data.cards import Card, Channels, FolderSource
+from lt_bench.errors import UserError
 from lt_bench.settings import Settings
 
 _ONLY = {
@@ -39,10 +40,16 @@ class Augmentation(Settings):
     """Side of the images fed to the network (`resized-crop`)."""
     scale: tuple[float, float] = (0.08, 1.0)
     """Range of the crop's share of the image area (`resized-crop`)."""
-    color_jitter: float = Field(default=0.4, ge=0)
+    color_jitter: FiniteFloat = Field(default=0.4, ge=0)
     """Strength of the brightness, contrast and saturation jitter (`resized-crop`)."""
     test_resize: int | None = Field(default=None, gt=0)
     """Shorter side at test time, before the centre crop (`resized-crop`). None: size * 256 / 224."""
+
+    def check(self, card: Card) -> None:
+        """Raise UserError if it is not made for the images of a data set."""
+        fitting = "resized-crop" if isinstance(card.source, FolderSource) else "crop-flip"
+        if self.kind != fitting:
+            raise UserError(f"augmentation.kind: {card.name} needs {fitting}, found {self.kind}")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -12,7 +12,6 @@ from lt_bench.data.device_set import DeviceSet
 from lt_bench.data.folder import FilePart
 from lt_bench.data.split import Split
 from lt_bench.data.types import ImageSet
-from lt_bench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,7 @@ def image_sets(split: Split, augmentation: Augmentation, device: torch.device, w
 
     Raises UserError when the augmentation is not made for this kind of images.
     """
-    in_memory = isinstance(split.train, ArrayPart)
-    fitting = "crop-flip" if in_memory else "resized-crop"
-    if augmentation.kind != fitting:
-        raise UserError(f"augmentation.kind: {split.card.name} needs {fitting}, found {augmentation.kind}")
+    augmentation.check(split.card)
 
     def make(part: ArrayPart | FilePart, varied: bool) -> ImageSet:
         if isinstance(part, FilePart):

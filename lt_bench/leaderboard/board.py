@@ -36,7 +36,7 @@ NOTES = (
     f"fewer than {FEW_BELOW} training images. ECE: 15 bins. "
     "Best on test − last is a diagnostic: what choosing among the evaluated epochs on the test set would add. "
     "Paper: the published figure, only where it was obtained under this protocol; on CIFAR-LT most papers print "
-    "the best epoch on test, these tables the last one.\n"
+    "the best epoch on test, these tables the last one. Figure seen: whether it was found at the source named below.\n"
 )
 
 
@@ -129,7 +129,7 @@ def _columns(table: Table) -> Columns:
         "Best on test − last": score("gap"),
         "Paper": lambda row: _number(row.paper_top1),
         "Difference": lambda row: "" if row.difference is None else f"{row.difference:+.2f}",
-        "Verified": lambda row: {None: "", True: "yes", False: "no"}[row.verified],
+        "Figure seen": lambda row: {None: "", True: "yes", False: "no"}[row.verified],
     }
     return {title: cell for title, cell in columns.items() if any(cell(row) for row in table.rows)}
 

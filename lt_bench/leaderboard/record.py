@@ -105,6 +105,10 @@ class FirstStage(Settings):
     identity: Sha256
     wall_s: float | None
     """Seconds that it took, where known: a second stage costs them as well."""
+    top1: Fraction | None = added(None)
+    """On the test images after the last epoch. It need not be that of a record: weights can be made again elsewhere."""
+    precision: Name | None = added(None)
+    device: Name | None = added(None)
 
 
 class Calibration(Settings):

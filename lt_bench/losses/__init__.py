@@ -82,6 +82,8 @@ class Loss(Component, torch.nn.Module, ABC):
     def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
         """Mean loss; with class weights w the weighted mean sum(w[y] * loss) / sum(w[y])."""
         losses = share * self.per_sample(logits.float(), labels)
+        if losses.shape != labels.shape:  # which a mean would hide
+            raise ValueError(f"{type(self).__name__}.per_sample: {list(losses.shape)} for labels {list(labels.shape)}")
         if self.class_weights is None:
             return losses.mean()
         weights = self.class_weights[labels]
@@ -98,3 +100,8 @@ class Loss(Component, torch.nn.Module, ABC):
     def scores(self, logits: Tensor) -> Tensor:
         """Logits as they are read at test time [B, C]: the raw ones unless a loss says otherwise."""
         return logits
+
+    @classmethod
+    def changes_scores(cls, config: Any) -> bool:
+        """Whether `scores` with these settings are others than the logits, in a loss that is not trained with too."""
+        return cls.scores is not Loss.scores

@@ -56,6 +56,10 @@ class LogitAdjustment(Loss):
         shifted = logits if self.config.post_hoc else logits + self.shift
         return F.cross_entropy(shifted, labels, reduction="none")
 
+    @classmethod
+    def changes_scores(cls, config: Config) -> bool:
+        return config.post_hoc and config.tau != 0
+
     def scores(self, logits: Tensor) -> Tensor:
         """Logits [B, C], less tau log prior when post-hoc."""
         return logits.float() - self.shift if self.config.post_hoc else logits

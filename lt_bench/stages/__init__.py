@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
 from lt_bench.data.types import generator
@@ -36,8 +36,7 @@ class Stage(Component, nn.Module, ABC):
     class Config(Settings):
         """How long and how fast the stage learns. The rate falls as half a cosine, to 0, once per epoch."""
 
-        epochs: int = Field(default=10, ge=0)
-        """0 for a stage without training."""
+        epochs: int = Field(default=10, ge=1)
         lr: FiniteFloat = Field(default=0.1, gt=0)
         """That of the CIFAR protocols, whatever the protocol's; on ImageNet-LT cRT and LWS were published with 0.2."""
         weight_decay: FiniteFloat | None = Field(default=None, ge=0)
@@ -66,6 +65,19 @@ class Stage(Component, nn.Module, ABC):
 
     def after_step(self) -> None:
         """Called after every step of the optimizer, without gradient."""
+
+
+class NoTraining(Stage.Config):
+    """Of a stage that is as it is from the start."""
+
+    epochs: Literal[0] = 0
+
+    @model_validator(mode="after")
+    def _nothing_to_train(self) -> Self:
+        for name in ("lr", "weight_decay", "shifted_batch_norm"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect on a stage that trains nothing")
+        return self
 
 
 class DecoupledNetwork(Network):

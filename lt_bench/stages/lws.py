@@ -24,7 +24,7 @@ class LearnableWeightScaling(Stage):
     class Config(Stage.Config):
         """Settings of the training."""
 
-        epochs: int = Field(default=5, ge=0)
+        epochs: int = Field(default=5, ge=1)
         shifted_batch_norm: bool = True
 
     def __init__(self, config: Config, trained: nn.Linear) -> None:

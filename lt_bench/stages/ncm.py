@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_bench.registry import Info
-from lt_bench.stages import Stage
+from lt_bench.stages import NoTraining, Stage
 
 
 class NearestClassMean(Stage):
@@ -24,10 +24,8 @@ class NearestClassMean(Stage):
     )
     needs_features: ClassVar[bool] = True
 
-    class Config(Stage.Config):
+    class Config(NoTraining):
         """No settings: nothing is trained."""
-
-        epochs: Literal[0] = 0
 
     centre: Tensor
     means: Tensor

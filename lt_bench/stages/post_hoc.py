@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from lt_bench.registry import Info
-from lt_bench.stages import Stage, frozen
+from lt_bench.stages import NoTraining, Stage, frozen
 
 
 class PostHoc(Stage):
@@ -21,10 +19,8 @@ class PostHoc(Stage):
     info = Info("logits less tau log prior at test time, no training", "Menon et al., ICLR 2021", 2021, cost="none")
     defaults = Stage.defaults | {"loss": {"name": "logit-adjustment", "post_hoc": True}}
 
-    class Config(Stage.Config):
+    class Config(NoTraining):
         """No settings: nothing is trained, and tau is a setting of the loss."""
-
-        epochs: Literal[0] = 0
 
     def __init__(self, config: Config, trained: nn.Linear) -> None:
         super().__init__(config, trained)

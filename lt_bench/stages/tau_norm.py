@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import FiniteFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_bench.registry import Info
-from lt_bench.stages import Stage, row_norms
+from lt_bench.stages import NoTraining, Stage, row_norms
 
 
 class TauNormalisation(Stage):
@@ -24,10 +22,9 @@ class TauNormalisation(Stage):
         "classifier weights divided by a power of their norms, no training", "Kang et al., ICLR 2020", 2020, cost="none"
     )
 
-    class Config(Stage.Config):
+    class Config(NoTraining):
         """The power of the norms."""
 
-        epochs: Literal[0] = 0
         tau: FiniteFloat = 1.0
         """0 leaves the weights as they are."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -35,7 +37,7 @@ from lt_bench.training.loop import Job, fit
 from lt_bench.training.progress import Progress
 from lt_bench.training.runtime import Compile, Precision, choose_runtime, environment, peak_memory_mb
 from lt_bench.training.second_stage import prepare_second_stage
-from lt_bench.training.weights import FILE, Weights, read_weights, save_weights
+from lt_bench.training.weights import FILE, Trained, Weights, read_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     if (done := _finished(identity, options)) is not None:
         return done
     _check_budget(options)
+    _check_writable(options.records)
     first = recipe.first()
     start = None if first is None else _first_stage(first, split, seed, options)
     folder = _folder(recipe, split, seed, options)
@@ -102,8 +105,10 @@ def _complete(
     _check_budget(options)  # which a first stage, or waiting for another process, may have spent
     job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
     state = train(recipe, job, folder, options)
-    save_weights(folder / FILE, job.network, recipe, seed, state.wall_s)
     record = make_record(recipe, split, job, state, start)
+    environment = record.environment
+    trained = Trained(record.timing.wall_s, _last_top1(record), environment.precision, environment.device)
+    save_weights(folder / FILE, job.network, recipe, seed, trained)
     path = write_record(record, last_predictions(split, state), options.records)
     # From here on a repetition would start anew; until here it would have gone on from the last epoch.
     (folder / "checkpoint.pt").unlink(missing_ok=True)
@@ -119,6 +124,8 @@ def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> W
         if not found:
             # A record alone is of no use, and a second one of the same run would be as good as the first.
             kept = _finished(recipe.identity(split.digest, seed), replace(options, force=False))
+            if kept is not None:
+                print(f"{kept.record}: has no weights in {options.work}; its run is made again", file=sys.stderr)
             records = options.records if kept is None else folder / "records"
             _complete(recipe, split, seed, replace(options, records=records), folder)
         path = found[0] if found else folder / FILE
@@ -126,6 +133,16 @@ def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> W
         if weights.recipe.sha256() != recipe.sha256() or weights.seed != seed:
             raise UserError(f"{path}: the weights of another run; without this file the first stage is trained anew")
         return weights
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise UserError now, not after hours of training, if no record can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--records {folder}: cannot be written: {error.strerror or error}") from None
 
 
 def _check_budget(options: Options) -> None:
@@ -291,7 +308,7 @@ def _dataset(recipe: Recipe, split: Split) -> dict[str, Any]:
 
 
 def _first_stage_of(start: Weights, split: Split) -> dict[str, Any]:
-    return {"identity": start.recipe.identity(split.digest, start.seed), "wall_s": start.wall_s}
+    return {"identity": start.recipe.identity(split.digest, start.seed), **asdict(start.trained)}
 
 
 def _timing(job: Job, state: State) -> dict[str, Any]:

@@ -80,6 +80,15 @@ class Runtime:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _cpu_name()
 
 
+def device_named(name: str) -> str:
+    """A device from the command line. Raises UserError for any other word, and for a device that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {name}: allowed are auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no CUDA device on this machine; use --device cpu")
+    return name
+
+
 def precision_named(name: str) -> Precision:
     """A precision from the command line. Raises UserError for any other word."""
     return _one_of(name, "precision", get_args(Precision))
@@ -105,10 +114,7 @@ def choose_runtime(
     `steps` is the length of the training, on which it depends whether torch.compile pays.
     Raises UserError for a device or a compiler that was asked for and is not there.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {device}: allowed are auto, cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no CUDA device on this machine; use --device cpu")
+    device = device_named(device)
     name = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if name == "cuda" else _cpu_multiplies_bf16()
     chosen = precision if precision != "auto" else "bf16" if fast_bf16 else "float32"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -19,13 +19,24 @@ FILE = "weights.safetensors"
 
 
 @dataclass(frozen=True)
+class Trained:
+    """How a run went, for the record of a second stage that starts from its weights; None: not kept in its time."""
+
+    wall_s: float | None = None
+    """Seconds that it took."""
+    top1: float | None = None
+    """On the test images after the last epoch, a fraction."""
+    precision: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
 class Weights:
     """The tensors of a run's network, with what is needed to rebuild the network around them."""
 
     recipe: Recipe
     seed: int
-    wall_s: float | None
-    """Seconds that the run took; None for a file written before this was kept."""
+    trained: Trained
     tensors: dict[str, Tensor]
     path: Path
     """The file they came from."""
@@ -38,10 +49,10 @@ class Weights:
             raise UserError(f"{self.path}: does not fit its own recipe: {' '.join(str(error).split())[:200]}") from None
 
 
-def save_weights(path: Path, network: Network, recipe: Recipe, seed: int, wall_s: float) -> None:
+def save_weights(path: Path, network: Network, recipe: Recipe, seed: int, trained: Trained) -> None:
     """Write the final weights. Raises UserError, leaving no file behind, if that fails."""
     metadata = {"recipe": json.dumps(recipe.resolved()), "seed": str(seed), "lt_bench": __version__}
-    metadata["wall_s"] = f"{wall_s:.1f}"
+    metadata["trained"] = json.dumps(asdict(trained))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     partial = path.with_suffix(".partial")
     try:
@@ -58,8 +69,8 @@ def read_weights(path: Path) -> Weights:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        wall_s = float(metadata["wall_s"]) if "wall_s" in metadata else None
-        return Weights(Recipe.read(json.loads(metadata["recipe"])), int(metadata["seed"]), wall_s, tensors, path)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        trained = Trained(**json.loads(metadata.get("trained", "{}")))
+        return Weights(Recipe.read(json.loads(metadata["recipe"])), int(metadata["seed"]), trained, tensors, path)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"{path}: not the weights of a run ({reason})") from None

@@ -165,7 +165,7 @@ def test_paper_figure_of_the_same_protocol_is_compared(tmp_path: Path) -> None:
     (row,) = rows(tmp_path)
     assert (row["paper"], float(row["paper_top1"]), float(row["difference"])) == ("Someone | 2020", 60, 5.0)
     found = cells(tmp_path, "ce")
-    assert (found["Paper"], found["Difference"], found["Verified"]) == ("60.00", "+5.00", "yes")
+    assert (found["Paper"], found["Difference"], found["Figure seen"]) == ("60.00", "+5.00", "yes")
     assert "- ce: Someone \\| 2020" in page(tmp_path)
 
 

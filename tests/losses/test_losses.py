@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loss_cases import COSINES, LABELS, LOGITS, STATS, build, check, gradient, value
 from pydantic import ValidationError
+from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats, generator
-from lt_bench.losses import ClassWeights
+from lt_bench.losses import ClassWeights, Loss
 from lt_bench.registry import members
 
 LOSSES = sorted(members("loss"))
@@ -258,6 +259,15 @@ def test_finite_with_classes_absent(name: str, present: list[int], dtype: torch.
     assert value(loss, logits, labels).dtype == torch.float32
     assert gradient(loss, logits, labels).isfinite().all()
     torch.testing.assert_close(logits, COSINES.to(dtype), rtol=0, atol=0)  # the input is left as it was
+
+
+def test_losses_that_are_not_one_for_each_image_are_refused() -> None:
+    class PerClass(Loss):
+        def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return logits
+
+    with pytest.raises(ValueError, match=r"PerClass.per_sample: \[4, 3\] for labels \[4\]"):
+        PerClass(Loss.Config(), STATS)(LOGITS, LABELS)
 
 
 @pytest.mark.parametrize("gamma", [0, 0.5, 2])

@@ -77,6 +77,10 @@ def test_the_record_names_its_first_stage(tmp_path: Path) -> None:
     assert second.first_stage is not None
     assert second.first_stage.identity == first.identity
     assert second.first_stage.wall_s == pytest.approx(first.timing.wall_s, abs=0.1)
+    last = first.selections["last"]
+    assert second.first_stage.top1 == sum(last.correct) / sum(last.total)
+    assert second.first_stage.precision == first.environment.precision
+    assert second.first_stage.device == first.environment.device
     assert second.protocol == first.protocol  # they meet in one table
     assert second.identity == recipe.identity(open_split(recipe.data).digest, 0)
     assert second.curve.epoch == (0, 1, 2)
