@@ -37,6 +37,7 @@ class Mine(Method):
     info = Info("a | b", "me", 2026, cost="7x")
     uses = frozenset({"mix"})
     heads = frozenset({"linear", "experts"})
+    streams = loss = None
 """
 
 
