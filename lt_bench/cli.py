@@ -171,11 +171,14 @@ def validate(
     """Check recipes without training: fields, types, names, and whether the parts fit together."""
     from lt_bench.recipe import load_recipe
     from lt_bench.recipe_files import split_arguments
+    from lt_bench.training.run import check_network
 
     _load_plugins(plugin)
     names, overrides = split_arguments(recipe)
     for name in names:
-        print(f"{name}: valid, recipe sha256 {load_recipe(name, overrides).sha256()[:12]}")
+        found = load_recipe(name, overrides)
+        check_network(found)
+        print(f"{name}: valid, recipe sha256 {found.sha256()[:12]}")
 
 
 @app.command()

@@ -22,7 +22,7 @@ from lt_bench.errors import RunError, UserError
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe_files import split_arguments
 from lt_bench.registry import load_plugin, plugin_files
-from lt_bench.training.run import BudgetSpent, Options, Outcome, run
+from lt_bench.training.run import BudgetSpent, Options, Outcome, check_network, run
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -39,7 +39,10 @@ class Sweep:
     def plan(cls, arguments: Sequence[str], seeds: Sequence[int], options: Options) -> Sweep:
         """From command-line arguments: recipes, and `key=value` overrides that hold for all of them."""
         names, overrides = split_arguments(arguments)
-        return cls(tuple(load_recipe(name, overrides) for name in names), tuple(seeds), options)
+        recipes = tuple(load_recipe(name, overrides) for name in names)
+        for recipe in recipes:
+            check_network(recipe)
+        return cls(recipes, tuple(seeds), options)
 
     def execute(self, budget_s: float | None = None, *, jobs: int = 1, stop_on_failure: bool = False) -> None:
         """Run what has no record yet, seed by seed, so that early results cover all recipes.

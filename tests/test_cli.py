@@ -219,6 +219,12 @@ def test_validate(lt_bench: LtBench) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["validate", "sweep"])
+def test_a_head_that_does_not_fit_its_backbone(lt_bench: LtBench, command: str) -> None:
+    done = lt_bench(command, "cifar100-lt/ce", "cifar100-lt/ride", "model.backbone=resnet50")
+    refused(done, "cifar100-lt/ride: ", "resnet50")
+
+
 @pytest.mark.parametrize("what", ["methods", "mixes", "losses", "samplers", "heads", "models", "datasets", "recipes"])
 def test_list(lt_bench: LtBench, what: str) -> None:
     rows = json.loads(lt_bench("list", what, "--json").out)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
+from lt_bench.models.network import Network
 from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
@@ -69,7 +70,7 @@ class Method(Component, torch.nn.Module, ABC):
         Raises UserError, which begins with the field, if they contradict each other or ask for too many classes.
         """
 
-    def attach(self, network: torch.nn.Module) -> None:
+    def attach(self, network: Network) -> None:
         """Called once with the fresh network, where it will be trained: for a method that keeps a copy of it."""
 
     @abstractmethod
@@ -77,10 +78,10 @@ class Method(Component, torch.nn.Module, ABC):
         """The streams of this epoch by name: positions of training images, all of one length."""
 
     @abstractmethod
-    def loss(self, network: torch.nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         """The training loss, a float32 scalar, of one batch from each stream."""
 
-    def scores(self, network: torch.nn.Module, images: Tensor) -> Tensor:
+    def scores(self, network: Network, images: Tensor) -> Tensor:
         """Logits [B, C] for prediction; their softmax is the confidence."""
         logits: Tensor = network(images)
         return logits

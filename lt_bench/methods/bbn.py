@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lt_bench.data.samplers import Instance, Reverse
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.methods import Method, Task
 from lt_bench.models.heads.bilateral import BilateralNetwork
+from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
 
@@ -37,7 +38,7 @@ class BBN(Method):
             "reverse": self.reverse.order(epoch, epoch.rng("reverse")),
         }
 
-    def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         assert isinstance(network, BilateralNetwork)
         uniform, reverse = batches["uniform"], batches["reverse"]
         # One pass through the trunk for each stream: they share its weights but not its batch statistics.

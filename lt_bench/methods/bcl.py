@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field, FiniteFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.samplers import Instance
@@ -18,6 +18,7 @@ from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.losses.logit_adjustment import log_prior
 from lt_bench.methods import Method, Task
 from lt_bench.models.heads.contrastive import PrototypeNetwork
+from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
 
@@ -53,7 +54,7 @@ class BCL(Method):
         # The same images thrice: the augmentation of a stream depends on its name.
         return {"main": order, "view2": order, "view3": order}
 
-    def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         assert isinstance(network, PrototypeNetwork)
         views = [batches[name] for name in ("main", "view2", "view3")]
         labels = torch.cat([view.labels for view in views])

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, FiniteFloat
-from torch import Tensor, nn
+from torch import Tensor
 
 from lt_bench.data.samplers import ClassBalanced, Instance, Reverse
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.methods import Method, Task
 from lt_bench.mixing import permuted
+from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
 CONVENTIONAL, REBALANCING = 0, 1
@@ -60,16 +61,16 @@ class DBNMix(Method):
             "rebalanced": self.rebalanced.order(epoch, epoch.rng("rebalanced")),
         }
 
-    def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         uniform, rebalanced = permuted(batches["uniform"], step.rng), batches["rebalanced"]
         lam = draw_lambda(self.config.beta, step.rng)
         conventional = self._branch_loss(network, CONVENTIONAL, uniform, rebalanced, lam)
         rebalancing = self._branch_loss(network, REBALANCING, rebalanced, uniform, lam)
         return 0.5 * (conventional + rebalancing)
 
-    def _branch_loss(self, network: nn.Module, branch: int, major: Batch, minor: Batch, lam: float) -> Tensor:
+    def _branch_loss(self, network: Network, branch: int, major: Batch, minor: Batch, lam: float) -> Tensor:
         images, target = mix_soft(major, minor, lam, len(self.temperature))
-        logits = network.branch_logits(images, branch)  # type: ignore[operator]
+        logits = network.branch_logits(images, branch)
         return softmax_bce(logits.float() / self.temperature, target)
 
 

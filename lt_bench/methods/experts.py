@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats, Epoch, Step
 from lt_bench.methods.standard import Standard
 from lt_bench.mixing import Mixed, Share
+from lt_bench.models.network import Network
 
 
 class MultiExpert(Standard):
@@ -22,8 +23,8 @@ class MultiExpert(Standard):
     uses = frozenset({"sampler", "mix"})
     heads = frozenset({"experts"})
 
-    def mixed_loss(self, network: nn.Module, mixed: Mixed, step: Step) -> Tensor:
-        logits = network.all_logits(mixed.images).float()  # type: ignore[operator]
+    def mixed_loss(self, network: Network, mixed: Mixed, step: Step) -> Tensor:
+        logits = network.all_logits(mixed.images).float()
         return torch.stack([self.criterion(logits, labels, share, step.epoch) for labels, share in mixed.terms]).sum()
 
     @abstractmethod

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, FiniteFloat
-from torch import Tensor, nn
+from torch import Tensor
 
 from lt_bench.data.samplers import Instance, Weighted
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
@@ -21,6 +21,7 @@ from lt_bench.methods import Method, Task
 from lt_bench.mixing.boxes import Box, paste
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.models.heads.twin_classifier import TwinClassifierNetwork
+from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
 
@@ -63,7 +64,7 @@ class GLMC(Method):
         # The same images twice: augmentation is drawn by the name of the stream.
         return {"natural-1": natural, "resampled-1": resampled, "natural-2": natural, "resampled-2": resampled}
 
-    def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         assert isinstance(network, TwinClassifierNetwork)
         lam = draw_share(1.0, step.rng)
         mixup, cutmix = mix_views(batches, lam, step.rng)
@@ -78,7 +79,7 @@ class GLMC(Method):
         a = cumulative_weight(step.epoch)
         return a * plain + (1 - a) * weighted + self.config.kappa * consistency
 
-    def scores(self, network: nn.Module, images: Tensor) -> Tensor:
+    def scores(self, network: Network, images: Tensor) -> Tensor:
         assert isinstance(network, TwinClassifierNetwork)
         return network.branch_logits(images, 1)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field, FiniteFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
@@ -67,8 +67,7 @@ class NCL(Standard):
         order = self.phase(epoch)[0].order(epoch, epoch.rng("sampler"))
         return dict.fromkeys(self.views, order)
 
-    def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
-        assert isinstance(network, Network)
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         logits = [network.branch_logits(batches[view].images, k) for k, view in enumerate(self.views)]
         return self.nested_loss(torch.stack(logits).float(), batches[self.views[0]].labels)
 

@@ -12,7 +12,7 @@ from copy import deepcopy
 
 import torch
 from pydantic import Field, FiniteFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -21,6 +21,7 @@ from lt_bench.data.types import Batch, Epoch, IntArray, Step, generator
 from lt_bench.losses.logit_adjustment import log_prior
 from lt_bench.methods import Method, Task
 from lt_bench.models.heads.contrastive import ContrastiveNetwork
+from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
 
@@ -67,7 +68,7 @@ class PaCo(Method):
         self.follow = get_ema_multi_avg_fn(config.momentum)  # type: ignore[no-untyped-call]
         self.register_buffer("log_prior", log_prior(task.stats), persistent=False)
 
-    def attach(self, network: nn.Module) -> None:
+    def attach(self, network: Network) -> None:
         assert isinstance(network, ContrastiveNetwork)
         self.key_network = deepcopy(network).requires_grad_(False)
         size = self.config.queue_size
@@ -81,7 +82,7 @@ class PaCo(Method):
         # The same images twice: the augmentation of a stream depends on its name.
         return {"query": order, "key": order}
 
-    def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         assert isinstance(network, ContrastiveNetwork)
         query, key = batches["query"], batches["key"]
         keys = self.keys(network, key.images)
@@ -94,7 +95,7 @@ class PaCo(Method):
         return losses.mean()
 
     @torch.no_grad()
-    def keys(self, network: nn.Module, images: Tensor) -> Tensor:
+    def keys(self, network: Network, images: Tensor) -> Tensor:
         """Unit vectors [B, P], after the network that makes them has taken its step towards the trained one."""
         self.follow(list(self.key_network.parameters()), list(network.parameters()), 0)
         return self.key_network.project(self.key_network.features(images))

@@ -12,6 +12,7 @@ from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.losses import Loss
 from lt_bench.methods import Choice, Method, Task
 from lt_bench.mixing import Mix, Mixed
+from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
 
@@ -42,21 +43,21 @@ class Standard(Method):
         partner = mix.partner_order(order, self.labels, epoch)
         return {"main": order} if partner is None else {"main": order, "partner": partner}
 
-    def loss(self, network: nn.Module, batches: Mapping[str, Batch], step: Step) -> Tensor:
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         _, mix, _ = self.phase(step.epoch)
         return self.mixed_loss(network, mix(batches["main"], batches.get("partner"), step), step)
 
-    def mixed_loss(self, network: nn.Module, mixed: Mixed, step: Step) -> Tensor:
+    def mixed_loss(self, network: Network, mixed: Mixed, step: Step) -> Tensor:
         """The loss, a scalar, of mixed images: the sum over their labels, all of which see the same outputs."""
         _, _, loss = self.phase(step.epoch)
         if loss.takes_features:
-            *features, logits = network.features_and_logits(mixed.images)  # type: ignore[operator]
+            *features, logits = network.features_and_logits(mixed.images)
         else:
             features, logits = [], network(mixed.images)
         logits = loss.disturbed(logits, [labels for labels, _ in mixed.terms], step.rng)
         return torch.stack([loss(logits, labels, share, *features) for labels, share in mixed.terms]).sum()
 
-    def scores(self, network: nn.Module, images: Tensor) -> Tensor:
+    def scores(self, network: Network, images: Tensor) -> Tensor:
         # All phases read their logits alike; the last is the one that trained the final network.
         loss = self.parts[self.loss_index[-1]]
         assert isinstance(loss, Loss)

@@ -88,11 +88,11 @@ class DecoupledNetwork(Network):
 
     def __init__(self, trained: Network, stage: type[Stage], config: Stage.Config, seed: int) -> None:
         (branch,) = trained.branches
-        features = branch.get_submodule("stage")
+        last_stage = branch.get_submodule("stage")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, "second stage").integers(2**63)))
             classifier = stage(config, branch.get_submodule("classifier"))
-        super().__init__(trained.trunk.requires_grad_(False), [Branch(features.requires_grad_(False), classifier)])
+        super().__init__(trained.trunk.requires_grad_(False), [Branch(last_stage.requires_grad_(False), classifier)])
         self.shifted_batch_norm = config.shifted_batch_norm
 
     @property

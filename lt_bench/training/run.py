@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from lt_bench import __version__
+from lt_bench.data.cards import load_card
 from lt_bench.data.opening import open_split
 from lt_bench.data.sets import image_sets
 from lt_bench.data.split import Split
@@ -192,6 +193,15 @@ def build_recipe_network(recipe: Recipe, num_classes: int, seed: int, start: Wei
         return network
     assert isinstance(stage.config, Stage.Config)
     return DecoupledNetwork(network, stage.component, stage.config, seed)
+
+
+def check_network(recipe: Recipe) -> None:
+    """Raise UserError, naming the recipe, if its head cannot complete its backbone. Takes no memory for weights."""
+    try:
+        with torch.device("meta"):
+            build_recipe_network(recipe.first() or recipe, load_card(recipe.data.name).classes, seed=0)
+    except UserError as error:
+        raise UserError(f"{recipe.data.name}/{recipe.name}: {error}") from None
 
 
 def build_optimizer(job: Job) -> torch.optim.Optimizer:
