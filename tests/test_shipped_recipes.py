@@ -13,10 +13,12 @@ from lt_bench.data.cards import load_card
 from lt_bench.data.split import class_sizes
 from lt_bench.data.types import ClassStats
 from lt_bench.models import build_network
+from lt_bench.protocol import Protocol
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe_files import shipped_recipes, split_arguments
 from lt_bench.registry import lookup, members
 from lt_bench.resources import resource_folder
+from lt_bench.yaml_files import read_yaml
 
 ROOT = resource_folder("recipes")
 NAMES = [str(path.relative_to(ROOT).with_suffix("")) for path in shipped_recipes()]
@@ -131,9 +133,13 @@ def test_the_commands_of_its_head_are_valid(name: str) -> None:
 
 @every_recipe
 def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
-    recipe, changed = load_recipe(name), load_recipe(name, ["protocol=cifar-30ep"])
-    assert changed.protocol == load_recipe("cifar10-lt/ce", ["protocol=cifar-30ep"]).protocol
-    assert [phase.until for phase in changed.phases] in ([30], [15, 30], [24, 30])
+    others = {"imagenet-lt": "imagenet-mini-20ep", "imagenet-mini": "imagenet-lt-90ep"}  # of images of the same kind
+    recipe = load_recipe(name)
+    protocol = others.get(recipe.data.name, "cifar-30ep")
+    changed = load_recipe(name, [f"protocol={protocol}"])
+    assert changed.protocol == Protocol.read(read_yaml(ROOT / "protocols" / f"{protocol}.yaml")["protocol"])
+    epochs = changed.protocol.epochs
+    assert [phase.until for phase in changed.phases] in ([epochs], [epochs // 2, epochs], [round(0.8 * epochs), epochs])
     assert (changed.method, changed.model, changed.data) == (recipe.method, recipe.model, recipe.data)
 
 
