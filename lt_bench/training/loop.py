@@ -40,7 +40,7 @@ class Job:
 
     def scores(self, images: Tensor) -> Tensor:
         """Logits float32 [B, C] for prediction."""
-        with self.runtime.autocast():
+        with self.runtime.uncompiled(), self.runtime.autocast():
             return self.method.scores(self.network, images).float()
 
 
@@ -98,7 +98,8 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
     for index, batches in enumerate(zip(*streams, strict=True)):
         for group in state.optimizer.param_groups:
             group["lr"] = group.get("lr_factor", 1.0) * job.protocol.lr(epoch.index, index, steps)
-        with job.runtime.autocast():
+        short = any(len(batch.labels) < size for batch in batches)
+        with job.runtime.uncompiled(when=short), job.runtime.autocast():
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

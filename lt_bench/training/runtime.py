@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -50,13 +50,21 @@ class Runtime:
         """Mixed precision for the forward pass where `precision` says so."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    def uncompiled(self, when: bool = True) -> AbstractContextManager[object]:
+        """Where torch.compile is used, do without: it would take half a minute for every new shape of a batch.
+
+        Full training batches pay that back; the last batch of an epoch and evaluations do not.
+        """
+        eager = when and self.compiled == "torch.compile"
+        return torch.compiler.set_stance("force_eager") if eager else nullcontext()
+
     def prepare(self, network: Network) -> Network:
         """The network on the device, in the faster layout, compiled where this runtime compiles."""
         network = network.to(self.device).to(memory_format=self.memory_format)
         if self.compiled == "native kernels":
             fuse(network)
         elif self.compiled == "torch.compile":
-            # By parts, so that methods may call the branches one by one; fixed shapes: full batch, last batch, test.
+            # By parts, so that methods may call the branches one by one.
             for part in (network.trunk, *network.branches):
                 part.compile(dynamic=False)
         return network

@@ -19,6 +19,7 @@ from lt_bench.models.heads.experts import DualBranch
 from lt_bench.models.heads.linear import Linear
 from lt_bench.models.norm import BatchNormReLU
 from lt_bench.native import NoCompilerError, load_native
+from lt_bench.training import run as run_module
 from lt_bench.training import runtime as runtime_module
 from lt_bench.training.run import build_job
 from lt_bench.training.runtime import COMPILE_FROM_STEPS, Runtime, choose_runtime
@@ -169,6 +170,22 @@ def test_a_compiled_network_has_the_names_and_values_of_a_plain_one(monkeypatch:
     for (name, p), q in zip(plain.named_parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(q.grad, p.grad, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
     assert compiled.trunk._compiled_call_impl is not None
+
+
+def test_only_full_training_batches_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further shape would be compiled for half a minute on CUDA: last batch of an epoch, test images."""
+    images = []
+
+    def compiler(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        images.extend(len(x) for x in inputs if x.shape[1:] == (3, 32, 32))
+        return graph.forward
+
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **settings: real(self, backend=compiler, **settings))
+    monkeypatch.setattr(run_module, "choose_runtime", lambda *_: Runtime(CPU, "float32", "torch.compile"))
+    recipe = tiny("ce", "model.backbone=resnet8", "protocol.epochs=2")
+    train(recipe, tmp_path)
+    assert images == [recipe.protocol.batch_size]
 
 
 @pytest.mark.gpu
