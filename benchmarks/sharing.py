@@ -1,0 +1,70 @@
+"""Training speed when several runs share one GPU, or the cores: each run alone, and all together.
+
+Every number of runs starts that many processes, which build the recipe, train a few steps to warm up (and to compile),
+wait for one another and then train at the same time, round after round.
+
+    python benchmarks/sharing.py --data-root DATA [--device cuda] [--compile on] [--runs 1 2 4 8] [RECIPE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+from pathlib import Path
+from typing import Any
+
+from train_step import Ours
+
+from lt_bench.training.run import Options
+from lt_bench.training.runtime import choose_runtime
+
+STEPS = 80
+"""Per round: less than an epoch, so that every batch is full."""
+
+
+def train(recipe: str, options: Options, steps: int, rounds: int, start: Any, speeds: Any) -> None:
+    """One of the processes: put the images per second of each round into `speeds`."""
+    one = Ours(recipe, options)
+    one.steps(3)
+    start.wait()
+    for _ in range(rounds):
+        speeds.put(one.steps(steps))
+
+
+def together(runs: int, recipe: str, options: Options, steps: int, rounds: int) -> list[float]:
+    """Images per second of each run in each round, `runs` of them at once."""
+    context = multiprocessing.get_context("spawn")
+    start, speeds = context.Barrier(runs), context.Queue()
+    arguments = (recipe, options, steps, rounds, start, speeds)
+    processes = [context.Process(target=train, args=arguments, daemon=True) for _ in range(runs)]
+    for process in processes:
+        process.start()
+    found = [speeds.get(timeout=600) for _ in range(runs * rounds)]
+    for process in processes:
+        process.join()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", nargs="?", default="cifar100-lt/ce")
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--steps", type=int, default=STEPS, help="per round")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", default="auto")
+    arguments = parser.parse_args()
+    options = Options(data_root=arguments.data_root, device=arguments.device, compile=arguments.compile)
+    print(choose_runtime(options.device, options.precision, options.compile).description, end="\n\n")
+    print("| runs at once | images/s each | images/s together | against one |\n| --: | --: | --: | --: |")
+    alone = None
+    for runs in arguments.runs:
+        each = statistics.median(together(runs, arguments.recipe, options, arguments.steps, arguments.rounds))
+        alone = alone or each
+        print(f"| {runs} | {each:.0f} | {runs * each:.0f} | {runs * each / alone:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
