@@ -6,15 +6,16 @@ All scores are percentages, as the field prints them.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
-from lt_bench.evaluation.significance import mean_interval
+from lt_bench.evaluation.significance import mean_interval, surely_above
 from lt_bench.leaderboard.record import Record, dataset_slug, slug
 
 Scores = Mapping[str, float | None]
@@ -76,9 +77,10 @@ class Row:
 
     method: str
     recipe_sha256: str
-    seeds: tuple[int, ...]
+    by_seed: Mapping[int, float]
+    """Top-1 of each seed, under the selection `last`."""
     top1: float
-    """Mean over seeds, under the selection `last`."""
+    """Their mean."""
     interval: float | None
     """Half-width of the 95% interval of the mean top-1, None for one seed."""
     means: Scores
@@ -88,7 +90,12 @@ class Row:
     paper_top1: float | None
     verified: bool | None
     rank: tuple[int, int] | None = None
-    """Best and worst place that the intervals allow, None for one seed."""
+    """Best and worst place that the paired differences allow, None for one seed."""
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.by_seed)
 
     @property
     def difference(self) -> float | None:
@@ -191,11 +198,12 @@ def _row(runs: list[Run]) -> Row:
     chosen = [by_seed[seed] for seed in sorted(by_seed)]
     newest = max(chosen, key=lambda run: run.created)
     columns = {name: [run.scores[name] for run in chosen] for name in SCORES}
-    top1, interval = mean_interval([value for value in columns["top1"] if value is not None])
+    top1_by_seed = {run.seed: value for run in chosen if (value := run.scores["top1"]) is not None}
+    top1, interval = mean_interval(list(top1_by_seed.values()))
     return Row(
         method=newest.method,
         recipe_sha256=newest.recipe_sha256,
-        seeds=tuple(sorted(by_seed)),
+        by_seed=top1_by_seed,
         top1=top1,
         interval=interval,
         means={name: _mean(values) for name, values in columns.items()},
@@ -206,19 +214,15 @@ def _row(runs: list[Run]) -> Row:
 
 
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
-    """Give each row the places that remain once the rows certainly better and worse have taken theirs."""
-    several = [row for row in rows if row.interval is not None]
-    lows = sorted(row.top1 - (row.interval or 0) for row in several)
-    highs = sorted(row.top1 + (row.interval or 0) for row in several)
-
-    def places(row: Row) -> tuple[int, int] | None:
-        if row.interval is None:
-            return None
-        better = len(lows) - bisect_right(lows, row.top1 + row.interval)
-        worse = bisect_left(highs, row.top1 - row.interval)
-        return 1 + better, len(several) - worse
-
-    return tuple(replace(row, rank=places(row)) for row in rows)
+    """Give each row of several seeds the places that remain once the rows surely better and worse have taken theirs."""
+    several = [row for row in rows if row.n > 1]
+    seeds = sorted({seed for row in several for seed in row.by_seed})
+    above = surely_above(np.array([[row.by_seed.get(seed, math.nan) for seed in seeds] for row in several]))
+    places = {
+        row.recipe_sha256: (1 + int(better), len(several) - int(worse))
+        for row, better, worse in zip(several, above.sum(0), above.sum(1), strict=True)
+    }
+    return tuple(replace(row, rank=places.get(row.recipe_sha256)) for row in rows)
 
 
 def _mean(values: list[float | None]) -> float | None:

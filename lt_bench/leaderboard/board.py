@@ -31,7 +31,8 @@ ALWAYS = {"Method", "Top-1"}
 
 NOTES = (
     "All but the ranks and n in percent, as means over n seeds. ± is the half-width of the 95% Student t interval. "
-    "A rank range holds every place that the intervals allow; a single seed ranks nothing. "
+    "A rank range holds every place that the differences allow, taken seed by seed: two rows can be told apart where "
+    "the 95% interval of their mean difference over common seeds excludes 0. A single seed ranks nothing. "
     f"Many, medium, few: mean accuracy of the classes with more than {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, "
     f"fewer than {FEW_BELOW} training images. ECE: 15 bins. "
     "Best on test − last is a diagnostic: what choosing among the evaluated epochs on the test set would add. "
@@ -117,7 +118,7 @@ def _columns(table: Table) -> Columns:
     columns: Columns = {
         "Rank": _rank,
         "Method": lambda row: row.method,
-        "n": lambda row: str(len(row.seeds)),
+        "n": lambda row: str(row.n),
         "Top-1": lambda row: _number(row.top1) + ("" if row.interval is None else f" ± {row.interval:.2f}"),
         "Balanced": lambda row: "" if _is_balanced(row) else _number(row.means["balanced"]),
         "Many": score("many"),
@@ -173,8 +174,8 @@ def _full(row: Row) -> dict[str, object]:
         "rank_worst": worst,
         "method": row.method,
         "recipe_sha256": row.recipe_sha256,
-        "n": len(row.seeds),
-        "seeds": " ".join(map(str, row.seeds)),
+        "n": row.n,
+        "seeds": " ".join(map(str, row.by_seed)),
         "top1_interval": _digits(row.interval),
         **{name: _digits(value) for name, value in row.means.items()},
         "paper": row.paper,
@@ -191,7 +192,7 @@ def _index(found: list[tuple[str, Table]]) -> str:
     lines.append("Tables of different data sets, factors or protocols are never to be compared.\n")
     lines += [table_row(["Table", "Methods", "Runs", "CSV"]), table_row([":--", "--:", "--:", ":--"])]
     for name, table in found:
-        runs = sum(len(row.seeds) for row in table.rows)
+        runs = sum(row.n for row in table.rows)
         link, data = f"[{escape(_title(table.key))}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
         lines.append(table_row([link, str(len(table.rows)), str(runs), data]))
     return "\n".join(lines) + "\n"

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from lt_bench.evaluation.significance import equivalence_p, mean_interval
+from lt_bench.evaluation.significance import equivalence_p, mean_interval, surely_above
 
 
 def test_interval_by_hand() -> None:
@@ -24,6 +28,34 @@ def test_interval_is_that_of_the_t_test(values: list[float]) -> None:
     assert half is not None
     low, high = stats.t.interval(0.95, len(values) - 1, mean, max(stats.sem(values), 1e-300))
     assert (mean - half, mean + half) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+
+
+@given(arrays(float, (4, 3), elements=st.integers(0, 100).map(float)))
+def test_rows_are_told_apart_by_the_paired_t_test(scores: np.ndarray) -> None:
+    above = surely_above(scores)
+    for i, j in np.ndindex(above.shape):
+        differences = scores[i] - scores[j]
+        mean, half = mean_interval(differences.tolist())
+        assert half is not None
+        if not math.isclose(mean, half):
+            assert above[i, j] == (mean > half)
+        if differences.std() > 0:
+            found = stats.ttest_rel(scores[i], scores[j])
+            assert above[i, j] == (found.pvalue < 0.05 and found.statistic > 0)
+
+
+@given(
+    arrays(float, (3, 4), elements=st.integers(0, 99).map(float)),
+    arrays(float, 4, elements=st.integers(0, 99).map(float)),
+)
+def test_what_a_seed_adds_to_every_row_changes_nothing(scores: np.ndarray, luck: np.ndarray) -> None:
+    assert (surely_above(scores + luck) == surely_above(scores)).all()
+
+
+def test_only_seeds_that_both_rows_have_count() -> None:
+    nan = math.nan
+    scores = np.array([[40.0, 41.0, 42.0, nan], [30.0, 31.1, 32.0, 99.0], [nan, 1.0, nan, 1.0], [nan] * 4])
+    assert np.argwhere(surely_above(scores)).tolist() == [[0, 1]]
 
 
 def test_equivalence_agrees_with_two_t_tests() -> None:

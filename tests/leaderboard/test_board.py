@@ -94,9 +94,25 @@ def test_one_seed_ranks_nothing(tmp_path: Path) -> None:
 def test_methods_that_cannot_be_told_apart_share_their_ranks(tmp_path: Path) -> None:
     for seed in range(3):
         add_record(tmp_path, recipe_name="first", seed=seed, correct=(9, 8, 7, 6, 5, 5 + seed))
-        add_record(tmp_path, recipe_name="second", seed=seed, correct=(9, 8, 7, 6, 5, 4 + seed))
+        add_record(tmp_path, recipe_name="second", seed=seed, correct=(9, 8, 7, 6, 5, 6 - seed))
         add_record(tmp_path, recipe_name="third", seed=seed, correct=(2, 2, 2, 2, 2, 2 + seed))
     assert [cells(tmp_path, name)["Rank"] for name in ("first", "second", "third")] == ["1–2", "1–2", "3"]
+
+
+def test_luck_of_a_seed_that_all_methods_share_does_not_blur_their_ranks(tmp_path: Path) -> None:
+    for seed, luck in enumerate((0, 9, 3)):
+        add_record(tmp_path, recipe_name="better", seed=seed, correct=(luck, 8, 7, 6, 5, 6 + seed % 2))
+        add_record(tmp_path, recipe_name="worse", seed=seed, correct=(luck, 8, 7, 6, 5, 4))
+    better, worse = rows(tmp_path)
+    assert float(better["top1"]) - float(worse["top1"]) < float(worse["top1_interval"])  # the intervals overlap
+    assert [row["rank_best"] + row["rank_worst"] for row in (better, worse)] == ["11", "22"]
+
+
+def test_methods_without_common_seeds_are_not_told_apart(tmp_path: Path) -> None:
+    for seed in range(2):
+        add_record(tmp_path, recipe_name="high", seed=seed, correct=(9, 9, 9, 9, 9, 9 + seed))
+        add_record(tmp_path, recipe_name="low", seed=seed + 1, correct=(1, 1, 1, 1, 1, 1 + seed))
+    assert [cells(tmp_path, name)["Rank"] for name in ("high", "low")] == ["1–2", "1–2"]
 
 
 def test_latest_revision_counts_and_a_seed_counts_once(tmp_path: Path) -> None:
