@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from lt_bench.errors import RunError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lt_bench.leaderboard.comparison import Difference
     from lt_bench.training.run import Options
 
 
@@ -204,6 +206,29 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="METHOD", help="As a table names it: ce, or cifar100-lt/ce.")],
+    second: Annotated[str, typer.Argument(metavar="METHOD", help="Another one of the same table.")],
+    table: Annotated[str | None, typer.Option(help="Name of the table's file, where they share several.")] = None,
+    records: Records = RECORDS,
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two methods, seed by seed and, where the data set is at hand, test image by test image."""
+    from lt_bench.leaderboard.comparison import compare as compare_methods
+
+    found = compare_methods(records, first, second, table, data_root)
+    if as_json:
+        print(json.dumps(asdict(found) | {"verdict": found.verdict}))
+        return
+    print(f"{found.table}, {'seeds' if len(found.seeds) > 1 else 'seed'} {', '.join(map(str, found.seeds))}\n")
+    _print_rows([_compared(found.first, found.second, one) for one in found.differences])
+    print(f"\n{found.verdict}")
+    if found.without_images:
+        print(f"Nothing is said over test images: {found.without_images}")
+
+
+@app.command()
 def diagnostics(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run, where its log lies.")],
     out: Annotated[Path | None, typer.Option(help="File to draw into. Default: distance.png in the folder.")] = None,
@@ -378,6 +403,18 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise UserError(f"--seeds {text}: expected whole numbers from 0 on, such as 0,1,2")
     return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _compared(first: str, second: str, one: Difference) -> dict[str, str]:
+    """A row of `compare`."""
+    halves = {"over seeds": one.over_seeds, "over images": one.over_images}
+    return {
+        "score": one.score,
+        first: f"{one.first:.2f}",
+        second: f"{one.second:.2f}",
+        "difference": f"{one.difference:+.2f}",
+        **{title: "" if half is None else f"± {half:.2f}" for title, half in halves.items()},
+    }
 
 
 def _short(value: Any) -> str:

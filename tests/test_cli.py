@@ -51,7 +51,7 @@ def test_the_installed_command_is_this_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], ["run", "sweep", "list", "validate", "evaluate", "diagnostics", "data", "leaderboard"]),
+        ([], ["run", "sweep", "list", "validate", "evaluate", "compare", "diagnostics", "data", "leaderboard"]),
         (
             ["run"],
             ["--seeds", "--device", "--no-resume", "--dry-run", "--plugin", "--data-root", "--force", "KEY=VALUE"],
@@ -87,6 +87,26 @@ def test_usage_errors(lt_bench: LtBench, arguments: list[str], said: str) -> Non
     assert done.code == 2
     assert said in done.err
     assert "Traceback" not in done.err
+
+
+# --- compare --------------------------------------------------------------------------------------------
+
+
+def test_compare_two_methods(lt_bench: LtBench, working_folder: Path) -> None:
+    assert lt_bench(*RUN, "digits-lt/mixup", "--seeds", "0,1").code == 0
+    done = lt_bench("compare", "ce", "digits-lt/mixup", "--records", "leaderboard/v1/records")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].startswith("digits-lt-if4-digits-demo-modified-")
+    assert lines[0].endswith(", seeds 0, 1")
+    assert lines[2].startswith("score")
+    assert lines[3].startswith("top1")
+    assert lines[3].count("±") == 2
+    found = json.loads(lt_bench("compare", "ce", "mixup", "--json").out)
+    assert found["differences"][0]["score"] == "top1"
+    assert found["verdict"] == lines[-1]
+    refused(lt_bench("compare", "ce", "nonsense"), "'nonsense' is not a known method")
+    refused(lt_bench("compare", "ce", "mixup", "--records", "nowhere"), "nowhere: there is no such folder of records")
 
 
 # --- run -----------------------------------------------------------------------------------------------

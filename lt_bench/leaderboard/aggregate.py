@@ -53,6 +53,7 @@ class Run:
     key: TableKey
     method: str
     recipe_sha256: str
+    identity: str
     seed: int
     created: str
     scores: Scores
@@ -64,6 +65,7 @@ class Run:
             key=table_key(record),
             method=method_name(record),
             recipe_sha256=record.recipe_sha256,
+            identity=record.identity,
             seed=record.seed,
             created=record.created,
             scores=scores(record),
@@ -77,10 +79,10 @@ class Row:
 
     method: str
     recipe_sha256: str
-    by_seed: Mapping[int, float]
-    """Top-1 of each seed, under the selection `last`."""
+    runs: Mapping[int, Run]
+    """The run of each seed, the newest where there are several."""
     top1: float
-    """Their mean."""
+    """Mean over seeds, under the selection `last`."""
     interval: float | None
     """Half-width of the 95% interval of the mean top-1, None for one seed."""
     means: Scores
@@ -95,7 +97,7 @@ class Row:
     @property
     def n(self) -> int:
         """Number of seeds."""
-        return len(self.by_seed)
+        return len(self.runs)
 
     @property
     def difference(self) -> float | None:
@@ -194,16 +196,16 @@ def _rows(runs: list[Run]) -> tuple[Row, ...]:
 
 def _row(runs: list[Run]) -> Row:
     # A seed counts once: the same recipe under two identities (another plug-in file, say) is not a second seed.
-    by_seed = {run.seed: run for run in sorted(runs, key=lambda run: run.created)}
-    chosen = [by_seed[seed] for seed in sorted(by_seed)]
-    newest = max(chosen, key=lambda run: run.created)
+    newest_last = sorted(runs, key=lambda run: run.created)
+    by_seed = dict(sorted({run.seed: run for run in newest_last}.items()))
+    chosen = list(by_seed.values())
+    newest = newest_last[-1]
     columns = {name: [run.scores[name] for run in chosen] for name in SCORES}
-    top1_by_seed = {run.seed: value for run in chosen if (value := run.scores["top1"]) is not None}
-    top1, interval = mean_interval(list(top1_by_seed.values()))
+    top1, interval = mean_interval([value for value in columns["top1"] if value is not None])
     return Row(
         method=newest.method,
         recipe_sha256=newest.recipe_sha256,
-        by_seed=top1_by_seed,
+        runs=by_seed,
         top1=top1,
         interval=interval,
         means={name: _mean(values) for name, values in columns.items()},
@@ -216,8 +218,9 @@ def _row(runs: list[Run]) -> Row:
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     """Give each row of several seeds the places that remain once the rows surely better and worse have taken theirs."""
     several = [row for row in rows if row.n > 1]
-    seeds = sorted({seed for row in several for seed in row.by_seed})
-    above = surely_above(np.array([[row.by_seed.get(seed, math.nan) for seed in seeds] for row in several]))
+    seeds = sorted({seed for row in several for seed in row.runs})
+    top1 = [[row.runs[seed].scores["top1"] if seed in row.runs else None for seed in seeds] for row in several]
+    above = surely_above(np.array(top1, dtype=float))  # None becomes NaN
     places = {
         row.recipe_sha256: (1 + int(better), len(several) - int(worse))
         for row, better, worse in zip(several, above.sum(0), above.sum(1), strict=True)

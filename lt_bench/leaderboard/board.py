@@ -73,7 +73,7 @@ def check(records_dir: Path, out_dir: Path) -> list[Path]:
 def render(records_dir: Path) -> dict[str, bytes]:
     """The whole board: contents by path relative to its root, the index first."""
     found = _tables(records_dir)
-    names = _file_names([table.key for table in found])
+    names = file_names([table.key for table in found])
     files = {INDEX: _index(list(zip(names, found, strict=True)))}
     for name, table in zip(names, found, strict=True):
         files[f"{FOLDER}/{name}.md"] = _markdown(table)
@@ -102,7 +102,7 @@ def _tables(records_dir: Path) -> list[Table]:
     return tables(latest(records_dir, Run.of))
 
 
-def _file_names(keys: list[TableKey]) -> list[str]:
+def file_names(keys: list[TableKey]) -> list[str]:
     """The tables' file names, told apart by a digest where data or protocol differ under one name."""
     shared = Counter(key.slug for key in keys)
     digests = [hashlib.sha256(repr(key).encode()).hexdigest()[:8] for key in keys]
@@ -175,7 +175,7 @@ def _full(row: Row) -> dict[str, object]:
         "method": row.method,
         "recipe_sha256": row.recipe_sha256,
         "n": row.n,
-        "seeds": " ".join(map(str, row.by_seed)),
+        "seeds": " ".join(map(str, row.runs)),
         "top1_interval": _digits(row.interval),
         **{name: _digits(value) for name, value in row.means.items()},
         "paper": row.paper,

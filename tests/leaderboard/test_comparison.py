@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from records_factory import add_record
+from scipy import stats
+
+from lt_bench.data import DataSpec, open_split
+from lt_bench.errors import UserError
+from lt_bench.leaderboard import compare, load_predictions, load_records
+
+SHIPPED = Path(__file__).parents[2] / "leaderboard" / "v1" / "records"
+LUCK = (0, 9, 3)
+
+
+def add_two(folder: Path, gains: tuple[int, ...] = (2, 3, 2)) -> None:
+    """The methods `low` and `high`, whose difference is the same 2 or 3 of 60 images whatever the seed's luck."""
+    for seed, (luck, gain) in enumerate(zip(LUCK, gains, strict=True)):
+        add_record(folder, recipe_name="low", seed=seed, correct=(luck, 8, 7, 6, 5, 4))
+        add_record(folder, recipe_name="high", seed=seed, correct=(luck, 8, 7, 6, 5, 4 + gain))
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    add_two(tmp_path)
+    found = compare(tmp_path, "low", "high")
+    top1 = found.differences[0]
+    assert (found.table, found.seeds) == ("tiny-lt-if500-cifar-30ep", (0, 1, 2))
+    assert (top1.score, top1.difference) == ("top1", pytest.approx(100 * 7 / 3 / 60))
+    # s = 100 / 60 / sqrt(3), t(0.975, 2) = 4.302653
+    assert top1.over_seeds == pytest.approx(4.302653 * 100 / 60 / 3, rel=1e-6)
+    assert next(d.difference for d in found.differences if d.score == "few") == pytest.approx(100 * 7 / 3 / 20)
+    assert found.verdict.startswith("high has the higher top-1, low the lower")
+    assert top1.over_images is None
+    assert "tiny-lt" in found.without_images
+
+
+def test_the_other_way_round_only_signs_change(tmp_path: Path) -> None:
+    add_two(tmp_path)
+    one, other = compare(tmp_path, "low", "high"), compare(tmp_path, "high", "low")
+    for d, e in zip(one.differences, other.differences, strict=True):
+        assert (d.first, d.second, d.difference, d.over_seeds) == (e.second, e.first, -e.difference, e.over_seeds)
+    assert one.verdict == other.verdict
+
+
+def test_what_seeds_explain_is_no_difference(tmp_path: Path) -> None:
+    add_two(tmp_path, gains=(2, -2, 3))
+    assert compare(tmp_path, "low", "high").verdict == "low and high cannot be told apart by top-1."
+
+
+def test_one_seed_says_nothing_about_another_training(tmp_path: Path) -> None:
+    for name, correct in (("low", (1,) * 6), ("high", (9,) * 6)):
+        add_record(tmp_path, recipe_name=name, correct=correct)
+    found = compare(tmp_path, "low", "high")
+    assert found.differences[0].over_seeds is None
+    assert "another training" in found.verdict
+
+
+def test_over_images_it_is_the_paired_t_test_of_the_predictions() -> None:
+    found = compare(SHIPPED, "digits-lt/ce", "digits-lt/mislas")
+    labels = open_split(DataSpec(name="digits-lt")).test.labels
+    right = {
+        name: np.mean(
+            [
+                load_predictions(path, record)[0] == labels
+                for path, record in load_records(SHIPPED / "digits-lt-if20" / "digits-demo" / name)
+            ],
+            axis=0,
+        )
+        for name in ("ce", "mislas")
+    }
+    low, high = stats.ttest_rel(right["mislas"], right["ce"]).confidence_interval(0.95)
+    top1 = found.differences[0]
+    assert top1.over_images is not None
+    assert found.without_images == ""
+    assert (top1.difference - top1.over_images, top1.difference + top1.over_images) == pytest.approx(
+        (100 * low, 100 * high)
+    )
+
+
+def test_images_that_differ_from_those_of_the_records_say_nothing(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        add_record(tmp_path, recipe_name=name, dataset={"name": "digits-lt", "factor": 20.0})
+    found = compare(tmp_path, "one", "two")
+    assert found.differences[0].over_images is None
+    assert "not those that the records were evaluated on" in found.without_images
+
+
+def test_methods_that_share_several_tables_need_one_named(tmp_path: Path) -> None:
+    add_two(tmp_path)
+    for name in ("low", "high"):
+        add_record(tmp_path, recipe_name=name, protocol={"name": "cifar-200ep"})
+    with pytest.raises(UserError, match="stand in 2 tables: choose --table tiny-lt-if500-cifar-200ep, tiny-lt"):
+        compare(tmp_path, "low", "tiny-lt/high")
+    assert compare(tmp_path, "low", "high", "tiny-lt-if500-cifar-200ep").seeds == (0,)
+
+
+def test_overrides_may_be_left_out_where_that_names_one_row(tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name="ce")
+    for override in ("mix=cmo", "mix=mixup"):
+        add_record(tmp_path, recipe_name="ldam", overrides=(override,))
+    assert compare(tmp_path, "ldam (mix=cmo)", "ce").first == "ldam (mix=cmo)"
+    with pytest.raises(UserError, match=r"^ldam: there are 2 of them, name one: ldam \(mix=cmo\); ldam \(mix=mixup\)$"):
+        compare(tmp_path, "ldam", "ce")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "table", "said"),
+    [
+        ("low", "hihg", None, "'hihg' is not a known method; did you mean high?"),
+        ("low", "high", "tiny", "--table 'tiny' is not a known table"),
+        ("low", "low", None, "low: two different methods are needed"),
+        ("low", "elsewhere", None, "low and elsewhere stand in no common table"),
+        ("low", "late", None, "low and late have no seed in common: they have 0 1 2 and 7"),
+    ],
+)
+def test_mistakes(first: str, second: str, table: str | None, said: str, tmp_path: Path) -> None:
+    add_two(tmp_path)
+    add_record(tmp_path, recipe_name="elsewhere", dataset={"name": "other-lt"})
+    add_record(tmp_path, recipe_name="late", seed=7)
+    with pytest.raises(UserError) as caught:
+        compare(tmp_path, first, second, table)
+    assert said in str(caught.value)
