@@ -1,6 +1,7 @@
-"""What a training step on a GPU is made of: its kernels, their time, and the time of the step, plain and compiled.
+"""What a training step on a GPU is made of: its kernels, their time, and the time of the step.
 
-Where the kernels take less than the step, the GPU waits for the processor that launches them.
+Plain and compiled, each also with cuDNN's choice of convolutions by trial, which the suite leaves off: it would give
+every run other rounding. Where the kernels take less than the step, the GPU waits for the processor that launches them.
 
     python benchmarks/kernels.py --data-root DATA [RECIPE]
 """
@@ -8,6 +9,7 @@ Where the kernels take less than the step, the GPU waits for the processor that 
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -24,9 +26,10 @@ PROFILED = 20
 
 
 def table(recipe: str, data_root: Path | None) -> list[str]:
-    """Rows of a Markdown table, then the kernels that take longest when torch.compile is used."""
+    """Rows of a Markdown table, then the kernels that take longest in the last of them."""
     lines = ["| | first steps s | ms a step | kernels ms a step | kernels a step |", "| :-- | --: | --: | --: | --: |"]
-    for compile in ("off", "on"):
+    for compile, trial in product(("off", "on"), (False, True)):
+        torch.backends.cudnn.benchmark = trial
         one = Ours(recipe, Options(data_root=data_root, device="cuda", compile=compile))
         batch = one.job.protocol.batch_size
         first = 3 * batch / one.steps(3)
@@ -39,7 +42,7 @@ def table(recipe: str, data_root: Path | None) -> list[str]:
             if k.device_type == DeviceType.CUDA
         ]
         busy, count = sum(ms for ms, _, _ in kernels), sum(count for _, count, _ in kernels)
-        title = one.job.runtime.compiled or "plain"
+        title = (one.job.runtime.compiled or "plain") + (", cuDNN by trial" if trial else "")
         lines.append(f"| {title} | {first:.1f} | {step:.2f} | {busy:.2f} | {count:.0f} |")
     longest = sorted(kernels, reverse=True)[:8]
     return [*lines, "", *(f"{ms:.3f} ms a step in {count:.0f}: {name}" for ms, count, name in longest)]
