@@ -166,6 +166,19 @@ def docs(out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("
 
 
 @app.command()
+def new(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="mix, loss, sampler or method.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The word that recipes will use, such as tail-mix.")],
+    out: Annotated[Path, typer.Option(help="Folder of the two files.")] = Path(),
+) -> None:
+    """Begin a component of your own: one Python file and one recipe that run as they are."""
+    from lt_bench.scaffold import scaffold
+
+    module, recipe = scaffold(family, name, out)
+    print(f"{module}: the {family}\n{recipe}: a recipe with it\nlt-bench run {recipe} --plugin {module}")
+
+
+@app.command()
 def validate(
     recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
     plugin: Plugins = None,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_cases import TINY
+from run_cases import STRANGER, TINY
 
 from lt_bench import registry as registry_module
 from lt_bench.errors import UserError
@@ -47,10 +47,6 @@ data: {name: digits-lt, factor: 20}
 model: {backbone: resnet8}
 mix: {name: fade, strength: 0.8}
 """
-SHORT = [text for text in TINY if "backbone" not in text] + [
-    "protocol.epochs=1",
-    "protocol.schedule={warmup_epochs: 0}",
-]
 
 
 @pytest.fixture
@@ -72,7 +68,7 @@ def complaint(path: Path) -> str:
 
 
 def test_a_stranger_s_mix_runs(lt_bench: Callable[..., Any], stranger: Path) -> None:
-    done = lt_bench("run", "fade-ce.yaml", *SHORT, "--plugin", "fade.py", "--device", "cpu")
+    done = lt_bench("run", "fade-ce.yaml", *STRANGER, "--plugin", "fade.py", "--device", "cpu")
     assert done.code == 0, done.err
     (path,) = stranger.glob("leaderboard/v1/records/digits-lt-if4/digits-demo/fade-ce/seed0-*.json")
     recipe = load_record(path).recipe
@@ -92,7 +88,7 @@ def test_it_is_listed_and_validated(lt_bench: Callable[..., Any], stranger: Path
 
 
 def test_without_the_plug_in_its_name_is_unknown(lt_bench: Callable[..., Any], stranger: Path) -> None:
-    done = lt_bench("run", "fade-ce.yaml", *SHORT)
+    done = lt_bench("run", "fade-ce.yaml", *STRANGER)
     assert done.code == 2
     assert "mix.name: 'fade' is not a known mix" in done.err
 

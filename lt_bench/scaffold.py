@@ -1,0 +1,214 @@
+"""A first version of a user's own component: one Python file and one recipe that run as they are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Template
+
+from lt_bench.errors import UserError, unknown
+from lt_bench.registry import members
+
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+MIX = '''
+"""$title: say here what it does, and which paper it is from."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from lt_bench.data.types import Batch, Step
+from lt_bench.mixing import Mix, Mixed, permuted
+from lt_bench.registry import Info
+
+
+class $class_name(Mix):
+    """Images and labels in fixed shares with a random partner of the batch."""
+
+    name = "$name"
+    info = Info("images and labels in fixed shares", paper="", year=None)
+
+    class Config(Mix.Config):
+        """How much of the first image is kept."""
+
+        share: float = Field(default=0.8, ge=0, le=1)
+
+    config: Config
+
+    def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
+        # Randomness from `step.rng` alone: a resumed run then equals an uninterrupted one.
+        other = partner or permuted(batch, step.rng)
+        share = self.config.share
+        images = torch.lerp(other.images, batch.images, share)  # [B, 3, H, W]
+        return Mixed(images, ((batch.labels, share), (other.labels, 1 - share)))
+'''
+
+LOSS = '''
+"""$title: say here what it does, and which paper it is from."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from lt_bench.data.types import ClassStats
+from lt_bench.losses import Loss
+from lt_bench.registry import Info
+
+
+class $class_name(Loss):
+    """Cross entropy of the logits plus tau times the log prior of their class."""
+
+    name = "$name"
+    info = Info("cross entropy on logits shifted by the log prior", paper="", year=None)
+
+    class Config(Loss.Config):
+        """How far the logits are shifted."""
+
+        tau: float = Field(default=1.0, ge=0)
+
+    config: Config
+    shift: Tensor
+
+    def __init__(self, config: Config, stats: ClassStats) -> None:
+        super().__init__(config, stats)
+        prior = stats.counts.double() / stats.counts.sum()
+        # A buffer goes to the device with the loss.
+        self.register_buffer("shift", (config.tau * prior.log()).float(), persistent=False)  # [C]
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits + self.shift, labels, reduction="none")  # [B]
+'''
+
+SAMPLER = '''
+"""$title: say here what it does, and which paper it is from."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from lt_bench.data.samplers import Sampler
+from lt_bench.data.types import Epoch, IntArray
+from lt_bench.registry import Info
+
+
+class $class_name(Sampler):
+    """Draws a class in proportion to a power of its size, then one of its images."""
+
+    name = "$name"
+    info = Info("classes in proportion to a power of their size", paper="", year=None)
+
+    class Config(Sampler.Config):
+        """How far the classes are balanced."""
+
+        power: float = Field(default=0.5, ge=0, le=1)
+        """1 keeps the long tail, 0 draws every class equally often."""
+
+    config: Config
+
+    def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
+        weights = self.counts**self.config.power  # [C]
+        return self.draw_by_class(weights / weights.sum(), rng)  # [N]
+'''
+
+METHOD = '''
+"""$title: say here what it does, and which paper it is from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from lt_bench.data.samplers import ClassBalanced, Instance
+from lt_bench.data.types import Batch, Epoch, IntArray, Step
+from lt_bench.methods import Method, Task
+from lt_bench.models.network import Network
+from lt_bench.registry import Info
+
+
+class $class_name(Method):
+    """Cross entropy on the natural stream and on a class-balanced one, which gains weight over the epochs."""
+
+    name = "$name"
+    info = Info("a natural and a class-balanced stream", paper="", year=None, cost="2x")
+
+    class Config(Method.Config):
+        """How much the class-balanced stream counts in the end."""
+
+        balanced: float = Field(default=0.5, ge=0, le=1)
+
+    config: Config
+
+    def __init__(self, config: Config, task: Task) -> None:
+        super().__init__(config, task)
+        num_classes = task.stats.num_classes
+        self.natural = Instance(Instance.Config(), task.labels, num_classes)
+        self.balanced = ClassBalanced(ClassBalanced.Config(), task.labels, num_classes)
+
+    def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
+        # Each stream draws from a generator of its own: a resumed run then equals an uninterrupted one.
+        return {
+            "natural": self.natural.order(epoch, epoch.rng("natural")),
+            "balanced": self.balanced.order(epoch, epoch.rng("balanced")),
+        }
+
+    def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
+        share = self.config.balanced * step.epoch.index / step.epoch.total
+        natural, balanced = (cross_entropy(network, batches[stream]) for stream in ("natural", "balanced"))
+        return (1 - share) * natural + share * balanced
+
+
+def cross_entropy(network: Network, batch: Batch) -> Tensor:
+    """Of the logits [B, C] in float32, as losses are computed here under autocast too."""
+    return F.cross_entropy(network(batch.images).float(), batch.labels)
+'''
+
+RECIPE = """
+# $title on digits-LT, factor 20, ResNet-8, 15 epochs.
+# Run: lt-bench run $recipe --plugin $module --seeds 0,1,2
+extends: protocols/digits-demo
+data: {name: digits-lt, factor: 20}
+model: {backbone: resnet8, head: linear}
+$choice
+"""
+
+TEMPLATES = {"mix": MIX, "loss": LOSS, "sampler": SAMPLER, "method": METHOD}
+
+
+def scaffold(family: str, name: str, folder: Path) -> tuple[Path, Path]:
+    """Write `<name>.py`, a component of a family, and `<name>.yaml`, a recipe that uses it, into a folder.
+
+    Returns the paths of the two. Raises UserError, and writes nothing, for an unknown family, a malformed or taken
+    name, a file that exists and a folder that cannot be written.
+    """
+    if family not in TEMPLATES:
+        raise UserError(unknown("family with a template", family, TEMPLATES))
+    if not NAME.fullmatch(name):
+        raise UserError(f"{name!r} is no name of a {family}: lower-case words joined by hyphens, such as tail-mix")
+    if name in (known := members(family)):
+        raise UserError(f"the {family} {name!r} already exists in {known[name].__module__}")
+    module, recipe = folder / f"{name.replace('-', '_')}.py", folder / f"{name}.yaml"
+    values = {
+        "name": name,
+        "title": name.replace("-", " ").capitalize(),
+        "class_name": "".join(word.capitalize() for word in name.split("-")),
+        "module": module.name,
+        "recipe": recipe.name,
+        "choice": f"{family}: {{name: {name}}}",
+    }
+    for path in (module, recipe):
+        if path.exists():
+            raise UserError(f"{path}: exists already; nothing was written")
+    try:
+        module.write_text(Template(TEMPLATES[family].lstrip()).substitute(values), encoding="utf-8")
+        recipe.write_text(Template(RECIPE.lstrip()).substitute(values), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written: {error.strerror or error}") from None
+    return module, recipe
