@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -27,6 +29,13 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data: LT_BENCH_DATA is not set to a folder and {beside} is not there")
     return root
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Import a benchmark by name."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    return import_module
 
 
 @pytest.fixture

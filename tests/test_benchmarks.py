@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = sorted(FOLDER.glob("*.py"))
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Import a benchmark by name."""
-    monkeypatch.syspath_prepend(FOLDER)
-    return import_module
+SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if path.name != "plain.py")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

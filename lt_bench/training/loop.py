@@ -98,10 +98,11 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
     for index, batches in enumerate(zip(*streams, strict=True)):
         for group in state.optimizer.param_groups:
             group["lr"] = group.get("lr_factor", 1.0) * job.protocol.lr(epoch.index, index, steps)
+        state.optimizer.zero_grad(set_to_none=True)
+        job.runtime.begin_step()
         short = any(len(batch.labels) < size for batch in batches)
         with job.runtime.uncompiled(when=short), job.runtime.autocast():
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng))
-        state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         losses.append(loss.detach())

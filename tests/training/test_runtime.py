@@ -152,14 +152,21 @@ def test_what_was_compiled_once_needs_no_compiler(tmp_path: Path, monkeypatch: p
 # --- torch.compile, by the parts of a network -----------------------------------------------------------
 
 
+def compile_with(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
+    """Let torch.compile use this backend, which knows no CUDA graphs, instead of a compiler."""
+    real = torch.nn.Module.compile
+
+    def compile(self: torch.nn.Module, *, dynamic: bool, mode: str) -> None:
+        real(self, backend=backend, dynamic=dynamic)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
+
+
 def test_a_compiled_network_has_the_names_and_values_of_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced and differentiated as on CUDA, but run by torch's own operations: no compiler is needed."""
     plain = resnet8(DualBranch)
     compiled = copy.deepcopy(plain)
-    real = torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self, **settings: real(self, backend="aot_eager", **settings)
-    )
+    compile_with(monkeypatch, "aot_eager")
     runtime = Runtime(CPU, "float32", "torch.compile")
     compiled = runtime.prepare(compiled)
     assert list(compiled.state_dict()) == list(plain.state_dict())
@@ -180,8 +187,7 @@ def test_only_full_training_batches_are_compiled(tmp_path: Path, monkeypatch: py
         images.extend(len(x) for x in inputs if x.shape[1:] == (3, 32, 32))
         return graph.forward
 
-    real = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **settings: real(self, backend=compiler, **settings))
+    compile_with(monkeypatch, compiler)
     monkeypatch.setattr(run_module, "choose_runtime", lambda *_: Runtime(CPU, "float32", "torch.compile"))
     recipe = tiny("ce", "model.backbone=resnet8", "protocol.epochs=2")
     train(recipe, tmp_path)
