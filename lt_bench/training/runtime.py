@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from types import MethodType
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -72,6 +73,8 @@ class Runtime:
             # By parts, so that methods may call the branches one by one. Into CUDA graphs: so small a network has
             # hundreds of kernels of a few microseconds, which a processor cannot launch as fast as the GPU is done.
             for part in (network.trunk, *network.branches):
+                # torch 2.11 traces no forward of torch's own, such as Sequential's: it would compile block by block.
+                part.forward = MethodType(_forward, part)
                 part.compile(dynamic=False, mode="reduce-overhead")
         return network
 
@@ -92,6 +95,11 @@ class Runtime:
     @property
     def device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _cpu_name()
+
+
+def _forward(module: torch.nn.Module, *inputs: Any) -> Any:
+    """The module's own forward, called from a frame of this package."""
+    return type(module).forward(module, *inputs)
 
 
 def device_named(name: str) -> str:
