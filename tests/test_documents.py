@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / "leaderboard" / "v1" / "tables" / "cifar10-lt-if100-cifar-30ep.md"
+TABLE = ROOT / "leaderboard" / "v1" / "tables" / "cifar100-lt-if100-cifar-200ep.md"
 
 
 def blocks(document: str, language: str) -> list[str]:
