@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import statistics
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +24,26 @@ STEPS = 80
 """Per round: less than an epoch, so that every batch is full."""
 
 
-def train(recipe: str, options: Options, steps: int, rounds: int, start: Any, speeds: Any) -> None:
-    """One of the processes: put the images per second of each round into `speeds`."""
-    one = Ours(recipe, options)
-    one.steps(3)
+def train(recipe: str, options: Options, steps: int, rounds: int, start: Any) -> list[float]:
+    """What one of the processes does: images per second of each round, the first when all have warmed up."""
+    try:
+        one = Ours(recipe, options)
+        one.steps(3)
+    except BaseException:
+        start.abort()  # or the others would wait for this one
+        raise
     start.wait()
-    for _ in range(rounds):
-        speeds.put(one.steps(steps))
+    return [one.steps(steps) for _ in range(rounds)]
 
 
 def together(runs: int, recipe: str, options: Options, steps: int, rounds: int) -> list[float]:
     """Images per second of each run in each round, `runs` of them at once."""
     context = multiprocessing.get_context("spawn")
-    start, speeds = context.Barrier(runs), context.Queue()
-    arguments = (recipe, options, steps, rounds, start, speeds)
-    processes = [context.Process(target=train, args=arguments, daemon=True) for _ in range(runs)]
-    for process in processes:
-        process.start()
-    found = [speeds.get(timeout=600) for _ in range(runs * rounds)]
-    for process in processes:
-        process.join()
-    return found
+    with context.Manager() as manager, ProcessPoolExecutor(runs, mp_context=context) as pool:
+        arguments = (recipe, options, steps, rounds, manager.Barrier(runs))
+        futures = [pool.submit(train, *arguments) for _ in range(runs)]
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        return [speed for future in done for speed in future.result()]
 
 
 def main() -> None:
