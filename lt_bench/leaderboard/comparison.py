@@ -57,7 +57,8 @@ class Comparison:
         if abs(top1.difference) <= max(top1.over_seeds, top1.over_images or 0.0):
             return f"{self.first} and {self.second} cannot be told apart by top-1."
         better, worse = (self.second, self.first) if top1.difference > 0 else (self.first, self.second)
-        return f"{better} has the higher top-1, {worse} the lower: more than seeds and test images explain."
+        considered = "seeds explain" if top1.over_images is None else "seeds and test images explain"
+        return f"{better} has the higher top-1, {worse} the lower: more than {considered}."
 
 
 def compare(

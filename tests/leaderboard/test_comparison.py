@@ -31,7 +31,7 @@ def test_by_hand(tmp_path: Path) -> None:
     # s = 100 / 60 / sqrt(3), t(0.975, 2) = 4.302653
     assert top1.over_seeds == pytest.approx(4.302653 * 100 / 60 / 3, rel=1e-6)
     assert next(d.difference for d in found.differences if d.score == "few") == pytest.approx(100 * 7 / 3 / 20)
-    assert found.verdict.startswith("high has the higher top-1, low the lower")
+    assert found.verdict == "high has the higher top-1, low the lower: more than seeds explain."
     assert top1.over_images is None
     assert "tiny-lt" in found.without_images
 
@@ -74,6 +74,7 @@ def test_over_images_it_is_the_paired_t_test_of_the_predictions() -> None:
     top1 = found.differences[0]
     assert top1.over_images is not None
     assert found.without_images == ""
+    assert found.verdict.endswith("more than seeds and test images explain.")
     assert (top1.difference - top1.over_images, top1.difference + top1.over_images) == pytest.approx(
         (100 * low, 100 * high)
     )
