@@ -77,6 +77,21 @@ def test_the_protocol_of_mislas(epoch: int, lr: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "like", "expected"),
+    [
+        ("sade-200ep", "mislas-200ep", [0.02, 0.1, 0.1, 0.01, 0.001]),
+        ("ride-200ep", "cifar-200ep", [0.02, 0.1, 0.1, 0.001, 1e-5]),
+    ],
+)
+def test_the_protocols_of_experts_decay_more_and_rotate(name: str, like: str, expected: list[float]) -> None:
+    protocol, other = shipped(name), shipped(like)
+    assert [protocol.lr(epoch) for epoch in (0, 4, 159, 160, 180)] == pytest.approx(expected)
+    assert protocol.optimizer == Optimizer(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    assert protocol.augmentation == other.augmentation.model_copy(update={"rotation": 15.0})
+    assert protocol.schedule == other.schedule
+
+
+@pytest.mark.parametrize(
     ("base", "epochs", "expected"),
     [
         (0.2, 90, {0: 0.2, 1: 0.199939, 45: 0.1, 89: 6.1e-5}),

@@ -8,16 +8,16 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from lt_bench.data.cards import Card, Channels, FolderSource
 from lt_bench.errors import UserError
-from lt_bench.settings import Settings
+from lt_bench.settings import Settings, added
 
 _ONLY = {
-    "crop-flip": ("padding", "padding_mode", "autoaugment", "cutout"),
+    "crop-flip": ("padding", "padding_mode", "rotation", "autoaugment", "cutout"),
     "resized-crop": ("size", "scale", "color_jitter", "test_resize"),
 }
 
 
 class Augmentation(Settings):
-    """Order of the steps: crop, flip, AutoAugment or colour jitter, Cutout, normalisation."""
+    """Order of the steps: crop, flip, rotation, AutoAugment or colour jitter, Cutout, normalisation."""
 
     kind: Literal["crop-flip", "resized-crop"] = "crop-flip"
     """`crop-flip` for small, device-resident images; `resized-crop` for image files."""
@@ -31,6 +31,8 @@ class Augmentation(Settings):
     """Pixels on each side before a random crop back to the image's size."""
     padding_mode: Literal["zero", "reflect"] = "zero"
     """`zero` is black, before normalisation, as in the field's protocols."""
+    rotation: FiniteFloat = added(0.0, ge=0, le=180)
+    """Turn every image by up to so many degrees either way, to the nearest pixel, with black corners."""
     autoaugment: bool = False
     """The CIFAR-10 policy of Cubuk et al., CVPR 2019."""
     cutout: int = Field(default=0, ge=0)

@@ -28,10 +28,12 @@ class _Draws:
     policy: PolicyDraws | None
     holes: Tensor | None
     """Centres of the Cutout squares, int64 [N, 2]."""
+    degrees: Tensor | None
+    """Of the rotations, float32 [N]."""
 
 
 class DeviceSet:
-    """Random crop, flip, AutoAugment and Cutout with draws of their own for every image.
+    """Random crop, flip, rotation, AutoAugment and Cutout with draws of their own for every image.
 
     Identical in distribution to the usual per-image transforms. Images are padded once, as uint8 and before
     normalisation, so that the border is black.
@@ -67,13 +69,20 @@ class DeviceSet:
         # Mirroring a crop is the same as cropping the mirrored image at the mirrored column.
         columns = np.where(flips, 2 * settings.padding - columns, columns)
         policy = PolicyDraws.draw(size, rng) if settings.autoaugment else None
-        holes = torch.from_numpy(rng.integers(0, (self.height, self.width), (size, 2))) if settings.cutout else None
+        holes = degrees = None
+        if settings.cutout:
+            holes = torch.from_numpy(rng.integers(0, (self.height, self.width), (size, 2))).to(device)
+        if settings.rotation:
+            drawn = rng.uniform(-settings.rotation, settings.rotation, size)
+            degrees = torch.from_numpy(drawn.astype(np.float32)).to(device)
         views = torch.from_numpy(np.stack([order, flips, rows, columns]))
-        return _Draws(views.to(device), policy, None if holes is None else holes.to(device))
+        return _Draws(views.to(device), policy, holes, degrees)
 
     def _vary(self, draws: _Draws, part: slice) -> Tensor:
         image, flip, row, column = draws.views[:, part]
         images = self._views[image, flip, row, column]
+        if draws.degrees is not None:
+            images = rotate(images, draws.degrees[part])
         if draws.policy is not None:
             images = apply_policy(images, draws.policy[part])
         if draws.holes is not None:
@@ -89,6 +98,22 @@ class DeviceSet:
         for start in range(0, len(labels), batch_size):
             part = slice(start, start + batch_size)
             yield Batch(images[part].float().mul_(self._scale).add_(self._shift), labels[part])
+
+
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Turn each image [B, 3, H, W] counter-clockwise about its centre by its angle, float [B], as Pillow does.
+
+    Every pixel becomes the one that its centre comes from, black where that lies outside.
+    """
+    height, width = images.shape[-2:]
+    angle = torch.deg2rad(degrees)[:, None, None]
+    y = torch.arange(height, device=images.device)[:, None] + 0.5 - height / 2  # [H, 1], downwards
+    x = torch.arange(width, device=images.device) + 0.5 - width / 2  # [W]
+    rows = (angle.sin() * x + angle.cos() * y + height / 2).floor().long()  # [B, H, W]
+    columns = (angle.cos() * x - angle.sin() * y + width / 2).floor().long()
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    source = (rows * width + columns).where(inside, 0).flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, source).view_as(images) * inside[:, None]
 
 
 def cut_out(images: Tensor, centres: Tensor, side: int) -> Tensor:

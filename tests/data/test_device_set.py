@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_data import TRAIN
 from torch import Tensor
 
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.cards import load_card
-from lt_bench.data.device_set import DeviceSet, cut_out
+from lt_bench.data.device_set import DeviceSet, cut_out, rotate
 from lt_bench.data.types import Batch, generator
 
 CARD = load_card("cifar10-lt")
@@ -107,7 +108,7 @@ def test_flips_follow_the_card_unless_set() -> None:
         assert len({image.numpy().tobytes() for batch in epoch(images, 200) for image in batch.images}) == versions
 
 
-@pytest.mark.parametrize("settings", [{}, {"cutout": 16}, {"autoaugment": True, "cutout": 16}])
+@pytest.mark.parametrize("settings", [{}, {"cutout": 16}, {"rotation": 15}, {"autoaugment": True, "cutout": 16}])
 def test_an_epoch_is_a_function_of_its_generator_and_not_of_the_batch_size(settings: dict[str, object]) -> None:
     images = device_set(TRAIN.images[:1], **settings)
     first = torch.cat([b.images for b in epoch(images, 100, 32)])
@@ -141,12 +142,43 @@ def test_cutout_centres_are_uniform_over_the_image() -> None:
     assert dark.min() > 0
 
 
+@pytest.mark.parametrize("degrees", [0.0, 15.0, -15.0, 7.3, 90.0, -133.0])
+def test_rotation_is_that_of_pillow(degrees: float) -> None:
+    """Which torchvision's RandomRotation uses on photographs; single pixels on a rounding edge may differ."""
+    images = torch.from_numpy(TRAIN.images[:20]).permute(0, 3, 1, 2)
+    turned = rotate(images, torch.full((20,), degrees)).permute(0, 2, 3, 1).numpy()
+    pillow = np.stack([np.asarray(Image.fromarray(image).rotate(degrees)) for image in TRAIN.images[:20]])
+    assert (turned == pillow).all(-1).mean() > 0.995
+    if degrees == 0:
+        assert np.array_equal(turned, TRAIN.images[:20])
+
+
+def test_every_image_is_turned_by_an_angle_of_its_own() -> None:
+    angles = torch.tensor([0.0, 10.0, -10.0, 90.0])
+    images = torch.from_numpy(TRAIN.images[:4]).permute(0, 3, 1, 2)
+    together = rotate(images, angles)
+    apart = torch.cat([rotate(image[None], angle[None]) for image, angle in zip(images, angles, strict=True)])
+    assert torch.equal(together, apart)
+
+
+def test_angles_are_uniform_within_the_limit() -> None:
+    """A white spot to the right of the centre tells the angle that it was turned by."""
+    spot = np.zeros((1, 32, 32, 3), np.uint8)
+    spot[:, 14:18, 26:30] = 255
+    got = pixels(epoch(device_set(spot, rotation=60, padding=0, flip=False), 2_000))[:, 0].double() / 255
+    along = torch.arange(32) - 15.5
+    right, down = ((got.sum(dim) * along).sum(1) for dim in (1, 2))  # [N], of the spot's pixels together
+    angles = torch.rad2deg(torch.atan2(-down, right))
+    quantiles = angles.quantile(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64))
+    assert quantiles.tolist() == pytest.approx([-60, -30, 0, 30, 60], abs=3)
+
+
 @pytest.mark.gpu
 def test_the_device_does_not_change_the_images() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     part = ArrayPart(TRAIN.images[:50], TRAIN.labels[:50])
-    settings = Augmentation(cutout=16)
+    settings = Augmentation(cutout=16, rotation=15)
     on = [DeviceSet(part, CARD, settings, torch.device(device)) for device in ("cpu", "cuda")]
     cpu, cuda = (torch.cat([b.images.cpu() for b in s.stream(np.arange(50), 16, generator(0, "a"))]) for s in on)
     torch.testing.assert_close(cpu, cuda)
