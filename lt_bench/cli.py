@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from lt_bench.errors import RunError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lt_bench.leaderboard.changes import Change
     from lt_bench.leaderboard.comparison import Difference
     from lt_bench.training.run import Options
 
@@ -347,6 +349,26 @@ def board_check(
     print(f"{out}: up to date")
 
 
+@board_app.command("diff")
+def board_diff(
+    before: Annotated[Path, typer.Argument(help="Folder of the records to compare with.")],
+    records: Records = RECORDS,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which rows other records had otherwise: with those that a change brings, what it does to the tables."""
+    from lt_bench.leaderboard.changes import changes
+
+    found = changes(before, records)
+    if as_json:
+        print(json.dumps([asdict(one) | {"difference": one.difference} for one in found]))
+        return
+    for table, rows in groupby(found, key=lambda one: one.table):
+        print(f"{table}\n")
+        _print_rows([_changed(one) for one in rows])
+        print()
+    print(f"Rows that differ from those of {before}: {len(found) or 'none'}")
+
+
 @board_app.command("show")
 def board_show(records: Records = RECORDS) -> None:
     """Print the tables."""
@@ -427,6 +449,18 @@ def _compared(first: str, second: str, one: Difference) -> dict[str, str]:
         second: f"{one.second:.2f}",
         "difference": f"{one.difference:+.2f}",
         **{title: "" if half is None else f"± {half:.2f}" for title, half in halves.items()},
+    }
+
+
+def _changed(one: Change) -> dict[str, str]:
+    """A row of `leaderboard diff`."""
+    return {
+        "method": one.method,
+        "seeds before": ", ".join(map(str, one.seeds_before)),
+        "seeds after": ", ".join(map(str, one.seeds_after)),
+        "top1 before": "" if one.top1_before is None else f"{one.top1_before:.2f}",
+        "top1 after": "" if one.top1_after is None else f"{one.top1_after:.2f}",
+        "difference": "" if one.difference is None else f"{one.difference:+.2f}",
     }
 
 

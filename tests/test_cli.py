@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from lt_bench.recipe import load_recipe
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 LtBench = Callable[..., Any]
+
+ROOT = Path(__file__).parents[1]
 
 RUN = ("run", "digits-lt/ce", *TINY, "--device", "cpu")
 
@@ -107,6 +110,25 @@ def test_compare_two_methods(lt_bench: LtBench, working_folder: Path) -> None:
     assert found["verdict"] == lines[-1]
     refused(lt_bench("compare", "ce", "nonsense"), "'nonsense' is not a known method")
     refused(lt_bench("compare", "ce", "mixup", "--records", "nowhere"), "nowhere: there is no such folder of records")
+
+
+def test_what_new_records_do_to_the_board(lt_bench: LtBench, tmp_path: Path) -> None:
+    shipped = ROOT / "leaderboard" / "v1" / "records" / "digits-lt-if20" / "digits-demo" / "ce"
+    folders = {name: tmp_path / name for name in ("before", "after")}
+    for name, pattern in (("before", "seed0-*"), ("after", "seed*")):
+        folders[name].mkdir()
+        for path in shipped.glob(pattern):
+            shutil.copy(path, folders[name])
+    command = ("leaderboard", "diff", str(folders["before"]), "--records", str(folders["after"]))
+    done = lt_bench(*command)
+    assert done.code == 0, done.err
+    table, *_, row, _, last = done.out.splitlines()
+    assert table == "digits-lt-if20-digits-demo"
+    assert row.split()[:5] == ["ce", "0", "0,", "1,", "2"]
+    assert last.endswith("before: 1")
+    (found,) = json.loads(lt_bench(*command, "--json").out)
+    assert found["difference"] == found["top1_after"] - found["top1_before"]
+    refused(lt_bench("leaderboard", "diff", "nowhere"), "nowhere: there is no such folder of records")
 
 
 # --- run -----------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """Records of finished runs, and the tables made from them."""
 
 from lt_bench.leaderboard.board import build, check, print_tables
+from lt_bench.leaderboard.changes import Change, changes
 from lt_bench.leaderboard.comparison import Comparison, compare
 from lt_bench.leaderboard.frames import frame, per_class_frame
 from lt_bench.leaderboard.record import Record, find_record, load_predictions, load_record, load_records, write_record
 
 __all__ = [
+    "Change",
     "Comparison",
     "Record",
     "build",
+    "changes",
     "check",
     "compare",
     "find_record",
