@@ -17,12 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from lt_bench.errors import RunError, UserError
+from lt_bench.terminal import changed, compared, console, print_rows, short
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from lt_bench.leaderboard.changes import Change
-    from lt_bench.leaderboard.comparison import Difference
     from lt_bench.training.run import Options
 
 
@@ -156,7 +153,7 @@ def list_names(
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
-        _print_rows(rows)
+        print_rows(rows)
 
 
 @app.command()
@@ -217,7 +214,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result))
     else:
-        _print_rows([{"metric": name, "value": value} for name, value in result.items() if not isinstance(value, list)])
+        print_rows([{"metric": name, "value": value} for name, value in result.items() if not isinstance(value, list)])
 
 
 @app.command()
@@ -237,7 +234,7 @@ def compare(
         print(json.dumps(asdict(found) | {"verdict": found.verdict}))
         return
     print(f"{found.table}, {'seeds' if len(found.seeds) > 1 else 'seed'} {', '.join(map(str, found.seeds))}\n")
-    _print_rows([_compared(found.first, found.second, one) for one in found.differences])
+    print_rows([compared(found.first, found.second, one) for one in found.differences])
     print(f"\n{found.verdict}")
     if found.without_images:
         print(f"Nothing is said over test images: {found.without_images}")
@@ -307,7 +304,7 @@ def describe(
     if as_json:
         print(json.dumps(facts))
     else:
-        _print_rows([{"": key, " ": _short(value)} for key, value in facts.items()])
+        print_rows([{"": key, " ": short(value)} for key, value in facts.items()])
 
 
 @data_app.command()
@@ -351,11 +348,11 @@ def board_check(
 
 @board_app.command("diff")
 def board_diff(
-    before: Annotated[Path, typer.Argument(help="Folder of the records to compare with.")],
+    before: Annotated[Path, typer.Argument(help="Folder of the older records.")],
     records: Records = RECORDS,
     as_json: AsJson = False,
 ) -> None:
-    """Tell which rows other records had otherwise: with those that a change brings, what it does to the tables."""
+    """Tell which rows of the tables come, go or move against older records, such as those before a change."""
     from lt_bench.leaderboard.changes import changes
 
     found = changes(before, records)
@@ -364,7 +361,7 @@ def board_diff(
         return
     for table, rows in groupby(found, key=lambda one: one.table):
         print(f"{table}\n")
-        _print_rows([_changed(one) for one in rows])
+        print_rows([changed(one) for one in rows])
         print()
     print(f"Rows that differ from those of {before}: {len(found) or 'none'}")
 
@@ -374,7 +371,7 @@ def board_show(records: Records = RECORDS) -> None:
     """Print the tables."""
     from lt_bench.leaderboard.board import print_tables
 
-    print_tables(records, _console())
+    print_tables(records, console())
 
 
 @app.callback(invoke_without_command=True)
@@ -438,54 +435,3 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise UserError(f"--seeds {text}: expected whole numbers from 0 on, such as 0,1,2")
     return tuple(dict.fromkeys(int(part) for part in parts))
-
-
-def _compared(first: str, second: str, one: Difference) -> dict[str, str]:
-    """A row of `compare`."""
-    halves = {"over seeds": one.over_seeds, "over images": one.over_images}
-    return {
-        "score": one.score,
-        first: f"{one.first:.2f}",
-        second: f"{one.second:.2f}",
-        "difference": f"{one.difference:+.2f}",
-        **{title: "" if half is None else f"± {half:.2f}" for title, half in halves.items()},
-    }
-
-
-def _changed(one: Change) -> dict[str, str]:
-    """A row of `leaderboard diff`."""
-    return {
-        "method": one.method,
-        "seeds before": ", ".join(map(str, one.seeds_before)),
-        "seeds after": ", ".join(map(str, one.seeds_after)),
-        "top1 before": "" if one.top1_before is None else f"{one.top1_before:.2f}",
-        "top1 after": "" if one.top1_after is None else f"{one.top1_after:.2f}",
-        "difference": "" if one.difference is None else f"{one.difference:+.2f}",
-    }
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _console() -> Console:
-    """Standard output. What is not a terminal has no width: there a row is a line, however long, for grep to find."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 10_000
-    return console
-
-
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in rows[0] if rows else ():
-        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "name")
-    for row in rows:
-        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
-    _console().print(table)

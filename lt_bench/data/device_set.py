@@ -29,7 +29,7 @@ class _Draws:
     holes: Tensor | None
     """Centres of the Cutout squares, int64 [N, 2]."""
     degrees: Tensor | None
-    """Of the rotations, float32 [N]."""
+    """Of the rotations, float64 [N]: in float32 devices would round some pixels differently."""
 
 
 class DeviceSet:
@@ -73,8 +73,7 @@ class DeviceSet:
         if settings.cutout:
             holes = torch.from_numpy(rng.integers(0, (self.height, self.width), (size, 2))).to(device)
         if settings.rotation:
-            drawn = rng.uniform(-settings.rotation, settings.rotation, size)
-            degrees = torch.from_numpy(drawn.astype(np.float32)).to(device)
+            degrees = torch.from_numpy(rng.uniform(-settings.rotation, settings.rotation, size)).to(device)
         views = torch.from_numpy(np.stack([order, flips, rows, columns]))
         return _Draws(views.to(device), policy, holes, degrees)
 
@@ -107,10 +106,11 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     angle = torch.deg2rad(degrees)[:, None, None]
+    sin, cos = angle.sin(), angle.cos()
     y = torch.arange(height, device=images.device)[:, None] + 0.5 - height / 2  # [H, 1], downwards
     x = torch.arange(width, device=images.device) + 0.5 - width / 2  # [W]
-    rows = (angle.sin() * x + angle.cos() * y + height / 2).floor().long()  # [B, H, W]
-    columns = (angle.cos() * x - angle.sin() * y + width / 2).floor().long()
+    rows = (sin * x + cos * y + height / 2).floor().long()  # [B, H, W]
+    columns = (cos * x - sin * y + width / 2).floor().long()
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     source = (rows * width + columns).where(inside, 0).flatten(1)[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, source).view_as(images) * inside[:, None]

@@ -40,12 +40,10 @@ def changes(before: Path, after: Path) -> list[Change]:
     """
     old, new = _rows(before), _rows(after)
     found = []
-    for place in [*new, *(place for place in old if place not in new)]:
-        (table, was), (name, now) = old.get(place, ("", None)), new.get(place, ("", None))
-        row = now or was
-        if row is not None and _runs(was) != _runs(now):
-            top1 = [None if one is None else one.top1 for one in (was, now)]
-            found.append(Change(name or table, row.method, tuple(_runs(was)), tuple(_runs(now)), *top1))
+    for place, (table, row) in (new | old | new).items():  # as the new board has them, then what it lacks
+        was, now = (board[place][1] if place in board else None for board in (old, new))
+        if _runs(was) != _runs(now):
+            found.append(Change(table, row.method, tuple(_runs(was)), tuple(_runs(now)), _top1(was), _top1(now)))
     return sorted(found, key=lambda change: change.table)
 
 
@@ -63,3 +61,7 @@ def _rows(folder: Path) -> dict[tuple[TableKey, str], tuple[str, Row]]:
 def _runs(row: Row | None) -> dict[int, tuple[str, str]]:
     """What tells the run of each seed from another."""
     return {} if row is None else {seed: (run.identity, run.created) for seed, run in row.runs.items()}
+
+
+def _top1(row: Row | None) -> float | None:
+    return None if row is None else row.top1

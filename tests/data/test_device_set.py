@@ -146,7 +146,7 @@ def test_cutout_centres_are_uniform_over_the_image() -> None:
 def test_rotation_is_that_of_pillow(degrees: float) -> None:
     """Which torchvision's RandomRotation uses on photographs; single pixels on a rounding edge may differ."""
     images = torch.from_numpy(TRAIN.images[:20]).permute(0, 3, 1, 2)
-    turned = rotate(images, torch.full((20,), degrees)).permute(0, 2, 3, 1).numpy()
+    turned = rotate(images, torch.full((20,), degrees, dtype=torch.float64)).permute(0, 2, 3, 1).numpy()
     pillow = np.stack([np.asarray(Image.fromarray(image).rotate(degrees)) for image in TRAIN.images[:20]])
     assert (turned == pillow).all(-1).mean() > 0.995
     if degrees == 0:
@@ -154,7 +154,7 @@ def test_rotation_is_that_of_pillow(degrees: float) -> None:
 
 
 def test_every_image_is_turned_by_an_angle_of_its_own() -> None:
-    angles = torch.tensor([0.0, 10.0, -10.0, 90.0])
+    angles = torch.tensor([0.0, 10.0, -10.0, 90.0], dtype=torch.float64)
     images = torch.from_numpy(TRAIN.images[:4]).permute(0, 3, 1, 2)
     together = rotate(images, angles)
     apart = torch.cat([rotate(image[None], angle[None]) for image, angle in zip(images, angles, strict=True)])
@@ -174,9 +174,8 @@ def test_angles_are_uniform_within_the_limit() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_the_device_does_not_change_the_images() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     part = ArrayPart(TRAIN.images[:50], TRAIN.labels[:50])
     settings = Augmentation(cutout=16, rotation=15)
     on = [DeviceSet(part, CARD, settings, torch.device(device)) for device in ("cpu", "cuda")]

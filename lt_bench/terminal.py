@@ -1,0 +1,65 @@
+"""How results look on the command line: rows of a table, and the cells that figures become."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lt_bench.leaderboard.changes import Change
+    from lt_bench.leaderboard.comparison import Difference
+
+
+def compared(first: str, second: str, one: Difference) -> dict[str, str]:
+    """A row of `compare`."""
+    halves = {"over seeds": one.over_seeds, "over images": one.over_images}
+    return {
+        "score": one.score,
+        first: f"{one.first:.2f}",
+        second: f"{one.second:.2f}",
+        "difference": f"{one.difference:+.2f}",
+        **{title: "" if half is None else f"± {half:.2f}" for title, half in halves.items()},
+    }
+
+
+def changed(one: Change) -> dict[str, str]:
+    """A row of `leaderboard diff`."""
+    means = {"top1 before": one.top1_before, "top1 after": one.top1_after}
+    return {
+        "method": one.method,
+        "seeds before": ", ".join(map(str, one.seeds_before)),
+        "seeds after": ", ".join(map(str, one.seeds_after)),
+        **{title: "" if mean is None else f"{mean:.2f}" for title, mean in means.items()},
+        "difference": "" if one.difference is None else f"{one.difference:+.2f}",
+    }
+
+
+def short(value: Any) -> str:
+    """A value in at most 100 characters, a list with commas."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def console() -> Console:
+    """Standard output. What is not a terminal has no width: there a row is a line, however long, for grep to find."""
+    from rich.console import Console  # noqa: PLC0415 (slow to import)
+
+    found = Console()
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found.width = 10_000
+    return found
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print a table with the keys of the first row as its titles; None is an empty cell."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows[0] if rows else ():
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "name")
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+    console().print(table)
