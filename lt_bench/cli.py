@@ -139,7 +139,7 @@ def list_names(
         str,
         typer.Argument(
             help="methods (all but the network), or one family: procedures, stages, mixes, losses, samplers, heads, "
-            "backbones; or models, datasets, recipes."
+            "backbones; or models, datasets, recipes, settings, protocols."
         ),
     ],
     plugin: Plugins = None,
@@ -184,7 +184,7 @@ def validate(
 ) -> None:
     """Check recipes without training: fields, types, names, and whether the parts fit together."""
     from lt_bench.recipe import load_recipe
-    from lt_bench.recipe_files import split_arguments
+    from lt_bench.recipe.overrides import split_arguments
     from lt_bench.training.run import check_network
 
     _load_plugins(plugin)

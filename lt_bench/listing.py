@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lt_bench.data.cards import card_names, load_card
 from lt_bench.errors import UserError, unknown
-from lt_bench.recipe import PHASE_FAMILIES, load_recipe
-from lt_bench.recipe_files import shipped_recipes
+from lt_bench.recipe import PHASE_FAMILIES
+from lt_bench.recipe.files import PROTOCOLS, SETTINGS, headline, shipped, shipped_protocol
 from lt_bench.registry import FAMILIES, Component, members
+from lt_bench.yaml_files import read_yaml
 
 Members = Mapping[str, Mapping[str, type[Any]]]
 """Components by name, by the kind of their family."""
@@ -17,17 +19,14 @@ Members = Mapping[str, Mapping[str, type[Any]]]
 PLURALS = {"mix": "mixes", "loss": "losses", "method": "procedures"}
 KINDS = {PLURALS.get(kind, f"{kind}s"): kind for kind in FAMILIES}
 """Lists of one family, by the word that asks for them."""
-OTHERS = ("methods", "models", "datasets", "recipes")
 NETWORK = ("head", "backbone")
 """Families that make up the network. A method works on top of it."""
 
 
 def listing(what: str) -> list[dict[str, Any]]:
     """Rows for one of the words in KINDS or OTHERS; `methods` are all families but those of the network."""
-    if what == "datasets":
-        return [_dataset(name) for name in card_names()]
-    if what == "recipes":
-        return [_recipe(f"{path.parent.name}/{path.stem}") for path in shipped_recipes()]
+    if what in FILES:
+        return FILES[what]()
     if what == "models":
         return listing("backbones") + listing("heads")
     if what == "methods":
@@ -129,7 +128,22 @@ def _dataset(name: str) -> dict[str, Any]:
     return {"name": name, "title": card.title, "classes": card.classes, "licence": card.licence}
 
 
-def _recipe(name: str) -> dict[str, Any]:
-    recipe = load_recipe(name)
-    protocol = recipe.protocol
-    return {"name": name, "protocol": protocol.name, "epochs": protocol.epochs, "backbone": recipe.model.backbone}
+def _setting(name: str, path: Path) -> dict[str, Any]:
+    node = read_yaml(path)
+    row = {"name": name, "dataset": node["data"]["name"], "factor": node["data"].get("factor")}
+    return {**row, "protocol": node["protocol"], "backbone": node["model"]["backbone"], "what": headline(path)}
+
+
+def _protocol(name: str, path: Path) -> dict[str, Any]:
+    settings = shipped_protocol(name) or {}
+    return {"name": name, "epochs": settings["epochs"], "batch_size": settings["batch_size"], "what": headline(path)}
+
+
+FILES: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "datasets": lambda: [_dataset(name) for name in card_names()],
+    "recipes": lambda: [{"name": name, "what": headline(path)} for name, path in shipped().items()],
+    "settings": lambda: [_setting(name, path) for name, path in shipped(SETTINGS).items()],
+    "protocols": lambda: [_protocol(name, path) for name, path in shipped(PROTOCOLS).items()],
+}
+"""Lists of what ships as files."""
+OTHERS = ("methods", "models", *FILES)

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ from lt_bench.listing import KINDS, NETWORK, Members, all_members, combines_with
 from lt_bench.losses import ClassWeights
 from lt_bench.markdown import escape, table_row
 from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Recipe, Reported, load_recipe
-from lt_bench.recipe_files import Node, shipped_recipes
+from lt_bench.recipe.files import PROTOCOLS, Node, shipped, shipped_recipes
 from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
-from lt_bench.resources import resource_folder
 from lt_bench.settings import Settings
 from lt_bench.yaml_files import read_yaml
 
@@ -27,18 +27,18 @@ MARK = "<!-- Generated from the code and the recipes by `lt-bench docs` (`make d
 
 INTRO = """# Methods
 
-A method is a recipe: a small difference over a protocol that names components of the families below. This page has what
-`lt-bench list methods` prints from the code, the recipes made of it, and the published figures that the recipes carry.
-[Add one of your own](#add-one-of-your-own) says how it comes in here.
+A method is a recipe: a short file that names components of the families below, and is run on a setting. This page has
+what `lt-bench list methods` prints from the code, the recipes made of it, and the published figures that the recipes
+carry. [Add one of your own](#add-one-of-your-own) says how it comes in here.
 """
 RECIPES = """## Recipes
 
-`lt-bench run DATA-SET/RECIPE` trains one. Parts: the loss, and whatever else differs from the defaults of a recipe
-(instance sampler, no mix, linear head, standard method) or, for backbone and protocol, from the recipe `ce` on the same
-data set; in brackets the settings that differ from the part's own defaults. A percentage is the share of the epochs
-after which a part changes; a stage follows when they are over. A name with several lines has other parts on other data
-sets. Cost: arithmetic of a training step, before any stage, relative to plain cross entropy on the same backbone, with
-all parts in their default settings.
+`lt-bench run SETTING/RECIPE` trains one. Parts: the loss, and whatever else differs from the defaults of a recipe
+(instance sampler, no mix, linear head, standard method) or, for backbone and protocol, from those of the setting; in
+brackets the settings that differ from the part's own defaults. A percentage is the share of the epochs after which a
+part changes; a stage follows when they are over. A name with several lines has other parts on other settings; what
+does not fit a setting is not listed for it. Cost: arithmetic of a training step, before any stage, relative to plain
+cross entropy on the same backbone, with all parts in their default settings.
 """
 FIGURES = """## Published figures
 
@@ -81,8 +81,7 @@ def write(folder: Path) -> Path:
 def page() -> str:
     """The page in Markdown, with links relative to `docs/`. Plug-ins are left out."""
     every = {kind: _shipped(family) for kind, family in all_members().items()}
-    recipes = [load_recipe(path) for path in shipped_recipes()]
-    blocks = [MARK, INTRO, RECIPES, _table(_recipe_rows(recipes)), FIGURES, _table(list(_figures())), COMPONENTS]
+    blocks = [MARK, INTRO, RECIPES, _table(_recipe_rows(_fitting())), FIGURES, _table(list(_figures())), COMPONENTS]
     for word, kind in KINDS.items():
         blocks += [_family_head(word, kind), _table([_component(kind, part, every) for part in every[kind].values()])]
     return "\n".join([*blocks, OWN])
@@ -91,21 +90,25 @@ def page() -> str:
 # --- recipes -----------------------------------------------------------------------------------------
 
 
-def _recipe_rows(recipes: Sequence[Recipe]) -> list[dict[str, str]]:
-    """One row for each name and what it is made of, with all data sets that have it."""
-    usual = {recipe.data.name: recipe for recipe in recipes if recipe.name == "ce"}
+def _fitting() -> dict[str, Recipe]:
+    """The shipped recipes on the shipped settings, by SETTING/METHOD, where their parts fit."""
+    found = {}
+    for name in shipped_recipes():
+        with suppress(UserError):
+            found[name] = load_recipe(name)
+    return found
+
+
+def _recipe_rows(recipes: Mapping[str, Recipe]) -> list[dict[str, str]]:
+    """One row for each name and what it is made of, with all settings that give these parts."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
-    for recipe in recipes:
-        parts = "; ".join([_parts(recipe), *_apart(recipe, usual.get(recipe.data.name, recipe))])
-        grouped.setdefault((recipe.name, parts, _recipe_cost(recipe)), []).append(recipe.data.name)
+    for name, recipe in recipes.items():
+        setting = name.partition("/")[0]
+        parts = "; ".join([_parts(recipe), *_apart(recipe, recipes[f"{setting}/ce"])])
+        grouped.setdefault((recipe.name, parts, _recipe_cost(recipe)), []).append(setting)
     return [
-        {
-            "Recipe": f"`{name}`",
-            "Parts": parts,
-            "Data sets": ", ".join(_link(folder, f"recipes/{folder}/{name}.yaml") for folder in folders),
-            "Cost": cost,
-        }
-        for (name, parts, cost), folders in sorted(grouped.items(), key=lambda item: item[0][0])
+        {"Recipe": _link(name, f"recipes/{name}.yaml"), "Parts": parts, "On": ", ".join(settings), "Cost": cost}
+        for (name, parts, cost), settings in sorted(grouped.items(), key=lambda item: item[0][0])
     ]
 
 
@@ -119,7 +122,7 @@ def _parts(recipe: Recipe) -> str:
 
 
 def _apart(recipe: Recipe, usual: Recipe) -> Iterator[str]:
-    """The backbone and the protocol of a recipe where they are not the usual ones of its data set."""
+    """The backbone and the protocol of a recipe where they are not those of its setting."""
     if recipe.model.backbone != usual.model.backbone:
         yield f"backbone `{recipe.model.backbone}`"
     if recipe.protocol.name != usual.protocol.name:
@@ -197,13 +200,14 @@ def _recipe_cost(recipe: Recipe) -> str:
 
 
 def _figures() -> Iterator[dict[str, str]]:
-    """One row for each verified figure that a recipe's file carries, of all factors."""
-    for path in sorted(shipped_recipes(), key=lambda path: (path.stem, path.parent.name)):
-        for figure in map(Reported.read, read_yaml(path).get("reported", [])):
+    """One row for each verified figure that a recipe's file carries, of all data sets and factors."""
+    for name, path in shipped().items():
+        for row in read_yaml(path).get("reported", []):
+            figure = Reported.read({key: value for key, value in row.items() if key != "data"})
             if figure.verified:
                 yield {
-                    "Recipe": f"`{path.stem}`",
-                    "Data set": _link(path.parent.name, f"recipes/{path.parent.name}/{path.name}"),
+                    "Recipe": _link(name, f"recipes/{name}.yaml"),
+                    "Data set": row["data"],
                     "Factor": _number(figure.factor),
                     "Top-1": _number(figure.top1),
                     "Many": _number(figure.many),
@@ -216,8 +220,7 @@ def _figures() -> Iterator[dict[str, str]]:
 
 def _protocol(name: str | None) -> str:
     """A protocol, with a link if it is a shipped one."""
-    shipped = name is not None and (resource_folder("recipes") / "protocols" / f"{name}.yaml").is_file()
-    return _link(name, f"recipes/protocols/{name}.yaml") if name and shipped else escape(name or "")
+    return _link(name, f"recipes/protocols/{name}.yaml") if name in shipped(PROTOCOLS) else escape(name or "")
 
 
 # --- components --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import torch
 
 from lt_bench.errors import RunError, UserError
 from lt_bench.recipe import Recipe, load_recipe
-from lt_bench.recipe_files import split_arguments
+from lt_bench.recipe.overrides import split_arguments
 from lt_bench.registry import load_plugin, plugin_files
 from lt_bench.training.run import BudgetSpent, Options, Outcome, check_network, run
 

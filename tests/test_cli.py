@@ -172,7 +172,7 @@ def test_seeds_that_are_none(lt_bench: LtBench, seeds: str) -> None:
         (["data.factor=1000"], "data.factor: class "),
         (["data.n_max=1000"], "data.n_max: class 0"),
         (["data.validation_per_class=500"], "data.validation_per_class: class 0"),
-        (["protocol=cifar-3ep"], "did you mean protocols/cifar-30ep?"),
+        (["protocol=cifar-3ep"], "did you mean cifar-30ep?"),
         (["--device", "gpu"], "--device gpu: allowed are auto, cpu, cuda"),
         (["--precision", "fp16"], "--precision"),
         (["--plugin", "absent.py"], "absent.py: there is no such file"),

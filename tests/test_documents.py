@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lt_bench.recipe import load_recipe
+
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "leaderboard" / "v1" / "tables" / "cifar100-lt-if100-cifar-200ep.md"
 
@@ -21,7 +23,17 @@ def test_a_stranger_adds_a_mix_in_one_file_and_one_recipe(tmp_path: Path) -> Non
     plugin, recipe = blocks("CONTRIBUTING.md", "python")[0], blocks("CONTRIBUTING.md", "yaml")[0]
     (tmp_path / "my_mix.py").write_text(plugin, encoding="utf-8")
     (tmp_path / "checkerboard.yaml").write_text(recipe, encoding="utf-8")
-    command = [sys.executable, "-m", "lt_bench", "run", "checkerboard.yaml", "--plugin", "my_mix.py", "--seeds", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "lt_bench",
+        "run",
+        "digits-lt/checkerboard",
+        "--plugin",
+        "my_mix.py",
+        "--seeds",
+        "0",
+    ]
     short = ["protocol.epochs=1", "data.n_max=20", "data.factor=4"]
     done = subprocess.run([*command, *short], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -39,9 +51,10 @@ def test_the_table_of_the_readme_is_the_one_made_from_the_records() -> None:
 
 def test_the_readme_names_real_recipes_and_protocols() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    recipes = set(re.findall(r"recipes/[\w-]+/[\w-]+\.yaml", readme))
+    recipes = set(re.findall(r"\b(?:cifar10+|digits|imagenet)-\w+/[\w-]+", readme))
     protocols = set(re.findall(r"protocol=([\w-]+)", readme))
     assert recipes
     assert protocols
-    assert all((ROOT / recipe).is_file() for recipe in recipes)
+    for recipe in recipes:
+        load_recipe(recipe)
     assert all((ROOT / "recipes" / "protocols" / f"{name}.yaml").is_file() for name in protocols)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipe_cases import SHIPPED
 
 from lt_bench import method_page
 from lt_bench.errors import UserError
 from lt_bench.listing import KINDS, NETWORK, OTHERS, Members, _some_of, all_members, combines_with, fits, listing
 from lt_bench.methods import Method
-from lt_bench.recipe import DEFAULTS, Reported, load_recipe, resolve
-from lt_bench.recipe_files import shipped_recipes
+from lt_bench.recipe import DEFAULTS, load_recipe, resolve
+from lt_bench.recipe.files import shipped, shipped_protocol
 from lt_bench.registry import FAMILIES, Component, Family, Info, load_plugin, lookup, members
 from lt_bench.settings import added
 from lt_bench.yaml_files import read_yaml
@@ -56,6 +57,11 @@ def mine(working_folder: Path, registry: None) -> Path:
 def cells(line: str) -> list[str]:
     """The cells of a line of a Markdown table."""
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def linked_name(cell: str) -> str:
+    """The text of a cell that is a link."""
+    return cell.removeprefix("[").partition("]")[0]
 
 
 def tables(text: str) -> dict[str, list[dict[str, str]]]:
@@ -167,7 +173,7 @@ def few_members() -> Members:
 
 def accepted(**named: str) -> bool:
     """Whether a recipe with these components can be completed by some head and loss to a valid one."""
-    base = read_yaml(ROOT / "recipes" / "protocols" / "digits-demo.yaml")
+    base = {"protocol": shipped_protocol("digits-demo")}
     heads = [named.pop("head")] if "head" in named else members("head")
     if "stage" in named:
         named["second_stage"] = named.pop("stage")
@@ -241,12 +247,11 @@ def test_a_plug_in_does_not_change_the_page(mine: Path, page: str) -> None:
     assert method_page.page() == page
 
 
-def test_every_recipe_stands_in_it_once_for_each_data_set(page: str) -> None:
+def test_every_recipe_stands_in_it_once_for_each_setting_that_it_fits(page: str) -> None:
     rows = tables(page)["Recipes"]
-    linked = [target for row in rows for target in re.findall(r"\(\.\./(.+?)\)", row["Data sets"])]
-    shipped = {f"recipes/{path.parent.name}/{path.name}" for path in shipped_recipes()}
-    assert Counter(linked) == Counter(shipped)
-    assert all(f"/{row['Recipe'].strip('`')}.yaml" in row["Data sets"] for row in rows)
+    listed = [f"{setting}/{linked_name(row['Recipe'])}" for row in rows for setting in row["On"].split(", ")]
+    assert Counter(listed) == Counter(SHIPPED)
+    assert all(row["Recipe"].endswith(f"(../recipes/{linked_name(row['Recipe'])}.yaml)") for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +293,7 @@ def test_every_recipe_stands_in_it_once_for_each_data_set(page: str) -> None:
 )
 def test_what_a_recipe_is_made_of(page: str, recipe: str, dataset: str, parts: str, cost: str) -> None:
     rows = tables(page)["Recipes"]
-    (row,) = [r for r in rows if r["Recipe"] == f"`{recipe}`" and f"[{dataset}]" in r["Data sets"]]
+    (row,) = [r for r in rows if linked_name(r["Recipe"]) == recipe and dataset in r["On"].split(", ")]
     assert (row["Parts"], row["Cost"]) == (parts, cost)
 
 
@@ -314,26 +319,26 @@ def test_a_setting_added_later_is_shown_too(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_figures_are_those_of_the_recipes(page: str) -> None:
     rows = tables(page)["Published figures"]
-    shown = Counter((row["Recipe"], row["Factor"], row["Top-1"], row["Source"]) for row in rows)
+    columns = ("Data set", "Factor", "Top-1", "Source")
+    shown = Counter((linked_name(row["Recipe"]), *(row[column] for column in columns)) for row in rows)
     carried: Counter[tuple[str, ...]] = Counter()
-    for path in shipped_recipes():
-        for figure in map(Reported.read, read_yaml(path).get("reported", [])):
-            numbers = (f"{figure.factor:g}" if figure.factor else "", f"{figure.top1:g}")
-            carried[f"`{path.stem}`", *numbers, figure.paper] += 1
+    for name, path in shipped().items():
+        for row in read_yaml(path).get("reported", []):
+            numbers = (f"{row['factor']:g}" if "factor" in row else "", f"{row['top1']:g}")
+            carried[name, row["data"], *numbers, row["paper"]] += 1
     assert shown == carried
-    link = "[cifar100-lt](../recipes/cifar100-lt/cmo-balanced-softmax.yaml)"
-    assert f"| `cmo-balanced-softmax` | {link} | 100 | 46.6 |" in page
+    assert "| [cmo-balanced-softmax](../recipes/cmo-balanced-softmax.yaml) | cifar100-lt | 100 | 46.6 |" in page
 
 
 def test_an_unverified_figure_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = {"paper": "heard of", "factor": 100, "top1": 99.9, "verified": False}
+    figure = {"data": "cifar10-lt", "paper": "heard of", "factor": 100, "top1": 99.9, "verified": False}
     monkeypatch.setattr(method_page, "read_yaml", lambda path: {"reported": [figure, figure | {"verified": True}]})
-    assert len(list(method_page._figures())) == len(shipped_recipes())
+    assert len(list(method_page._figures())) == len(shipped())
 
 
 def test_its_links_lead_somewhere(page: str) -> None:
     targets = re.findall(r"\]\(([^)]+)\)", page)
-    assert len(targets) > 200
+    assert len(targets) > 150
     for target in set(targets):
         path, _, anchor = target.partition("#")
         assert (PAGE.parent / path).exists(), target

@@ -38,7 +38,7 @@ def test_installed_wheel_runs_from_any_folder(wheel: Path, tmp_path: Path) -> No
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "lt_bench", "validate", "digits-lt/ce", "recipes/cifar10-lt/dbn-mix.yaml"],
+        [sys.executable, "-m", "lt_bench", "validate", "digits-lt/ce", "cifar10-lt/dbn-mix"],
         cwd=elsewhere,
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,

@@ -8,14 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from lt_bench.protocol import Optimizer, Protocol, Schedule
-from lt_bench.resources import resource_folder
-from lt_bench.yaml_files import read_yaml
-
-PROTOCOLS = sorted((resource_folder("recipes") / "protocols").glob("*.yaml"))
+from lt_bench.recipe.files import PROTOCOLS, shipped_protocol
+from lt_bench.recipe.files import shipped as shipped_files
 
 
 def shipped(name: str) -> Protocol:
-    return Protocol.read(read_yaml(resource_folder("recipes") / "protocols" / f"{name}.yaml")["protocol"])
+    return Protocol.read(shipped_protocol(name))
 
 
 def rates(protocol: Protocol, steps: int = 10) -> list[float]:
@@ -137,7 +135,7 @@ def test_the_affordable_protocol_has_the_proportions_of_the_classic() -> None:
 # --- properties --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", shipped_files(PROTOCOLS).values(), ids=lambda path: path.stem)
 def test_every_protocol(path: Any) -> None:
     protocol = shipped(path.stem)
     assert protocol.name == path.stem

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lt_bench.data.cards import load_card
 from lt_bench.recipe import Recipe, data_spec, load_recipe
-from lt_bench.recipe_files import parse_override, split_arguments
+from lt_bench.recipe.overrides import parse_override, split_arguments
 
 BASE = {
     "extends": "protocols/digits-demo",
@@ -210,7 +210,7 @@ def test_an_empty_value_is_the_card_s_own() -> None:
 
 def test_another_protocol_replaces_the_base_and_not_the_recipe() -> None:
     classic, short = load_recipe("cifar10-lt/ldam-drw"), load_recipe("cifar10-lt/ldam-drw", ["protocol=cifar-30ep"])
-    assert short.protocol == load_recipe("cifar100-lt/ce", ["extends=protocols/cifar-30ep"]).protocol
+    assert short.protocol == load_recipe("cifar100-lt/ce", ["protocol=cifar-30ep"]).protocol
     assert not short.protocol_modified()
     assert [phase.until for phase in classic.phases] == [160, 200]
     assert [phase.until for phase in short.phases] == [24, 30]

@@ -9,7 +9,7 @@ import pytest
 
 from lt_bench.errors import UserError
 from lt_bench.recipe import data_spec, load_recipe
-from lt_bench.recipe_files import split_arguments
+from lt_bench.recipe.overrides import split_arguments
 
 BASE = "extends: protocols/digits-demo\ndata: {name: digits-lt, factor: 10}\nmodel: {backbone: resnet8}\n"
 DISTANCE = "mix: {name: class-distance-mix-ours, generator: %s}"
@@ -112,7 +112,7 @@ def refusal(path: Path, *overrides: str) -> str:
         ("protocol: {optimizer: {momentum: 0, nesterov: true}}", "protocol.optimizer: nesterov needs a momentum"),
         ("protocol: {schedule: {milestones: [3]}}", "protocol.schedule: 1 milestones but 2 factors"),
         ("protocol: {name: a/../b}", "protocol.name: .*pattern"),
-        ("protocol: none", "protocol: required"),
+        ("protocol: null", "protocol: required"),
         ("notes: [a]", "notes: should be a valid string"),
         ("reported: [{top1: 50}]", "reported.0.paper: this field is required"),
         ("reported: [{paper: x, top1: 101}]", "reported.0.top1: .*less than or equal to 100"),
@@ -171,7 +171,7 @@ def refusal(path: Path, *overrides: str) -> str:
             "yaml: method.hard_classes: is 30, but there are 10 classes",
         ),
         # Inheritance.
-        ("extends: protocols/digits", "extends: .* did you mean protocols/digits-demo?"),
+        ("extends: protocols/digits", "protocol: .* did you mean digits-demo?"),
         ("extends: digits-lt/c", "extends: 'digits-lt/c' is not a known recipe or protocol"),
         ("extends: [a, b]", "extends: expected the name of a recipe or protocol"),
         ("extends: mine", "extends: 'mine' is not a known recipe or protocol"),  # nothing extends itself
@@ -214,8 +214,9 @@ def fill(text: str) -> str:
         ("protocol=imagenet-lt-90ep", "protocol: augmentation.kind: digits-lt needs crop-flip, found resized-crop"),
         ("protocol.schedule.warmup_epochs=.inf", "protocol.schedule.warmup_epochs: should be a finite number"),
         ("protocol.optimizer.lr=.inf", "protocol.optimizer.lr: should be a finite number"),
-        ("protocol=cifar-20ep", "extends: 'protocols/cifar-20ep' .* did you mean protocols/cifar-200ep?"),
-        ("protocol={epochs: 3}", "extends: .* is not a known recipe or protocol"),
+        ("protocol=cifar-20ep", "protocol: 'cifar-20ep' .* did you mean cifar-200ep?"),
+        ("protocol={epochs: 3}", "protocol.name: this field is required"),
+        ("extends=protocols/cifar-30ep", "override extends=.*: a recipe is extended in a file; protocol=NAME replaces"),
         ("name=other", "'name' is not a known field of a recipe"),
         (f"notes2={'x' * 30}", "'notes2' is not a known field of a recipe; did you mean notes?"),
         ("mix.probability=\n1", "overrides.0: .*pattern"),
@@ -235,18 +236,6 @@ def test_a_cycle_is_told(tmp_path: Path) -> None:
     assert "extends itself, through a.yaml -> b.yaml -> c.yaml" in refusal(tmp_path / "a.yaml")
 
 
-def test_a_protocol_that_is_nowhere_cannot_be_replaced(tmp_path: Path) -> None:
-    (tmp_path / "alone.yaml").write_text(
-        BASE.replace("extends: protocols/digits-demo\n", "protocol: {name: p, epochs: 2}\n")
-    )
-    (tmp_path / "child.yaml").write_text("extends: alone\n")
-    assert load_recipe(tmp_path / "child.yaml").protocol.name == "p"
-    for name in ("alone", "child"):
-        assert "the protocol cannot be replaced by 'cifar-30ep'" in refusal(
-            tmp_path / f"{name}.yaml", "protocol=cifar-30ep"
-        )
-
-
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     assert "is a directory" in refusal(tmp_path)
     (tmp_path / "empty.yaml").touch()
@@ -258,7 +247,9 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     (tmp_path / "tag.yaml").write_text(BASE + "mix: !!python/object/apply:os.system [false]\n")
     assert "could not determine a constructor" in refusal(tmp_path / "tag.yaml")
     (tmp_path / "bare.yaml").write_text("mix: cmo\n")
-    assert "protocol: required; a recipe usually has it from" in refusal(tmp_path / "bare.yaml")
+    assert "says what a method is, not what it is tried on; run it on a setting" in refusal(tmp_path / "bare.yaml")
+    (tmp_path / "no-protocol.yaml").write_text("data: {name: digits-lt}\nmodel: {backbone: resnet8}\n")
+    assert "protocol: required, such as `protocol: cifar-200ep`" in refusal(tmp_path / "no-protocol.yaml")
 
 
 def test_a_name_that_no_record_could_carry(tmp_path: Path) -> None:
@@ -270,6 +261,9 @@ def test_a_name_that_no_record_could_carry(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_recipe() -> None:
     assert "did you mean digits-lt/ce" in refusal(Path("digits-lt/cee"))
+    assert "did you mean digits-lt?" in refusal(Path("digit-lt/ce"))
+    assert refusal(Path("ce")) == "ce: is a method; say what it is run on, such as cifar100-lt/ce"
+    assert refusal(Path("digits-lt")) == "digits-lt: is a setting; say what is run on it, such as digits-lt/ce"
     assert "did you mean digits-lt/mixup?" in refusal(Path("recipes/digits-lt/mixp.yaml"))
     assert "there is no such file" in refusal(Path("x" * 3000))
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from recipe_cases import MISFITS, SHIPPED
 
 from lt_bench.data.cards import load_card
 from lt_bench.data.split import class_sizes
 from lt_bench.data.types import ClassStats
+from lt_bench.errors import UserError
 from lt_bench.models import build_network
 from lt_bench.protocol import Protocol
 from lt_bench.recipe import Recipe, load_recipe
-from lt_bench.recipe_files import shipped_recipes, split_arguments
+from lt_bench.recipe.files import ROW_FIELDS, SETTINGS, locate, shipped, shipped_protocol
+from lt_bench.recipe.loading import recipe_layers
+from lt_bench.recipe.overrides import parse_override, split_arguments
 from lt_bench.registry import lookup, members
 from lt_bench.resources import resource_folder
 from lt_bench.yaml_files import read_yaml
 
 ROOT = resource_folder("recipes")
-NAMES = [str(path.relative_to(ROOT).with_suffix("")) for path in shipped_recipes()]
+RECORDS = Path(__file__).parents[1] / "leaderboard" / "v1" / "records"
+DEFAULT = {"subset_seed": 0}
+GRID = ("digits-lt", "cifar10-lt", "cifar100-lt")
 METHODS = [
     *("ce", "ce-drw", "ldam-drw", "balanced-softmax", "logit-adjustment", "mixup", "cutmix"),
     *("cmo", "cmo-ldam-drw", "cmo-balanced-softmax", "dbn-mix", "class-distance-mix-ours"),
@@ -60,17 +67,18 @@ UNREAD = (
 )
 """Parts of the names of recipes whose papers' figures could not be read, do not exist or are of another split."""
 
-every_recipe = pytest.mark.parametrize("name", NAMES)
+every_recipe = pytest.mark.parametrize("name", SHIPPED)
+every_method = pytest.mark.parametrize("method", shipped())
 
 
-def header(name: str) -> list[str]:
-    lines = (ROOT / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+def header(method: str) -> list[str]:
+    lines = (ROOT / f"{method}.yaml").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.startswith("#")]
 
 
-def commands(name: str) -> list[list[str]]:
+def commands(method: str) -> list[list[str]]:
     """The command lines of the header, as arguments of `run`."""
-    found = (re.match(r"# (?:Run|Ablation): +lt-bench run (.+)", line) for line in header(name))
+    found = (re.match(r"# (?:Run|Ablation): +lt-bench run (.+)", line) for line in header(method))
     return [shlex.split(match[1]) for match in found if match]
 
 
@@ -102,59 +110,93 @@ def test_it_builds_its_network(name: str) -> None:
 
 
 @every_recipe
-def test_its_folder_is_its_data_set_and_its_protocol_is_unchanged(name: str) -> None:
+def test_it_is_its_method_on_its_setting(name: str) -> None:
     recipe = load_recipe(name)
-    assert recipe.data.name == name.split("/", maxsplit=1)[0]
+    setting, _, method = name.partition("/")
+    assert (recipe.data.name, recipe.name) == (setting, method)
+    assert recipe.protocol.name == read_yaml(ROOT / "settings" / f"{setting}.yaml")["protocol"] or "own" in method
     assert not recipe.protocol_modified()
     assert recipe.plugins == {}
     assert recipe.overrides == ()
 
 
-@every_recipe
-def test_its_head_says_what_it_is_and_how_to_run_it(name: str) -> None:
-    recipe = load_recipe(name)
-    lines = header(name)
-    first = lines[0]
-    assert f"{recipe.protocol.epochs} epochs" in first
-    assert recipe.model.backbone.replace("resnet", "ResNet-").replace("resnext", "ResNeXt-") in first
-    if recipe.data.factor is not None:
-        assert f"factor {recipe.data.factor:g}" in first
-    assert lines[1] == f"# Run:      lt-bench run recipes/{name}.yaml --seeds 0,1,2"
+@pytest.mark.parametrize("name", MISFITS)
+def test_what_does_not_fit_says_why(name: str) -> None:
+    with pytest.raises(UserError, match=MISFITS[name]):
+        load_recipe(name)
 
 
-@every_recipe
-def test_the_commands_of_its_head_are_valid(name: str) -> None:
-    for arguments in commands(name):
+@every_method
+def test_its_head_says_what_it_is_and_how_to_run_it(method: str) -> None:
+    lines = header(method)
+    assert len(lines[0]) > 8
+    assert lines[1] == f"# Run:      lt-bench run cifar100-lt/{method} --seeds 0,1,2"
+
+
+@every_method
+def test_the_commands_of_its_head_are_valid(method: str) -> None:
+    for arguments in commands(method):
         plain = [text for text in arguments if text not in ("--seeds", "0,1,2")]
         (recipe,), overrides = split_arguments(plain)
         changed = load_recipe(recipe, overrides)
-        assert (changed.sha256() == load_recipe(name).sha256()) == (not overrides), arguments
+        assert (changed.sha256() == load_recipe(f"cifar100-lt/{method}").sha256()) == (not overrides), arguments
 
 
-@every_recipe
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "imagenet-mini/glmc-wide"])
 def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     others = {"imagenet-lt": "imagenet-mini-20ep", "imagenet-mini": "imagenet-lt-90ep"}  # of images of the same kind
     recipe = load_recipe(name)
     protocol = others.get(recipe.data.name, "cifar-30ep")
     changed = load_recipe(name, [f"protocol={protocol}"])
-    assert changed.protocol == Protocol.read(read_yaml(ROOT / "protocols" / f"{protocol}.yaml")["protocol"])
+    assert changed.protocol == Protocol.read(shipped_protocol(protocol))
     epochs = changed.protocol.epochs
     assert [phase.until for phase in changed.phases] in ([epochs], [epochs // 2, epochs], [round(0.8 * epochs), epochs])
     assert (changed.method, changed.model, changed.data) == (recipe.method, recipe.model, recipe.data)
 
 
-@every_recipe
-def test_its_published_figures_are_traceable(name: str) -> None:
-    written = load_recipe(name).reported
-    assert all(figure.verified and figure.protocol and figure.paper for figure in written)
-    assert all(figure.factor == load_recipe(name).data.factor for figure in written)
-    assert all(figure.top1 is not None for figure in written)
+@every_method
+def test_every_row_of_its_table_is_read(method: str) -> None:
+    """A row changes what the recipe is where it holds, and nothing elsewhere."""
+    for row in read_yaml(ROOT / f"{method}.yaml").get("on", []):
+        assert set(row) <= set(ROW_FIELDS)
+        for dataset in row["data"] if isinstance(row["data"], list) else [row["data"]]:
+            given = [f"data.factor={row['factor']}"] if "factor" in row else []
+            found = recipe_layers(locate(f"{dataset}/{method}"), dict(map(parse_override, given)))
+            sources = [layer.source for layer in found]
+            assert any(f"{method}.yaml, on " in source and dataset in source for source in sources)
+
+
+def test_its_published_figures_are_traceable() -> None:
+    for path in shipped().values():
+        for figure in read_yaml(path).get("reported", []):
+            assert {"data", "paper", "protocol", "top1"} <= set(figure), path
+            assert figure["data"] in shipped(SETTINGS)
+            assert figure.get("verified", True)
+            assert "factor" in figure or figure["data"] == "imagenet-lt"
+
+
+def test_no_two_files_differ_by_the_data_set_alone() -> None:
+    """Of methods and settings there is one file each."""
+    parts = [str({k: v for k, v in read_yaml(p).items() if k not in ("reported", "notes")}) for p in shipped().values()]
+    assert len(set(parts)) == len(parts)
+    assert len(shipped()) + len(shipped(SETTINGS)) < 90
+
+
+def test_every_record_is_what_its_recipe_is_today() -> None:
+    """What was recorded can be run again by name: the files of today resolve to its recipe."""
+    for path in sorted(RECORDS.rglob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        split = {key: record["recipe"]["data"][key] for key in ("factor", "profile", "subset_seed", "n_max")}
+        asked = [f"data.{key}={value}" for key, value in split.items() if value not in (None, DEFAULT.get(key))]
+        name = f"{record['dataset']['name']}/{record['recipe_name']}"
+        overrides = [f"protocol={record['protocol']['name']}", *asked, *record["overrides"]]
+        assert load_recipe(name, overrides).sha256() == record["recipe_sha256"], path
 
 
 # --- the promised grid -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dataset", ["digits-lt", "cifar10-lt", "cifar100-lt"])
+@pytest.mark.parametrize("dataset", GRID)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_grid_is_complete(dataset: str, method: str) -> None:
     recipe = load_recipe(f"{dataset}/{method}")
@@ -193,7 +235,7 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
     assert (remix["alpha"], remix["kappa"], remix["tau"]) == (1, 3, 0.5)
 
 
-@pytest.mark.parametrize("dataset", ["digits-lt", "cifar10-lt", "cifar100-lt"])
+@pytest.mark.parametrize("dataset", GRID)
 @pytest.mark.parametrize("generator", ["cmo", "cutmix"])
 def test_a_generator_behind_class_distances_is_that_of_its_own_recipe(dataset: str, generator: str) -> None:
     behind, alone = (load_recipe(f"{dataset}/{name}") for name in (f"class-distance-mix-ours-{generator}", generator))
@@ -255,7 +297,7 @@ def test_dbn_mix_has_the_settings_of_the_released_scripts(dataset: str, eta: flo
         }
 
 
-@pytest.mark.parametrize("dataset", ["digits-lt", "cifar10-lt", "cifar100-lt"])
+@pytest.mark.parametrize("dataset", GRID)
 @pytest.mark.parametrize(
     ("name", "setting"),
     [
@@ -329,7 +371,7 @@ def test_deferred_balancing_begins_as_plain_mixup(dataset: str) -> None:
     assert [phase.until for phase in deferred.phases] == [160, 200]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if any(part in name for part in UNREAD)])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if any(part in name for part in UNREAD)])
 def test_no_figure_is_claimed_where_none_could_be_read(name: str) -> None:
     assert load_recipe(name).reported == ()
 

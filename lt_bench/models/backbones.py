@@ -18,6 +18,8 @@ class Backbone(Component, ABC):
     """Builds the parts of a network; `feature_dim` is the width D of the pooled features."""
 
     feature_dim: ClassVar[int]
+    largest_side: ClassVar[int | None] = None
+    """Pixels on a side of the largest images that it is made for, None for any."""
 
     @abstractmethod
     def trunk(self) -> nn.Module:
@@ -73,6 +75,7 @@ class CifarResNet(Backbone):
     """ResNet for 32x32 images with 6n+2 layers in stages of 16, 32 and 64 channels (He et al., CVPR 2016)."""
 
     feature_dim = 64
+    largest_side = 64
     blocks: ClassVar[int]
     channels: ClassVar[tuple[int, int, int]] = (16, 32, 64)
     """Of the three stages; the stem has as many as the first, and the last are the features."""

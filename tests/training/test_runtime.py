@@ -210,7 +210,7 @@ def test_only_full_training_batches_are_compiled(tmp_path: Path, monkeypatch: py
 
     compile_with(monkeypatch, compiler)
     monkeypatch.setattr(run_module, "choose_runtime", lambda *_: Runtime(CPU, "float32", "torch.compile"))
-    recipe = tiny("ce", "model.backbone=resnet8", "protocol.epochs=2")
+    recipe = tiny("ce", "model.backbone=resnet8", "protocol.epochs=2", "protocol.schedule={warmup_epochs: 1}")
     train(recipe, tmp_path)
     assert images == [recipe.protocol.batch_size]
 

@@ -1,0 +1,14 @@
+"""What a run is: this method, on that setting, with these overrides.
+
+The way of a recipe: `files` finds the YAML behind a name and lays it in layers, `overrides` changes it as a command
+line asks, `resolve` completes and validates the result once, `rules` refuses parts that do not fit, and `schema` is
+what comes out: a `Recipe` that depends on no file any more and identifies a run. `loading` is the order of all that.
+"""
+
+from __future__ import annotations
+
+from lt_bench.recipe.loading import data_spec, load_recipe
+from lt_bench.recipe.resolve import DEFAULTS, resolve
+from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe, Reported
+
+__all__ = ["DEFAULTS", "PHASE_FAMILIES", "Recipe", "Reported", "data_spec", "load_recipe", "resolve"]

@@ -1,0 +1,113 @@
+"""From a name and overrides to a validated recipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from lt_bench.data.cards import load_card
+from lt_bench.data.spec import DataSpec
+from lt_bench.errors import UserError
+from lt_bench.recipe.files import SETTINGS, Layer, Node, Origin, chain, layers, locate, merge, protocol_layer, shipped
+from lt_bench.recipe.overrides import apply_override, parse_override
+from lt_bench.recipe.resolve import resolve
+from lt_bench.recipe.schema import FirstStage, Recipe
+from lt_bench.validation import validated
+
+OTHER_SPLIT = ("data.profile", "data.subset_seed", "data.n_max")
+KEEPS_METHOD = ("protocol", "data.factor", "notes", *OTHER_SPLIT)
+"""Overrides that leave the method what it was: tables show protocol and split by themselves."""
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, merge, override, validate. Raises UserError in one line that names the file and the field.
+
+    `name` is SETTING/METHOD, such as `cifar100-lt/dbn-mix`, or the path of a complete recipe.
+    """
+    return _load(locate(str(name)), overrides)
+
+
+def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
+    """The split that a card's name and `key=value` settings ask for, such as factor=50."""
+    known = load_card(card)
+    given = dict(map(parse_override, settings))
+    if "name" in given:
+        raise UserError(f"{card} name={given['name']}: the name of the data set comes first, without `name=`")
+    spec: DataSpec = validated(DataSpec, {"name": card, **given}, Path(card), "data")
+    return spec.resolve(known)
+
+
+def recipe_layers(origin: Origin, given: Mapping[str, Any]) -> list[Layer]:
+    """What the files behind a name contribute under these overrides, which can choose data set, factor and protocol."""
+    files = chain(origin)
+    dataset, factor = _data_of(files, given, origin)
+    found = layers(files, dataset, factor)
+    protocol = given.get("protocol")
+    if isinstance(protocol, str):
+        found.append(protocol_layer(protocol, origin.method))
+    return found
+
+
+def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
+    given = dict(map(parse_override, overrides))
+    data = deepcopy(reduce(merge, (layer.data for layer in recipe_layers(origin, given)), Node()))
+    for key, value in given.items():
+        if key != "protocol" or not isinstance(value, str):
+            apply_override(data, key, value)
+    changed = tuple(text for text in overrides if parse_override(text)[0] not in KEEPS_METHOD)
+    if changed or any(key in OTHER_SPLIT for key in given):
+        # The published figures belong to the method and the split of the file.
+        data.pop("reported", None)
+    try:
+        recipe = resolve(data, origin.method, changed)
+    except UserError as error:
+        said = " ".join(" ".join(overrides).split())
+        raise UserError(f"{error} (with {said})" if said else str(error)) from None
+    return recipe if recipe.second_stage is None else _after_first_stage(recipe, origin, overrides)
+
+
+def _data_of(files: list[tuple[Path, Node]], given: Mapping[str, Any], origin: Origin) -> tuple[Any, Any]:
+    """The name of the data set and the factor that will hold, on which rows depend. Validated later."""
+    blocks = [node["data"] for _, node in files if "data" in node]
+    if not blocks:
+        method = origin.method.stem
+        raise UserError(
+            f"{origin}: says what a method is, not what it is tried on; run it on a setting, such as "
+            f"cifar100-lt/{method}, or give the file `data`, `protocol` and `model.backbone`"
+        )
+    data = reduce(merge, (block for block in blocks if isinstance(block, dict)), Node())
+    data |= {key.removeprefix("data."): value for key, value in given.items() if key.startswith("data.")}
+    return data.get("name"), data.get("factor")
+
+
+def _after_first_stage(recipe: Recipe, origin: Origin, overrides: Sequence[str]) -> Recipe:
+    """The recipe with what it has to know of its first stage. Raises UserError if that is another experiment."""
+    own = [text for text in overrides if not re.match(r"second_stage\b", text.strip())]
+    first = _load(_first_stage(origin), own)
+    kept = {name: getattr(first, name) for name in FirstStage.model_fields}
+    recipe = recipe.model_copy(update={"first_stage": FirstStage(**kept)})
+    again = recipe.first()
+    assert again is not None
+    if again.sha256() != first.sha256():
+        raise UserError(
+            f"{origin.method}: second_stage: beside it the recipe changes what it extends; the first stage has to be "
+            f"{first.name} itself, whose trained network is where the second starts"
+        )
+    return recipe
+
+
+def _first_stage(origin: Origin) -> Origin:
+    """What the recipe would be without its second stage: the last file on the way to it that has none."""
+    files = chain(origin)
+    second = next((index for index, (_, node) in enumerate(files) if "second_stage" in node), None)
+    if second is None:  # It came by an override.
+        return origin
+    setting = next((path for path, _ in files if path in shipped(SETTINGS).values()), None)
+    before = [path for path, _ in files[:second] if path not in (setting, files[second][0])]
+    if not before:
+        raise UserError(f"{origin.method}: second_stage: the recipe must extend that of its first stage")
+    return Origin(before[-1], setting)

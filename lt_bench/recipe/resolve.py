@@ -1,0 +1,122 @@
+"""From merged plain data to a recipe: every component with all its settings, every phase in whole epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from lt_bench.data.cards import load_card
+from lt_bench.errors import UserError, unknown
+from lt_bench.protocol import Protocol
+from lt_bench.recipe.epochs import phase_ends, with_whole_epochs
+from lt_bench.recipe.files import FIELDS, Node, merge
+from lt_bench.recipe.rules import check
+from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
+from lt_bench.registry import lookup, plugin_digest
+from lt_bench.validation import validated
+
+DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
+
+
+def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Validate a merged recipe read from `path`, changed by `overrides`."""
+    for key in data:
+        if key not in FIELDS:
+            raise UserError(f"{path}: {unknown('field of a recipe', str(key), FIELDS)}")
+    data = {**deepcopy(data), "name": path.stem, "overrides": list(overrides)}
+    top = {key: component(kind=key, given=data.pop(key, default), path=path) for key, default in DEFAULTS.items()}
+    model = data.get("model")
+    if isinstance(model, dict):
+        model["head"] = component("head", model.get("head", "linear"), path, field="model.head")
+        lookup_in(path, "model.backbone", "backbone", model.get("backbone"))
+    data["protocol"] = _protocol(data.get("protocol"), path)
+    data["phases"] = _expand_phases(data.get("phases", [{"until": "100%"}]), top, data["protocol"]["epochs"], path)
+    if "second_stage" in data:
+        data["second_stage"] = _second_stage(data["second_stage"], path)
+    data["method"] = top["method"]
+    recipe: Recipe = validated(Recipe, data, path, "")
+    card = _in(path, load_card, recipe.data.name, field="data.name")
+    recipe = recipe.model_copy(update={"data": _in(path, recipe.data.resolve, card)})
+    reported = tuple(figure for figure in recipe.reported if figure.factor in (None, recipe.data.factor))
+    recipe = recipe.model_copy(update={"reported": reported, "plugins": _plugin_digests(recipe)})
+    _in(path, check, recipe, field="")
+    return recipe
+
+
+def lookup_in(path: Path, field: str, kind: str, name: Any) -> type[Any]:
+    """Look a component up, naming the file and field in the error."""
+    if not isinstance(name, str):
+        raise UserError(f"{path}: {field}: expected the name of a {kind}, found {name!r}")
+    found: type[Any] = _in(path, lookup, kind, name, field=field)
+    return found
+
+
+def component(kind: str, given: Any, path: Path, field: str | None = None) -> Node:
+    """A component's name with all its settings, validated; `given` is a name or a mapping."""
+    field = field or kind
+    settings = {"name": given} if isinstance(given, str) else given
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: {field}: expected a name or a mapping with a name, found {given!r}")
+    settings = dict(settings)
+    # An override such as loss.tau=2 of a recipe that leaves the loss out means the default component.
+    name = settings.pop("name", DEFAULTS.get(kind, "linear"))
+    found = lookup_in(path, f"{field}.name" if isinstance(given, dict) else field, kind, name)
+    config = validated(found.Config, settings, path, field)
+    return {"name": name, **config.model_dump(mode="json")}
+
+
+def _protocol(given: Any, path: Path) -> Node:
+    """A protocol's settings, validated, in whole epochs."""
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: protocol: required, such as `protocol: cifar-200ep`, or its settings")
+    protocol: Protocol = validated(Protocol, _in(path, with_whole_epochs, given, field=""), path, "protocol")
+    return protocol.model_dump(mode="json")
+
+
+def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path) -> list[Node]:
+    """Phases with whole epochs and complete components; each phase changes the recipe's top level."""
+    if not isinstance(phases, list) or not phases or not all(isinstance(phase, dict) for phase in phases):
+        raise UserError(f"{path}: phases: expected a list of mappings with `until`, found {phases!r}")
+    expanded: list[Node] = []
+    for index, phase in enumerate(phases):
+        field = f"phases[{index}]"
+        for key in phase:
+            if key not in ("until", *PHASE_FAMILIES):
+                raise UserError(f"{path}: {field}: {unknown('field', str(key), ('until', *PHASE_FAMILIES))}")
+        changed = merge({kind: top[kind] for kind in PHASE_FAMILIES}, {k: v for k, v in phase.items() if k != "until"})
+        expanded.append({kind: component(kind, given, path, f"{field}.{kind}") for kind, given in changed.items()})
+    ends = phase_ends([phase.get("until") for phase in phases], epochs, f"{path}: phases")
+    return [{"until": end, **parts} for end, parts in zip(ends, expanded, strict=True)]
+
+
+def _second_stage(given: Any, path: Path) -> Node:
+    """The stage apart from what it trains with, each with all its settings; `given` is a name or a mapping."""
+    settings = {"name": given} if isinstance(given, str) else given
+    if not isinstance(settings, dict) or "name" not in settings:
+        raise UserError(f"{path}: second_stage: expected a name or a mapping with a name, found {given!r}")
+    own = {key: value for key, value in settings.items() if key not in PHASE_FAMILIES}
+    node = {"stage": component("stage", own, path, "second_stage")}
+    defaults = lookup("stage", own["name"]).defaults
+    for kind in PHASE_FAMILIES:
+        node[kind] = component(kind, merge({kind: defaults[kind]}, settings)[kind], path, f"second_stage.{kind}")
+    return node
+
+
+def _plugin_digests(recipe: Recipe) -> dict[str, str]:
+    model = recipe.model
+    named = [("method", recipe.method["name"]), ("head", model.head["name"]), ("backbone", model.backbone)]
+    if recipe.second_stage is not None:
+        named.append(("stage", recipe.second_stage.stage["name"]))
+    named += [(kind, getattr(part, kind)["name"]) for part in recipe.compositions for kind in PHASE_FAMILIES]
+    digests = {f"{kind}/{name}": plugin_digest(lookup(kind, name)) for kind, name in named}
+    return {key: digest for key, digest in sorted(digests.items()) if digest}
+
+
+def _in(path: Path, call: Any, *arguments: Any, field: str = "data") -> Any:
+    """Call, prefixing a UserError with the recipe's file and field."""
+    try:
+        return call(*arguments)
+    except UserError as error:
+        raise UserError(f"{path}: {field}: {error}" if field else f"{path}: {error}") from None

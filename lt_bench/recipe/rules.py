@@ -1,0 +1,164 @@
+"""What combines with what: the rules that a recipe has to keep, one function each.
+
+A rule looks at a resolved recipe and its parts, and gives a complaint for each thing that cannot mean anything,
+beginning with the field; the first one is told. Components say the facts (`uses`, `heads`, `takes_cosines`, ...), rules
+compare them. `lt_bench.listing.fits` tells the same two by two, for the list of methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lt_bench.data.cards import Card, load_card
+from lt_bench.errors import UserError
+from lt_bench.recipe.schema import PHASE_FAMILIES, Composition, Recipe, choice
+from lt_bench.registry import lookup
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A recipe with the classes of the components that it names."""
+
+    recipe: Recipe
+    method: type[Any]
+    head: type[Any]
+    stage: type[Any] | None
+    card: Card
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Parts:
+        second = recipe.second_stage
+        return cls(
+            recipe,
+            method=lookup("method", recipe.method["name"]),
+            head=lookup("head", recipe.model.head["name"]),
+            stage=None if second is None else lookup("stage", second.stage["name"]),
+            card=load_card(recipe.data.name),
+        )
+
+    @property
+    def with_loss(self) -> tuple[Composition, ...]:
+        """What trains by a loss of the recipe: a second stage does, whatever its first stage's method brings."""
+        recipe = self.recipe
+        return recipe.compositions if "loss" in self.method.uses else recipe.compositions[len(recipe.phases) :]
+
+
+def check(recipe: Recipe) -> None:
+    """Raise UserError for the first rule that a recipe breaks."""
+    parts = Parts.of(recipe)
+    for rule in RULES:
+        for complaint in rule(parts):
+            raise UserError(complaint)
+
+
+def _a_method_brings_its_own(parts: Parts) -> Iterator[str]:
+    for kind in PHASE_FAMILIES:
+        default = _default(kind)
+        if kind not in parts.method.uses and any(getattr(phase, kind) != default for phase in parts.recipe.phases):
+            yield f"{kind}: the method {parts.method.name} brings its own {kind}; remove this one"
+
+
+def _a_stage_needs_its_head(parts: Parts) -> Iterator[str]:
+    if parts.stage is not None and parts.head.name not in parts.stage.heads:
+        needed = " or ".join(sorted(parts.stage.heads))
+        yield f"second_stage: {parts.stage.name} starts from the head {needed}, found {parts.head.name}"
+
+
+def _a_stage_that_trains_nothing_reads_nothing(parts: Parts) -> Iterator[str]:
+    second = parts.recipe.second_stage
+    if second is None or parts.stage is None or parts.recipe.training.epochs:
+        return
+    name = parts.stage.name
+    for kind in PHASE_FAMILIES:
+        node = getattr(second, kind)
+        chosen = choice(kind, node)
+        if node == _default(kind, parts.stage.defaults[kind]):
+            continue
+        if kind != "loss":
+            yield f"second_stage.{kind}: {name} trains nothing; leave it out"
+        elif not chosen.component.changes_scores(chosen.config):
+            yield f"second_stage.loss: {name} trains nothing, and {node['name']} leaves the logits alone"
+
+
+def _a_method_needs_its_head(parts: Parts) -> Iterator[str]:
+    method, head = parts.method, parts.head
+    if method.heads is not None and head.name not in method.heads:
+        yield f"model.head: the method {method.name} needs {' or '.join(sorted(method.heads))}"
+    if method.heads is None and head.has_training_layers:
+        yield f"model.head: {head.name} has layers that the method {method.name} does not train"
+
+
+def _images_are_augmented_as_their_kind(parts: Parts) -> Iterator[str]:
+    try:
+        parts.recipe.protocol.augmentation.check(parts.card)
+    except UserError as error:
+        yield f"protocol: {error}"
+
+
+def _a_network_fits_its_images(parts: Parts) -> Iterator[str]:
+    recipe = parts.recipe
+    augmentation = recipe.protocol.augmentation
+    side = augmentation.size if augmentation.kind == "resized-crop" else parts.card.image_size
+    largest = lookup("backbone", recipe.model.backbone).largest_side
+    if largest is not None and side > largest:
+        yield f"model.backbone: {recipe.model.backbone} is made for images of up to {largest} pixels, found {side}"
+
+
+def _a_method_agrees_with_its_head_and_classes(parts: Parts) -> Iterator[str]:
+    recipe = parts.recipe
+    try:
+        parts.method.check(choice("method", recipe.method).config, recipe.head_choice().config, parts.card.classes)
+    except UserError as error:
+        yield str(error)
+
+
+def _a_loss_needs_its_kind_of_logits(parts: Parts) -> Iterator[str]:
+    head = parts.head
+    for part in parts.with_loss:
+        loss = lookup("loss", part.loss["name"])
+        if loss.takes_cosines and not head.gives_cosines:
+            yield f"model.head: the loss {loss.name} needs the head cosine, found {head.name}"
+        if head.gives_cosines and not loss.takes_cosines:
+            yield f"model.head: {head.name} gives cosines in [-1, 1], too flat for {loss.name}"
+        if loss.takes_features and not head.gives_features:
+            yield f"model.head: the loss {loss.name} needs a head of one branch, found {head.name}"
+
+
+def _a_schedule_ends_with_the_training(parts: Parts) -> Iterator[str]:
+    protocol = parts.recipe.protocol
+    schedule, epochs = protocol.schedule, protocol.epochs
+    late = [start for start in schedule.milestones if start >= epochs]
+    if late:
+        yield (
+            f"protocol.schedule.milestones: {late[0]} lies behind the {epochs} epochs of the training, and the rate "
+            "would not fall; percentages such as 80% follow its length"
+        )
+    if schedule.warmup_epochs > max(1, epochs - 1):
+        yield (
+            f"protocol.schedule.warmup_epochs: {schedule.warmup_epochs:g} leave nothing of the {epochs} epochs of the "
+            "training; a percentage such as 2.5% follows its length"
+        )
+
+
+def _default(kind: str, given: Any = None) -> dict[str, Any]:
+    """A component in its resolved form, by default that of a recipe which names none."""
+    names = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
+    settings = given if isinstance(given, dict) else {"name": given or names[kind]}
+    config = lookup(kind, settings["name"]).Config
+    read = config.read({key: value for key, value in settings.items() if key != "name"})
+    return {"name": settings["name"], **read.model_dump(mode="json")}
+
+
+RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
+    _a_method_brings_its_own,
+    _a_stage_needs_its_head,
+    _a_stage_that_trains_nothing_reads_nothing,
+    _a_method_needs_its_head,
+    _images_are_augmented_as_their_kind,
+    _a_network_fits_its_images,
+    _a_method_agrees_with_its_head_and_classes,
+    _a_loss_needs_its_kind_of_logits,
+    _a_schedule_ends_with_the_training,
+)

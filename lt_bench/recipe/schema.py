@@ -1,0 +1,177 @@
+"""A resolved recipe: every component with all its settings, so that its sha256 identifies what was run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat
+
+from lt_bench.data.spec import DataSpec
+from lt_bench.methods import Choice, Phase
+from lt_bench.protocol import Protocol, Schedule
+from lt_bench.recipe.files import Node, shipped_protocol
+from lt_bench.registry import lookup
+from lt_bench.settings import Settings, added
+from lt_bench.stages import Stage
+from lt_bench.validation import validated
+
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", max_length=500)]
+"""Text that a record can carry."""
+
+PHASE_FAMILIES = ("sampler", "mix", "loss")
+NOT_IDENTITY = ("name", "reported", "notes", "overrides", "first_stage")
+"""Fields that say something about a run without changing it."""
+
+
+class Reported(Settings):
+    """A figure that a paper or repository published for this recipe."""
+
+    paper: Line
+    protocol: Line | None = None
+    """Name of the protocol it was obtained under; only under that one is a difference shown."""
+    factor: FiniteFloat | None = None
+    """Imbalance factor it was obtained at; a recipe run at another factor drops it."""
+    top1: float | None = Field(default=None, ge=0, le=100)
+    many: float | None = Field(default=None, ge=0, le=100)
+    medium: float | None = Field(default=None, ge=0, le=100)
+    few: float | None = Field(default=None, ge=0, le=100)
+    verified: bool = True
+    """Whether the figure was found at the source that `paper` names."""
+
+
+class ModelSettings(Settings):
+    """The network: a backbone and the head that completes it."""
+
+    backbone: str
+    head: Node
+
+
+class Composition(Settings):
+    """What an epoch is trained with."""
+
+    sampler: Node
+    mix: Node
+    loss: Node
+
+
+class PhaseSettings(Composition):
+    """What holds from the end of the previous phase until before epoch `until`."""
+
+    until: int
+
+
+class SecondStage(Composition):
+    """What becomes of the trained network's classifier, and what it is trained with."""
+
+    stage: Node
+
+
+class FirstStage(Settings):
+    """What the recipe of the first stage says beside its identity: the run of that recipe is an ordinary one."""
+
+    name: Line
+    reported: tuple[Reported, ...] = ()
+    notes: str = ""
+    overrides: tuple[Line, ...] = ()
+    plugins: dict[str, str] = Field(default={})
+
+
+class Recipe(Settings):
+    """A resolved recipe: nothing in it depends on another file any more."""
+
+    name: Line
+    """The stem of the method's file, which names the method in tables."""
+    protocol: Protocol
+    data: DataSpec
+    model: ModelSettings
+    method: Node
+    phases: tuple[PhaseSettings, ...]
+    second_stage: SecondStage | None = added(None)
+    """Follows the protocol's epochs, in a run of its own that starts from the weights of the run without it."""
+    first_stage: FirstStage | None = added(None)
+    reported: tuple[Reported, ...] = ()
+    notes: str = ""
+    overrides: tuple[Line, ...] = ()
+    """The overrides that made this another method than the file's; protocol and data stand in tables anyway."""
+    plugins: dict[str, str] = Field(default={})
+    """sha256 of the plug-in file behind each component that did not ship with the package."""
+
+    def sha256(self) -> str:
+        """Identity of the recipe, independent of its name, reported figures and notes."""
+        content = {key: value for key, value in self.resolved().items() if key not in NOT_IDENTITY}
+        return _digest(content)
+
+    def identity(self, split_digest: str, seed: int) -> str:
+        """Identity of a run: resolved recipe, split and seed."""
+        return _digest([self.sha256(), split_digest, seed])
+
+    def resolved(self) -> Node:
+        """The recipe as plain data."""
+        data: Node = self.model_dump(mode="json")
+        return data
+
+    def protocol_modified(self) -> bool:
+        """Whether the protocol's settings differ from the shipped protocol of the same name."""
+        shipped = shipped_protocol(self.protocol.name)
+        return shipped is None or Protocol.read(shipped) != self.protocol
+
+    def first(self) -> Recipe | None:
+        """The recipe whose trained network this one starts from, where it has a second stage."""
+        if self.first_stage is None:
+            return None
+        return self.model_copy(update={**dict(self.first_stage), "second_stage": None, "first_stage": None})
+
+    @property
+    def training(self) -> Protocol:
+        """What holds while this recipe itself trains: the protocol, or what the second stage makes of it."""
+        stage = self.stage_choice()
+        if stage is None:
+            return self.protocol
+        config = stage.config
+        assert isinstance(config, Stage.Config)
+        optimizer = self.protocol.optimizer.model_copy(update={"lr": config.lr})
+        if config.weight_decay is not None:
+            optimizer = optimizer.model_copy(update={"weight_decay": config.weight_decay})
+        schedule = Schedule(name="cosine", warmup_epochs=0)
+        return self.protocol.model_copy(update={"epochs": config.epochs, "optimizer": optimizer, "schedule": schedule})
+
+    def method_choice(self) -> Choice:
+        """The training procedure; second stages have the standard one."""
+        return choice("method", self.method if self.second_stage is None else {"name": "standard"})
+
+    def stage_choice(self) -> Choice | None:
+        return None if self.second_stage is None else choice("stage", self.second_stage.stage)
+
+    def head_choice(self) -> Choice:
+        return choice("head", self.model.head)
+
+    def phase_choices(self) -> tuple[Phase, ...]:
+        """The phases of `training` with their components looked up."""
+        if self.second_stage is not None:
+            # One without training has an epoch 0 as well, in which it is evaluated.
+            return (_phase(max(1, self.training.epochs), self.second_stage),)
+        return tuple(_phase(phase.until, phase) for phase in self.phases)
+
+    @property
+    def compositions(self) -> tuple[Composition, ...]:
+        """All that it names as sampler, mix and loss, in the order of coming into force."""
+        return self.phases if self.second_stage is None else (*self.phases, self.second_stage)
+
+
+def choice(kind: str, node: Node) -> Choice:
+    """The component that a resolved node names, with its settings."""
+    component = lookup(kind, node["name"])
+    settings = {key: value for key, value in node.items() if key != "name"}
+    return Choice(component, validated(component.Config, settings, Path("resolved recipe"), kind))
+
+
+def _phase(until: int, parts: Composition) -> Phase:
+    sampler, mix, loss = (choice(kind, getattr(parts, kind)) for kind in PHASE_FAMILIES)
+    return Phase(until, sampler, mix, loss)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
