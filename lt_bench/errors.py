@@ -18,10 +18,16 @@ MOST_NAMES = 40
 """More of them are no help in one line."""
 
 
+def shown(value: object) -> str:
+    """A value as an error shows it, at most 200 characters long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     """Say that `name` is not a known `what`, what is allowed, and which allowed name is nearest."""
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else ""
     allowed_names = ", ".join(names) or "none" if len(names) <= MOST_NAMES else f"one of {len(names)} names"
-    return f"{name!r} is not a known {what}{hint} (allowed: {allowed_names})"
+    return f"{shown(name)} is not a known {what}{hint} (allowed: {allowed_names})"

@@ -34,12 +34,13 @@ class Schedule(Settings):
 
     name: Literal["step", "cosine"] = "step"
     warmup_epochs: FiniteFloat = Field(default=5, ge=0)
+    """How long the rate rises. Files may give a percentage of the epochs."""
     warmup_per: Literal["epoch", "iteration"] = "epoch"
     """`epoch`: (e + 1) / warmup_epochs during epoch e; `iteration`: linear from 0 over the iterations."""
     warmup_from: float | None = added(None, ge=0, le=1)
     """Per epoch, start at this factor and rise linearly: f + (1 - f) e / warmup_epochs during epoch e."""
-    milestones: tuple[int, ...] = ()
-    """First epochs at which the factor of the same place in `factors` holds (step only)."""
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """First epochs at which the factor of the same place in `factors` holds (step only). Files may give percentages."""
     factors: tuple[Annotated[FiniteFloat, Field(ge=0)], ...] = ()
 
     @model_validator(mode="after")
@@ -75,10 +76,10 @@ class Protocol(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """That of a shipped protocol where its settings are changed: records tell the two apart."""
-    version: int = Field(default=1, ge=1)
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(default=128, ge=2)
-    evaluate_every: int = Field(default=1, ge=1)
+    version: int = Field(default=1, ge=1, le=10**6)
+    epochs: int = Field(ge=1, le=10**6)
+    batch_size: int = Field(default=128, ge=2, le=10**6)
+    evaluate_every: int = Field(default=1, ge=1, le=10**6)
     """Epochs between evaluations for the curve and the diagnostic best-on-test; the last epoch always counts."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from lt_bench.errors import UserError, unknown
+from lt_bench.errors import UserError, shown, unknown
 from lt_bench.settings import Settings
 
 IN_WORDS = "in_words"
@@ -62,7 +62,7 @@ def _message(first: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
     if first["type"] == "missing":
         return "this field is required"
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return f"{message}, found {first['input']!r}"
+    return f"{message}, found {shown(first['input'])}"
 
 
 def _joined(prefix: str, location: Sequence[int | str]) -> str:

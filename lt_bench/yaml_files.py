@@ -8,13 +8,17 @@ from typing import Any
 
 import yaml
 
-from lt_bench.errors import UserError
+from lt_bench.errors import UserError, shown
 
 _NOT_RESOLVED = (":bool", ":int", ":float", ":timestamp", ":merge", ":value")
 
 
+LARGEST = 2**53
+"""Whole numbers beyond it have no place in a recipe, nor in the JSON of a record."""
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader with YAML 1.2's booleans and numbers, refusing duplicate keys and aliases."""
+    """The safe loader with YAML 1.2's booleans and numbers, refusing duplicate keys, aliases and explicit tags."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (the library's own class attribute)
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(_NOT_RESOLVED)]
@@ -25,22 +29,40 @@ class _Loader(yaml.SafeLoader):
         # An alias can contain itself, or unfold a few lines into gigabytes.
         if self.check_event(yaml.AliasEvent):
             event = self.get_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, f"the alias *{event.anchor} is not read", event.start_mark)
+            raise yaml.composer.ComposerError(
+                None, None, f"the alias *{event.anchor[:80]} is not read", event.start_mark
+            )
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            raise yaml.composer.ComposerError(None, None, f"the tag {shown(event.tag)} is not read", event.start_mark)
         node: yaml.Node | None = super().compose_node(parent, index)
         return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        # Python refuses to read thousands of digits at once; a hundred fit no setting either.
+        if len(node.value) > 20 or abs(int(node.value)) > LARGEST:
+            raise _refused(f"the number {node.value[:20]}... is beyond {LARGEST}", node)
+        return int(node.value)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | None):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown(key)} cannot be a key", key_node.start_mark
+                )
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {shown(key)}", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+def _refused(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
 # YAML 1.1 reads 010 as eight and 1:30 as ninety; people mean neither, so they stay text.
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))

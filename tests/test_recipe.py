@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_bench.data.cards import load_card
+from lt_bench.errors import UserError
 from lt_bench.recipe import Recipe, data_spec, load_recipe
 from lt_bench.recipe.overrides import parse_override, split_arguments
 
@@ -124,8 +125,9 @@ def test_an_override_is_split_at_the_first_equals_sign(text: str, key: str, valu
     assert parse_override(text) == (key, value)
 
 
+numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="ascii")),
+    st.none() | st.booleans() | numbers | st.text(st.characters(codec="ascii")),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
 )
 
@@ -202,6 +204,55 @@ def test_the_rest_of_a_recipe_by_override() -> None:
     assert found.protocol.schedule.milestones == (3, 5)
     assert found.data.validation_per_class == 2
     assert found.protocol_modified()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "milestones", "warmup", "ends"),
+    [(200, (160, 180), 5, [160, 200]), (100, (80, 90), 2, [80, 100]), (4, (3,), 0, [3, 4]), (2, (), 0, [1, 2])],
+)
+def test_percentages_follow_the_length_of_the_training(
+    epochs: int, milestones: tuple[int, ...], warmup: float, ends: list[int]
+) -> None:
+    found = load_recipe("cifar100-lt/ldam-drw", [f"protocol.epochs={epochs}"])
+    assert found.protocol.schedule.milestones == milestones
+    assert found.protocol.schedule.factors == (0.01, 0.0001)[: len(milestones)]
+    assert found.protocol.schedule.warmup_epochs == warmup
+    assert [phase.until for phase in found.phases] == ends
+
+
+def test_two_phases_need_two_epochs() -> None:
+    with pytest.raises(UserError, match="2 phases need as many epochs"):
+        load_recipe("cifar100-lt/ldam-drw", ["protocol.epochs=1"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "factor", "beta"),
+    [
+        *(("cifar100-lt", factor, beta) for factor, beta in ((100, 0.995), (50, 0.99), (10, 0.72), (20, 0.995))),
+        *(("cifar10-lt", factor, beta) for factor, beta in ((100, 0.998), (50, 0.998), (10, 0.96))),
+        ("digits-lt", 20, 0.998),
+    ],
+)
+def test_a_row_holds_for_its_data_set_and_factor(dataset: str, factor: float, beta: float) -> None:
+    assert load_recipe(f"{dataset}/reslt", [f"data.factor={factor}"]).method["beta"] == beta
+
+
+def test_a_method_of_ones_own_runs_on_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "on:\n  - {data: [digits-lt], mix: {alpha: 0.2}}\n"
+    (tmp_path / "mine.yaml").write_text(f"extends: mixup\nloss: balanced-softmax\n{rows}reported: []\n")
+    on_digits, on_cifar = load_recipe("digits-lt/mine"), load_recipe("cifar100-lt/mine")
+    assert [recipe.phases[0].mix["alpha"] for recipe in (on_digits, on_cifar)] == [0.2, 1.0]
+    assert (on_digits.name, on_digits.phases[0].loss["name"]) == ("mine", "balanced-softmax")
+    (tmp_path / "ce.yaml").write_text("loss: focal\n")
+    with pytest.raises(UserError, match=r"ce is a shipped method and ce\.yaml a file here; rename yours"):
+        load_recipe("digits-lt/ce")
+
+
+def test_a_complete_recipe_has_its_setting_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "whole.yaml"
+    path.write_text("protocol: digits-demo\ndata: {name: digits-lt}\nmodel: {backbone: resnet8}\nmix: cmo\n")
+    assert load_recipe(path).phases[0].mix["name"] == "cmo"
 
 
 def test_an_empty_value_is_the_card_s_own() -> None:

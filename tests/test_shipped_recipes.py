@@ -18,7 +18,8 @@ from lt_bench.errors import UserError
 from lt_bench.models import build_network
 from lt_bench.protocol import Protocol
 from lt_bench.recipe import Recipe, load_recipe
-from lt_bench.recipe.files import ROW_FIELDS, SETTINGS, locate, shipped, shipped_protocol
+from lt_bench.recipe.files import SETTINGS, locate, shipped, shipped_protocol
+from lt_bench.recipe.layers import ROW_FIELDS
 from lt_bench.recipe.loading import recipe_layers
 from lt_bench.recipe.overrides import parse_override, split_arguments
 from lt_bench.registry import lookup, members

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from lt_bench.data.cards import Card, Channels, FolderSource
+from lt_bench.data.cards import Card, FolderSource
 from lt_bench.errors import UserError
 from lt_bench.settings import Settings, added
 
@@ -16,6 +16,9 @@ _ONLY = {
 }
 
 
+Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
 class Augmentation(Settings):
     """Order of the steps: crop, flip, rotation, AutoAugment or colour jitter, Cutout, normalisation."""
 
@@ -23,11 +26,11 @@ class Augmentation(Settings):
     """`crop-flip` for small, device-resident images; `resized-crop` for image files."""
     flip: bool | None = None
     """Mirror half of the images. None: as the card says."""
-    mean: Channels | None = None
+    mean: tuple[Share, Share, Share] | None = None
     """Of the normalisation, on the scale 0 to 1. None: the card's."""
-    std: Channels | None = None
+    std: tuple[Share, Share, Share] | None = None
 
-    padding: int = Field(default=4, ge=0)
+    padding: int = Field(default=4, ge=0, le=64)
     """Pixels on each side before a random crop back to the image's size."""
     padding_mode: Literal["zero", "reflect"] = "zero"
     """`zero` is black, before normalisation, as in the field's protocols."""
@@ -35,16 +38,16 @@ class Augmentation(Settings):
     """Turn every image by up to so many degrees either way, to the nearest pixel, with black corners."""
     autoaugment: bool = False
     """The CIFAR-10 policy of Cubuk et al., CVPR 2019."""
-    cutout: int = Field(default=0, ge=0)
+    cutout: int = Field(default=0, ge=0, le=1024)
     """Side of one black square, in pixels (DeVries and Taylor 2017). 0: none."""
 
-    size: int = Field(default=224, gt=0)
+    size: int = Field(default=224, gt=0, le=4096)
     """Side of the images fed to the network (`resized-crop`)."""
     scale: tuple[float, float] = (0.08, 1.0)
     """Range of the crop's share of the image area (`resized-crop`)."""
-    color_jitter: FiniteFloat = Field(default=0.4, ge=0)
+    color_jitter: FiniteFloat = Field(default=0.4, ge=0, le=10)
     """Strength of the brightness, contrast and saturation jitter (`resized-crop`)."""
-    test_resize: int | None = Field(default=None, gt=0)
+    test_resize: int | None = Field(default=None, gt=0, le=4096)
     """Shorter side at test time, before the centre crop (`resized-crop`). None: size * 256 / 224."""
 
     def check(self, card: Card) -> None:

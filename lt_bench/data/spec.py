@@ -18,14 +18,14 @@ class DataSpec(Settings):
     """One long-tailed split. What is None is the card's default."""
 
     name: str
-    factor: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    factor: float | None = Field(default=None, ge=1, le=10**9, allow_inf_nan=False)
     """Images of the largest class over those of the smallest, at least 1 (balanced)."""
     profile: Profile | None = None
     subset_seed: int = Field(default=0, ge=0, lt=2**32)
     """Chooses the images of the split; another axis than the seed of the training."""
-    n_max: int | None = Field(default=None, ge=1)
+    n_max: int | None = Field(default=None, ge=1, le=10**9)
     """Images of the largest class."""
-    validation_per_class: int = Field(default=0, ge=0)
+    validation_per_class: int = Field(default=0, ge=0, le=10**9)
     """Size of the balanced validation part, taken from unused training images."""
 
     def resolve(self, card: Card) -> DataSpec:

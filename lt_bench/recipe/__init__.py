@@ -1,8 +1,9 @@
 """What a run is: this method, on that setting, with these overrides.
 
-The way of a recipe: `files` finds the YAML behind a name and lays it in layers, `overrides` changes it as a command
-line asks, `resolve` completes and validates the result once, `rules` refuses parts that do not fit, and `schema` is
-what comes out: a `Recipe` that depends on no file any more and identifies a run. `loading` is the order of all that.
+The way of a recipe: `files` finds the YAML behind a name, `layers` says what each file contributes, `overrides` changes
+that as a command line asks, `resolve` completes and validates the result once, `rules` refuses parts that do not fit,
+and `schema` is what comes out: a `Recipe` that depends on no file any more and identifies a run. `loading` is the order
+of all that.
 """
 
 from __future__ import annotations

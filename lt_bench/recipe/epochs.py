@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from lt_bench.errors import UserError
+from lt_bench.errors import UserError, shown
 
 Node = dict[str, Any]
 
@@ -27,7 +27,7 @@ def whole_epochs(given: Any, epochs: int, where: str) -> int:
         return given
     part = share(given)
     if part is None:
-        raise UserError(f"{where}: expected an epoch such as 160 or a percentage such as 80%, found {_short(given)}")
+        raise UserError(f"{where}: expected an epoch such as 160 or a percentage such as 80%, found {shown(given)}")
     return round(part * epochs)
 
 
@@ -82,8 +82,3 @@ def _steps(milestones: Sequence[Any], factors: Sequence[Any], epochs: int) -> tu
         if share(given) is None or start < min(after, epochs)
     ]
     return [start for start, _ in kept], [factor for _, factor in kept]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,4 +1,4 @@
-"""The YAML files behind a recipe's name, and what each of them contributes.
+"""Where the YAML files behind a recipe's name lie.
 
 `cifar100-lt/dbn-mix` is the method `dbn-mix` on the setting `cifar100-lt`. A *method* file says what a method is, and
 under `on` what its authors change from one data set or factor to the next. A *setting* says what it is tried on: data
@@ -8,7 +8,7 @@ set, factor, protocol, backbone. A complete recipe file says both.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -21,14 +21,6 @@ from lt_bench.yaml_files import read_yaml
 
 Node = dict[str, Any]
 
-SETTING_FIELDS = ("protocol", "data", "model", "notes")
-"""What a setting may say."""
-PARTS = ("model", "sampler", "mix", "loss", "method", "phases", "second_stage")
-"""What makes a method what it is."""
-ROW_FIELDS = ("data", "factor", "protocol", *PARTS)
-"""What a row under `on` may say: `data` and `factor` are its conditions."""
-FIELDS = ("extends", "protocol", "data", *PARTS, "on", "reported", "notes")
-"""What a recipe file may say."""
 PROTOCOLS = "protocols"
 SETTINGS = "settings"
 
@@ -42,17 +34,6 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.setting.stem}/{self.method.stem}" if self.setting else str(self.method)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What one source contributes to a recipe; later ones go over earlier ones."""
-
-    source: str
-    data: Node
-
-
-# --- finding ----------------------------------------------------------------------------------------
 
 
 def recipes_folder() -> Path:
@@ -128,153 +109,3 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # Longer than any name, as a list of phases easily is; or with a NUL in it.
         return False
-
-
-# --- layers -----------------------------------------------------------------------------------------
-
-
-def chain(origin: Origin) -> list[tuple[Path, Node]]:
-    """The files from what is extended first to the recipe itself, each with its data.
-
-    Raises UserError for a file that extends itself, or what cannot be extended.
-    """
-    files = _chain(origin.method, ())
-    if origin.setting is None:
-        return files
-    bound = next((path for path, node in files if "data" in node), None)
-    if bound is not None:
-        raise UserError(f"{origin}: {bound} names a data set of its own; run the file as it is")
-    return [(origin.setting, _checked(origin.setting, SETTING_FIELDS)), *files]
-
-
-def _chain(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, Node]]:
-    if path.resolve() in seen:
-        raise UserError(f"{path}: extends itself, through {' -> '.join(p.name for p in seen)}")
-    node = _checked(path, FIELDS)
-    parent = node.pop("extends", None)
-    if parent is None:
-        return [(path, node)]
-    if not isinstance(parent, str):
-        raise UserError(f"{path}: extends: expected the name of a recipe or protocol, found {parent!r}")
-    if parent.startswith(f"{PROTOCOLS}/"):
-        return [(path, {"protocol": parent.removeprefix(f"{PROTOCOLS}/")}), (path, node)]
-    return [*_extended(parent, path, (*seen, path.resolve())), (path, node)]
-
-
-def _extended(name: str, path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, Node]]:
-    """The chain of what a file extends: a file beside it or in a folder above, a shipped recipe or method."""
-    relative = f"{name.removesuffix('.yaml')}.yaml"
-    for folder in path.resolve().parents[:3]:
-        if exists(folder / relative) and (folder / relative).resolve() != path.resolve():
-            return _chain(folder / relative, seen)
-    setting, slash, method = name.rpartition("/")
-    if method in shipped() and (not slash or setting in shipped(SETTINGS)):
-        place = [(shipped(SETTINGS)[setting], read_yaml(shipped(SETTINGS)[setting]))] if slash else []
-        return [*place, *_chain(shipped()[method], seen)]
-    names = [*shipped(), *shipped_recipes(), *(f"{PROTOCOLS}/{known}" for known in shipped(PROTOCOLS))]
-    near = [known for known in names if known.startswith(f"{name.partition('/')[0]}/")]
-    raise UserError(f"{path}: extends: {unknown('recipe or protocol', name, near or shipped())}")
-
-
-def _checked(path: Path, fields: tuple[str, ...]) -> Node:
-    """A file's data, whose top level has only such fields."""
-    node = read_yaml(path)
-    for key in node:
-        if key not in fields:
-            raise UserError(f"{path}: {unknown('field of a recipe', str(key), fields)}")
-    return node
-
-
-def layers(files: list[tuple[Path, Node]], dataset: Any, factor: Any) -> list[Layer]:
-    """What every file contributes to a run on this data set and factor, in order."""
-    found: list[Layer] = []
-    for path, node in files:
-        rows = _rows(path, node.get("on", []), dataset, factor)
-        plain = Layer(str(path), {key: value for key, value in node.items() if key not in ("on", "reported")})
-        for layer in (plain, *rows):
-            found += _protocol_apart(layer, path)
-    return [*found, Layer(str(files[-1][0]), {"reported": _figures(files, dataset)})]
-
-
-def _rows(path: Path, rows: Any, dataset: Any, factor: Any) -> Iterator[Layer]:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: on: expected a list of rows such as {{data: cifar10-lt, ...}}, found {rows!r}")
-    for index, row in enumerate(rows):
-        for key in row:
-            if key not in ROW_FIELDS:
-                raise UserError(f"{path}: on[{index}]: {unknown('field', str(key), ROW_FIELDS)}")
-        if "data" not in row:
-            raise UserError(f"{path}: on[{index}]: data: this field is required")
-        if _holds(row["data"], dataset) and _holds(row.get("factor", factor), factor):
-            condition = f"{row['data']}, factor {row['factor']}" if "factor" in row else f"{row['data']}"
-            change = {key: value for key, value in row.items() if key not in ("data", "factor")}
-            yield Layer(f"{path}, on {condition}", change)
-
-
-def _holds(wanted: Any, found: Any) -> bool:
-    return found in wanted if isinstance(wanted, list) else bool(found == wanted)
-
-
-def _protocol_apart(layer: Layer, path: Path) -> Iterator[Layer]:
-    """A layer that names a protocol as two: the settings of the protocol, and the rest."""
-    name = layer.data.get("protocol")
-    if not isinstance(name, str):
-        yield layer
-        return
-    yield protocol_layer(name, path)
-    yield Layer(layer.source, {key: value for key, value in layer.data.items() if key != "protocol"})
-
-
-def protocol_layer(name: str, path: Path) -> Layer:
-    """The protocol of this name, beside the recipe at `path`, in a folder above it, or shipped. Raises UserError."""
-    name = name.removeprefix(f"{PROTOCOLS}/").removesuffix(".yaml")
-    relative = Path(PROTOCOLS, f"{name}.yaml")
-    beside = (folder / relative for folder in path.resolve().parents[:3])
-    found = next(filter(exists, beside), None) or shipped(PROTOCOLS).get(name)
-    if found is None:
-        raise UserError(f"{path}: protocol: {unknown('protocol', name, shipped(PROTOCOLS))}")
-    node = read_yaml(found)
-    if not isinstance(node.get("protocol"), dict):
-        raise UserError(f"{found}: protocol: required, a mapping with name, epochs and the rest")
-    return Layer(str(found), {"protocol": node["protocol"]})
-
-
-def _figures(files: list[tuple[Path, Node]], dataset: Any) -> Any:
-    """The published figures of the recipe on a data set: its own file's, or those of what it extends without a change.
-
-    A figure belongs to the method that it was published for. Under another protocol that is the same method.
-    """
-    for _, node in reversed(files):
-        figures = node.get("reported")
-        if figures is not None or any(part in node or _in_rows(part, node) for part in PARTS):
-            return _of_dataset(figures or [], dataset)
-    return []
-
-
-def _in_rows(part: str, node: Node) -> bool:
-    return any(isinstance(row, dict) and part in row for row in node.get("on", []))
-
-
-def _of_dataset(figures: Any, dataset: Any) -> Any:
-    if not isinstance(figures, list) or not all(isinstance(figure, dict) for figure in figures):
-        return figures  # which validation refuses
-    # A complete recipe's figures need not name its data set.
-    return [
-        {key: value for key, value in figure.items() if key != "data"}
-        for figure in figures
-        if figure.get("data", dataset) == dataset
-    ]
-
-
-def merge(base: Node, change: Mapping[str, Any]) -> Node:
-    """`change` over `base`, mapping by mapping; a component of another name replaces the old one whole."""
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        if isinstance(old, str) and isinstance(value, dict) and value.get("name", old) == old:
-            old = {"name": old}
-        if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name"):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
-    return merged

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import reduce
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from lt_bench.data.cards import load_card
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
-from lt_bench.recipe.files import SETTINGS, Layer, Node, Origin, chain, layers, locate, merge, protocol_layer, shipped
+from lt_bench.recipe.files import SETTINGS, Node, Origin, locate, shipped
+from lt_bench.recipe.layers import Layer, chain, layers, merge, protocol_layer
 from lt_bench.recipe.overrides import apply_override, parse_override
 from lt_bench.recipe.resolve import resolve
 from lt_bench.recipe.schema import FirstStage, Recipe
@@ -65,7 +67,7 @@ def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
     try:
         recipe = resolve(data, origin.method, changed)
     except UserError as error:
-        said = " ".join(" ".join(overrides).split())
+        said = shorten(" ".join(overrides), 1000, placeholder=" ...")
         raise UserError(f"{error} (with {said})" if said else str(error)) from None
     return recipe if recipe.second_stage is None else _after_first_stage(recipe, origin, overrides)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lt_bench.errors import UserError
+from lt_bench.errors import UserError, shown
 from lt_bench.recipe.files import Node, exists
 from lt_bench.yaml_files import parse_yaml
 
@@ -29,10 +29,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Split `key.path=value` at the first `=`; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"override {text!r}: expected key.path=value")
+        raise UserError(f"override {shown(text)}: expected key.path=value")
     if key.strip() == "extends":
-        raise UserError(f"override {text}: a recipe is extended in a file; protocol=NAME replaces its protocol")
-    return key.strip(), parse_yaml(value, f"override {text!r}")
+        raise UserError(f"override {shown(text)}: a recipe is extended in a file; protocol=NAME replaces its protocol")
+    return key.strip(), parse_yaml(value, f"override {shown(text)}")
 
 
 def apply_override(data: Node, key: str, value: Any) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lt_bench.data.cards import load_card
-from lt_bench.errors import UserError, unknown
+from lt_bench.errors import UserError, shown, unknown
 from lt_bench.protocol import Protocol
 from lt_bench.recipe.epochs import phase_ends, with_whole_epochs
-from lt_bench.recipe.files import FIELDS, Node, merge
+from lt_bench.recipe.files import Node
+from lt_bench.recipe.layers import FIELDS, merge
 from lt_bench.recipe.rules import check
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
 from lt_bench.registry import lookup, plugin_digest
@@ -48,7 +49,7 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def lookup_in(path: Path, field: str, kind: str, name: Any) -> type[Any]:
     """Look a component up, naming the file and field in the error."""
     if not isinstance(name, str):
-        raise UserError(f"{path}: {field}: expected the name of a {kind}, found {name!r}")
+        raise UserError(f"{path}: {field}: expected the name of a {kind}, found {shown(name)}")
     found: type[Any] = _in(path, lookup, kind, name, field=field)
     return found
 
@@ -58,7 +59,7 @@ def component(kind: str, given: Any, path: Path, field: str | None = None) -> No
     field = field or kind
     settings = {"name": given} if isinstance(given, str) else given
     if not isinstance(settings, dict):
-        raise UserError(f"{path}: {field}: expected a name or a mapping with a name, found {given!r}")
+        raise UserError(f"{path}: {field}: expected a name or a mapping with a name, found {shown(given)}")
     settings = dict(settings)
     # An override such as loss.tau=2 of a recipe that leaves the loss out means the default component.
     name = settings.pop("name", DEFAULTS.get(kind, "linear"))
@@ -78,7 +79,7 @@ def _protocol(given: Any, path: Path) -> Node:
 def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path) -> list[Node]:
     """Phases with whole epochs and complete components; each phase changes the recipe's top level."""
     if not isinstance(phases, list) or not phases or not all(isinstance(phase, dict) for phase in phases):
-        raise UserError(f"{path}: phases: expected a list of mappings with `until`, found {phases!r}")
+        raise UserError(f"{path}: phases: expected a list of mappings with `until`, found {shown(phases)}")
     expanded: list[Node] = []
     for index, phase in enumerate(phases):
         field = f"phases[{index}]"
@@ -95,7 +96,7 @@ def _second_stage(given: Any, path: Path) -> Node:
     """The stage apart from what it trains with, each with all its settings; `given` is a name or a mapping."""
     settings = {"name": given} if isinstance(given, str) else given
     if not isinstance(settings, dict) or "name" not in settings:
-        raise UserError(f"{path}: second_stage: expected a name or a mapping with a name, found {given!r}")
+        raise UserError(f"{path}: second_stage: expected a name or a mapping with a name, found {shown(given)}")
     own = {key: value for key, value in settings.items() if key not in PHASE_FAMILIES}
     node = {"stage": component("stage", own, path, "second_stage")}
     defaults = lookup("stage", own["name"]).defaults

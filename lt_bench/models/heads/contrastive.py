@@ -89,7 +89,7 @@ class Contrastive(Head):
     class Config(Head.Config):
         """Width of the projection."""
 
-        projection_dim: int = Field(default=32, ge=1)
+        projection_dim: int = Field(default=32, ge=1, le=65536)
         """Dimensions of the unit vectors; 128 on ImageNet-LT."""
 
     config: Config
@@ -117,7 +117,7 @@ class Prototypes(Head):
 
         scale: FiniteFloat = Field(default=30.0, gt=0)
         """Factor on the cosines; a softmax over bare cosines could not become confident."""
-        projection_dim: int = Field(default=128, ge=1)
+        projection_dim: int = Field(default=128, ge=1, le=65536)
         """Dimensions of the unit vectors. The authors have 1024 for ImageNet networks and released no code for CIFAR;
         128 is more than the 64 features of a CIFAR ResNet can fill."""
 

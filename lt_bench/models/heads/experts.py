@@ -27,7 +27,7 @@ class Experts(Head):
     class Config(Head.Config):
         """How many experts, and how large."""
 
-        num_experts: int = Field(default=3, ge=1)
+        num_experts: int = Field(default=3, ge=1, le=64)
         scale: FiniteFloat = Field(default=30.0, gt=0)
         """Factor on the cosines; a softmax over bare cosines could not become confident."""
         reduce_dimension: bool = False
@@ -62,7 +62,7 @@ class Ensemble(Head):
     class Config(Head.Config):
         """How many networks."""
 
-        num_networks: int = Field(default=3, ge=1)
+        num_networks: int = Field(default=3, ge=1, le=64)
 
     config: Config
 

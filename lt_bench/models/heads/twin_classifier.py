@@ -63,7 +63,7 @@ class TwinClassifier(Head):
     class Config(Head.Config):
         """Where views are compared."""
 
-        projection_dim: int = Field(default=128, ge=1)
+        projection_dim: int = Field(default=128, ge=1, le=65536)
         """Dimensions P of z, linear in the features, and of p, linear in z."""
 
     config: Config
