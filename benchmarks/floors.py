@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from lt_bench.models.norm import BatchNormReLU, fuse
 from lt_bench.training.runtime import choose_runtime
@@ -44,20 +45,33 @@ def milliseconds(call: Callable[[], object], repeats: int = 15) -> float:
     return 1e3 * statistics.median(times[3:])
 
 
+def passes(x: Tensor, weight: Tensor, stride: int, groups: int = 1) -> dict[str, Callable[[], Tensor]]:
+    """The three passes of a 3x3 convolution with padding 1, each a function without arguments.
+
+    Images [B, C_in, H, W] and weight [C_out, C_in / groups, 3, 3], both channels last.
+    """
+    y = F.conv2d(x, weight, None, stride, 1, 1, groups)
+
+    def gradient(which: int) -> Callable[[], Tensor]:
+        geometry = ([stride, stride], [1, 1], [1, 1], False, [0, 0], groups)
+        mask = [place == which for place in range(3)]
+        return lambda: torch.ops.aten.convolution_backward(y, x, weight, None, *geometry, mask)[which]
+
+    return {
+        "forward": lambda: F.conv2d(x, weight, None, stride, 1, 1, groups),
+        "data gradient": gradient(0),
+        "weight gradient": gradient(1),
+    }
+
+
 def convolution(c_in: int, c_out: int, size: int, stride: int, dtype: torch.dtype) -> tuple[float, float, float, float]:
     """GFLOP of one pass, and ms of forward, data gradient and weight gradient."""
     x = torch.randn(BATCH, c_in, size, size).to(dtype).to(memory_format=torch.channels_last)
     weight = torch.randn(c_out, c_in, 3, 3).to(dtype).to(memory_format=torch.channels_last)
-    y = F.conv2d(x, weight, stride=stride, padding=1)
-
-    def gradient(*which: bool) -> Callable[[], object]:
-        geometry = ([stride, stride], [1, 1], [1, 1], False, [0, 0], 1)
-        return lambda: torch.ops.aten.convolution_backward(y, x, weight, None, *geometry, which)
-
-    forward = milliseconds(lambda: F.conv2d(x, weight, stride=stride, padding=1))
+    forward, data, weights = passes(x, weight, stride).values()
     # Nobody asks for the gradient of the images.
-    data = 0.0 if c_in == 3 else milliseconds(gradient(True, False, False))
-    return 2e-9 * y.numel() * c_in * 9, forward, data, milliseconds(gradient(False, True, False))
+    times = milliseconds(forward), 0.0 if c_in == 3 else milliseconds(data), milliseconds(weights)
+    return 2e-9 * forward().numel() * c_in * 9, *times
 
 
 def norm(channels: int, size: int, residual: bool, dtype: torch.dtype) -> float:

@@ -11,39 +11,46 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import statistics
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from train_step import Ours
 
 from lt_bench.training.run import Options
 from lt_bench.training.runtime import choose_runtime
 
+T = TypeVar("T")
 STEPS = 80
 """Per round: less than an epoch, so that every batch is full."""
 
 
 def train(recipe: str, options: Options, steps: int, rounds: int, start: Any) -> list[float]:
     """What one of the processes does: images per second of each round, the first when all have warmed up."""
-    try:
-        one = Ours(recipe, options)
-        one.steps(3)
-    except BaseException:
-        start.abort()  # or the others would wait for this one
-        raise
+    one = Ours(recipe, options)
+    one.steps(3)
     start.wait()
     return [one.steps(steps) for _ in range(rounds)]
 
 
-def together(runs: int, recipe: str, options: Options, steps: int, rounds: int) -> list[float]:
-    """Images per second of each run in each round, `runs` of them at once."""
+def together(processes: int, work: Callable[..., T], *arguments: Any) -> list[T]:
+    """What `work(*arguments, start)` returns in each of so many processes at once; `start` is a barrier of them all."""
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(runs, mp_context=context) as pool:
-        arguments = (recipe, options, steps, rounds, manager.Barrier(runs))
-        futures = [pool.submit(train, *arguments) for _ in range(runs)]
+    with context.Manager() as manager, ProcessPoolExecutor(processes, mp_context=context) as pool:
+        start = manager.Barrier(processes)
+        futures = [pool.submit(_or_abort, start, work, arguments) for _ in range(processes)]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        return [speed for future in done for speed in future.result()]
+        return [future.result() for future in done]
+
+
+def _or_abort(start: Any, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    try:
+        return work(*arguments, start)
+    except BaseException:
+        start.abort()  # or the others would wait for this one
+        raise
 
 
 def main() -> None:
@@ -61,7 +68,8 @@ def main() -> None:
     print("| runs at once | images/s each | images/s together | against one |\n| --: | --: | --: | --: |")
     alone = None
     for runs in arguments.runs:
-        each = statistics.median(together(runs, arguments.recipe, options, arguments.steps, arguments.rounds))
+        speeds = together(runs, train, arguments.recipe, options, arguments.steps, arguments.rounds)
+        each = statistics.median(chain.from_iterable(speeds))
         alone = alone or each
         print(f"| {runs} | {each:.0f} | {runs * each:.0f} | {runs * each / alone:.2f} |", flush=True)
 
