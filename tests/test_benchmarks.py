@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
+from operator import methodcaller
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if path.name != "plain.py")
@@ -42,3 +47,60 @@ def test_seeds_that_only_one_side_has_are_left_out(script: Any) -> None:
     plain = equivalence.Side("float32", {seed: {"top-1": 60.0} for seed in range(3)})
     other = equivalence.Side("bf16", {seed: {"top-1": 60.5} for seed in range(1, 5)})
     assert "seeds 1, 2;" in equivalence.verdict(plain, other, "a recipe")
+
+
+def test_processes_run_at_once(script: Any) -> None:
+    together = script("sharing").together
+    assert sorted(together(2, methodcaller("wait"))) == [0, 1]  # the barrier numbers those that have come
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 32])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_taps_are_those_inside_the_image(script: Any, size: int, stride: int) -> None:
+    met = F.conv2d(torch.ones(1, 1, size, size), torch.ones(1, 1, 3, 3), stride=stride, padding=1).sum()
+    assert script("convolutions").taps(size, stride) ** 2 == met
+
+
+@pytest.mark.parametrize("form", ["grouped", "dense"])
+def test_one_convolution_for_four_seeds_is_theirs_side_by_side(script: Any, form: str) -> None:
+    merged, passes = script("convolutions").merged, script("floors").passes
+    images, weights = torch.randn(4, 2, 3, 6, 6).double(), torch.randn(4, 5, 3, 3, 3).double()
+    plain = [passes(x, weight, 2) for x, weight in zip(images, weights, strict=True)]
+    x, weight, groups = merged(form, images, weights)
+    found = passes(x, weight, 2, groups)
+    for name in ("forward", "data gradient"):
+        torch.testing.assert_close(found[name](), torch.cat([one[name]() for one in plain], 1))
+    gradient = found["weight gradient"]()
+    if form == "dense":
+        gradient = torch.cat([gradient[5 * k : 5 * k + 5, 3 * k : 3 * k + 3] for k in range(4)])
+    torch.testing.assert_close(gradient, torch.cat([one["weight gradient"]() for one in plain]))
+
+
+def test_convolutions_are_those_of_the_network(script: Any) -> None:
+    from lt_bench.models.backbones import ResNet32
+
+    shapes = []
+
+    def note(conv: torch.nn.Conv2d, inputs: tuple[torch.Tensor]) -> None:
+        shapes.append((conv.in_channels, conv.out_channels, inputs[0].shape[-1], conv.stride[0]))
+
+    network = torch.nn.Sequential(ResNet32().trunk(), ResNet32().last_stage())
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_pre_hook(note)
+    network(torch.randn(1, 3, 32, 32))
+    assert Counter(shapes) == {tuple(shape): times for *shape, times in script("floors").CONVOLUTIONS}
+
+
+def test_every_convolution_is_timed_and_summed_up_by_how_often_it_stands(script: Any) -> None:
+    convolutions = script("convolutions")
+    found = convolutions.work(convolutions.Settings("cpu", "float32", 1, 1), 1, Barrier(1))
+    assert len(found) == 3 * (6 * 3 - 1)  # three forms, three passes, no gradient of the images
+    assert all(ms > 0 for ms in found.values())
+    assert len(convolutions.table(found, 1, 1)) == 2 + 3 * 6
+
+    of_two_ms = dict.fromkeys(found, 2.0)
+    cells = [cell.strip() for cell in convolutions.step_row(of_two_ms, "grouped", 1, 8).split("|")[1:-1]]
+    # 31 convolutions of 3 passes without one, 2 ms each, for 8 processes of 4 seeds
+    assert cells[:5] == ["8", "grouped", "32", "92", "184.000"]
+    assert cells[-1] == "5.750"
