@@ -196,6 +196,21 @@ def validate(
 
 
 @app.command()
+def show(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE...]", help="A recipe, then overrides.")],
+    plugin: Plugins = None,
+) -> None:
+    """Print a resolved recipe as YAML that `run` takes back, each value with the file or override that it is from."""
+    from lt_bench.recipe.overrides import split_arguments
+    from lt_bench.recipe.showing import show as show_recipe
+
+    _load_plugins(plugin)
+    names, overrides = split_arguments(recipe)
+    for name in names:
+        print(show_recipe(name, overrides), end="")
+
+
+@app.command()
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="weights.safetensors of a finished run.")],
     data_root: DataRoot = None,

@@ -109,3 +109,9 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # Longer than any name, as a list of phases easily is; or with a NUL in it.
         return False
+
+
+def shortened(path: Path) -> str:
+    """A file's path as one writes it: a shipped one from the root of the repository."""
+    root = recipes_folder().parent
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

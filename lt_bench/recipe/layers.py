@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_bench.errors import UserError, shown, unknown
-from lt_bench.recipe.files import PROTOCOLS, SETTINGS, Node, Origin, exists, shipped, shipped_recipes
+from lt_bench.recipe.files import PROTOCOLS, SETTINGS, Node, Origin, exists, shipped, shipped_recipes, shortened
 from lt_bench.yaml_files import read_yaml
 
 SETTING_FIELDS = ("protocol", "data", "model", "notes")
@@ -86,10 +86,10 @@ def layers(files: list[tuple[Path, Node]], dataset: Any, factor: Any) -> list[La
     found: list[Layer] = []
     for path, node in files:
         rows = _rows(path, node.get("on", []), dataset, factor)
-        plain = Layer(str(path), {key: value for key, value in node.items() if key not in ("on", "reported")})
+        plain = Layer(shortened(path), {key: value for key, value in node.items() if key not in ("on", "reported")})
         for layer in (plain, *rows):
             found += _protocol_apart(layer, path)
-    return [*found, Layer(str(files[-1][0]), {"reported": _figures(files, dataset)})]
+    return [*found, Layer(shortened(files[-1][0]), {"reported": _figures(files, dataset)})]
 
 
 def _rows(path: Path, rows: Any, dataset: Any, factor: Any) -> Iterator[Layer]:
@@ -102,9 +102,10 @@ def _rows(path: Path, rows: Any, dataset: Any, factor: Any) -> Iterator[Layer]:
         if "data" not in row:
             raise UserError(f"{path}: on[{index}]: data: this field is required")
         if _holds(row["data"], dataset) and _holds(row.get("factor", factor), factor):
-            condition = f"{row['data']}, factor {row['factor']}" if "factor" in row else f"{row['data']}"
+            datasets = ", ".join(row["data"]) if isinstance(row["data"], list) else row["data"]
+            condition = f"{datasets}, factor {row['factor']}" if "factor" in row else datasets
             change = {key: value for key, value in row.items() if key not in ("data", "factor")}
-            yield Layer(f"{path}, on {condition}", change)
+            yield Layer(f"{shortened(path)}, on {condition}", change)
 
 
 def _holds(wanted: Any, found: Any) -> bool:
@@ -132,7 +133,7 @@ def protocol_layer(name: str, path: Path) -> Layer:
     node = read_yaml(found)
     if not isinstance(node.get("protocol"), dict):
         raise UserError(f"{found}: protocol: required, a mapping with name, epochs and the rest")
-    return Layer(str(found), {"protocol": node["protocol"]})
+    return Layer(shortened(found), {"protocol": node["protocol"]})
 
 
 def _figures(files: list[tuple[Path, Node]], dataset: Any) -> Any:

@@ -16,9 +16,10 @@ from lt_bench.errors import UserError
 from lt_bench.recipe.files import SETTINGS, Node, Origin, locate, shipped
 from lt_bench.recipe.layers import Layer, chain, layers, merge, protocol_layer
 from lt_bench.recipe.overrides import apply_override, parse_override
-from lt_bench.recipe.resolve import resolve
+from lt_bench.recipe.resolve import checked, resolve
 from lt_bench.recipe.schema import FirstStage, Recipe
 from lt_bench.validation import validated
+from lt_bench.yaml_files import read_yaml
 
 OTHER_SPLIT = ("data.profile", "data.subset_seed", "data.n_max")
 KEEPS_METHOD = ("protocol", "data.factor", "notes", *OTHER_SPLIT)
@@ -28,9 +29,22 @@ KEEPS_METHOD = ("protocol", "data.factor", "notes", *OTHER_SPLIT)
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, merge, override, validate. Raises UserError in one line that names the file and the field.
 
-    `name` is SETTING/METHOD, such as `cifar100-lt/dbn-mix`, or the path of a complete recipe.
+    `name` is SETTING/METHOD, such as `cifar100-lt/dbn-mix`, the path of a complete recipe, or that of a resolved one as
+    `lt-bench show` prints it.
     """
-    return _load(locate(str(name)), overrides)
+    origin = locate(str(name))
+    return _resolved(origin.method, overrides) if is_resolved(origin) else _load(origin, overrides)
+
+
+def is_resolved(origin: Origin) -> bool:
+    """Whether a file holds a resolved recipe, which alone carries a name."""
+    return origin.setting is None and {"name", "plugins"} <= set(read_yaml(origin.method))
+
+
+def _resolved(path: Path, overrides: Sequence[str]) -> Recipe:
+    if overrides:
+        raise UserError(f"{path}: is a resolved recipe, to be run as it is; change {overrides[0]} in the file")
+    return checked(validated(Recipe, read_yaml(path), path), path)
 
 
 def data_spec(card: str, settings: Sequence[str]) -> DataSpec:

@@ -41,8 +41,15 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
     card = _in(path, load_card, recipe.data.name, field="data.name")
     recipe = recipe.model_copy(update={"data": _in(path, recipe.data.resolve, card)})
     reported = tuple(figure for figure in recipe.reported if figure.factor in (None, recipe.data.factor))
-    recipe = recipe.model_copy(update={"reported": reported, "plugins": _plugin_digests(recipe)})
+    return checked(recipe.model_copy(update={"reported": reported, "plugins": _plugin_digests(recipe)}), path)
+
+
+def checked(recipe: Recipe, path: Path) -> Recipe:
+    """The resolved recipe from `path`. Raises UserError where it breaks a rule or is of other plug-ins than these."""
     _in(path, check, recipe, field="")
+    if recipe.plugins != (found := _plugin_digests(recipe)):
+        differing = sorted(set(recipe.plugins.items()) ^ set(found.items()))
+        raise UserError(f"{path}: plugins: {differing[0][0]} is of another file than the plug-in here")
     return recipe
 
 

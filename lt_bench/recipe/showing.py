@@ -1,0 +1,92 @@
+"""A resolved recipe as YAML that `run` takes back, with where each value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from lt_bench.recipe.files import Node, locate
+from lt_bench.recipe.layers import Layer
+from lt_bench.recipe.loading import is_resolved, load_recipe, recipe_layers
+from lt_bench.recipe.overrides import apply_override, parse_override
+from lt_bench.recipe.schema import PHASE_FAMILIES
+
+Keys = tuple[str | int, ...]
+"""Where a value stands in a resolved recipe."""
+DEFAULT = "default"
+CARD = "card of the data set"
+OF_THE_CARD = (("data", "factor"), ("data", "profile"), ("data", "n_max"))
+SOURCED = ("protocol", "data", "model", "method", "phases", "second_stage")
+"""What a recipe says; the rest of a resolved one is about it."""
+
+
+def show(name: str, overrides: Sequence[str] = ()) -> str:
+    """The recipe as YAML, a value a line with its source behind it. Raises UserError as `load_recipe` does."""
+    recipe = load_recipe(name, overrides)
+    origin = locate(name)
+    found = [] if is_resolved(origin) else recipe_layers(origin, dict(map(parse_override, overrides)))
+    found += [_layer_of(text) for text in overrides if text != _protocol_by_name(text)]
+    rows = [(text, keys and source(keys, found)) for text, keys in _lines(recipe.resolved(), ())]
+    width = min(80, max(len(text) for text, _ in rows))
+    said = [f"{text:{width}}  # {source}" if source else text for text, source in rows]
+    return "\n".join([f"# {name}, recipe sha256 {recipe.sha256()}", *said]) + "\n"
+
+
+def source(keys: Keys, layers: Sequence[Layer]) -> str:
+    """Where the value at `keys` of a resolved recipe was said last: a file, a row of its table, an override."""
+    places = _spellings(keys)
+    spoken = {place: layer.source for layer in layers for place in places if _says(layer.data, place)}
+    # A phase's own words go over those of the recipe's top level.
+    return next((spoken[place] for place in places if place in spoken), CARD if keys in OF_THE_CARD else DEFAULT)
+
+
+def _spellings(keys: Keys) -> list[Keys]:
+    """How a recipe may write a place of the resolved recipe, from the most to the least particular."""
+    if keys[0] == "phases" and len(keys) > 2 and keys[2] in PHASE_FAMILIES:
+        return [keys, keys[2:]]
+    if keys[:2] == ("second_stage", "stage"):
+        return [("second_stage", *keys[2:])]
+    return [keys]
+
+
+def _says(node: Any, keys: Keys) -> bool:
+    """Whether plain data says something at a place; a component's name may stand for a mapping with a name."""
+    if not keys:
+        return True
+    if isinstance(node, list):
+        return isinstance(keys[0], int) and keys[0] < len(node) and _says(node[keys[0]], keys[1:])
+    if not isinstance(node, dict):
+        return keys == ("name",)
+    return keys[0] in node and _says(node[keys[0]], keys[1:])
+
+
+def _layer_of(override: str) -> Layer:
+    data: Node = {}
+    apply_override(data, *parse_override(override))
+    return Layer(f"override {override}", data)
+
+
+def _protocol_by_name(override: str) -> str | None:
+    """The override itself where it names a protocol, whose settings are a layer of their own."""
+    key, value = parse_override(override)
+    return override if key == "protocol" and isinstance(value, str) else None
+
+
+def _lines(node: Any, keys: Keys, indent: str = "") -> Iterator[tuple[str, Keys]]:
+    """Lines of YAML, each with the place of the value on it, empty where it has none of its own."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        head = f"{indent}{key}:" if isinstance(node, dict) else f"{indent}-"
+        if value and (isinstance(value, dict) or (isinstance(value, list) and isinstance(value[0], dict))):
+            yield head, ()
+            yield from _lines(value, (*keys, key), f"{indent}  ")
+        else:
+            place = (*keys, key)
+            yield f"{head} {_flow(value)}", place if place[0] in SOURCED else ()
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,69 @@
+"""A recipe as `show` prints it: it says where values come from, and is the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recipe_cases import SHIPPED
+
+from lt_bench.errors import UserError
+from lt_bench.recipe import load_recipe
+from lt_bench.recipe.showing import show
+
+LtBench = Callable[..., Any]
+OVERRIDES = ["data.factor=50", "protocol=cifar-30ep", "second_stage.epochs=5"]
+
+
+def sources(text: str) -> dict[str, str]:
+    """What stands behind the values, by their last key; of equal keys the last."""
+    lines = [line.split("  # ") for line in text.splitlines() if "  # " in line]
+    return {value.strip().partition(":")[0]: source.strip() for value, source in lines}
+
+
+@pytest.mark.parametrize("name", SHIPPED[::6])
+def test_what_is_shown_is_the_recipe(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "shown.yaml"
+    path.write_text(show(name), encoding="utf-8")
+    assert load_recipe(path) == load_recipe(name)
+
+
+def test_every_value_says_where_it_comes_from() -> None:
+    found = sources(show("cifar10-lt/mislas", OVERRIDES))
+    assert found["nesterov"] == "recipes/protocols/cifar-30ep.yaml"
+    assert found["backbone"] == "recipes/settings/cifar10-lt.yaml"
+    assert found["alpha"] == "recipes/mixup.yaml"
+    assert found["epsilon_head"] == "recipes/mislas.yaml, on cifar10-lt, factor 50"
+    assert found["epsilon_tail"] == "recipes/mislas.yaml, on cifar10-lt, digits-lt"
+    assert found["factor"] == "override data.factor=50"
+    assert found["n_max"] == "card of the data set"
+    assert found["cutout"] == "default"
+    assert "second_stage.epochs=5" in show("cifar10-lt/mislas", OVERRIDES)
+
+
+def test_a_phase_goes_over_the_top_level() -> None:
+    text = show("digits-lt/ce-drw", ["loss.weights=inverse-frequency"])
+    weights = [line for line in text.splitlines() if "name: inverse-frequency" in line or "name: effective" in line]
+    sources = [line.split("  # ")[1] for line in weights]
+    assert sources == ["override loss.weights=inverse-frequency", "recipes/ce-drw.yaml"]
+
+
+def test_a_resolved_recipe_is_run_as_it_is(lt_bench: LtBench, working_folder: Path) -> None:
+    shown = lt_bench("show", "digits-lt/crt")
+    (working_folder / "crt.yaml").write_text(shown.out, encoding="utf-8")
+    valid = lt_bench("validate", "crt.yaml", "digits-lt/crt").out.splitlines()
+    assert len({line.split(": ")[1] for line in valid}) == 1
+    refused = lt_bench("validate", "crt.yaml", "data.factor=5")
+    assert (refused.code, "is a resolved recipe, to be run as it is" in refused.err) == (2, True)
+
+
+def test_a_resolved_recipe_keeps_the_rules(tmp_path: Path) -> None:
+    path = tmp_path / "shown.yaml"
+    path.write_text(show("digits-lt/ce").replace("milestones: [12, 14]", "milestones: [12, 40]"), encoding="utf-8")
+    with pytest.raises(UserError, match="40 lies behind the 15 epochs"):
+        load_recipe(path)
+    path.write_text(show("digits-lt/ce").replace("plugins: {}", f"plugins: {{mix/mine: {'0' * 64}}}"), encoding="utf-8")
+    with pytest.raises(UserError, match="plugins: mix/mine is of another file than the plug-in here"):
+        load_recipe(path)
