@@ -279,7 +279,12 @@ def test_every_recipe_stands_in_it_once_for_each_setting_that_it_fits(page: str)
             "head `bilateral`; method `bbn`; protocol [bbn-200ep](../recipes/protocols/bbn-200ep.yaml)",
             "2x",
         ),
-        ("glmc-wide", "cifar100-lt", "head `twin-classifier`; method `glmc`; backbone `resnet32-w4`", "2x"),
+        (
+            "glmc-wide",
+            "cifar100-lt",
+            "head `twin-classifier`; method `glmc` (revision 2); backbone `resnet32-w4`",
+            "2x",
+        ),
         (
             "disalign",
             "digits-lt",

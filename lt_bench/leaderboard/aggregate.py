@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from lt_bench.corrections import superseded
 from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, surely_above
@@ -58,6 +59,8 @@ class Run:
     created: str
     scores: Scores
     figure: Mapping[str, Any]
+    superseded: str | None = None
+    """What has been corrected since in what it was made by; see `corrections`."""
 
     @classmethod
     def of(cls, record: Record) -> Self:
@@ -70,6 +73,7 @@ class Run:
             created=record.created,
             scores=scores(record),
             figure=reported_figure(record),
+            superseded=superseded(record.recipe),
         )
 
 
@@ -92,7 +96,9 @@ class Row:
     paper_top1: float | None
     verified: bool | None
     rank: tuple[int, int] | None = None
-    """Best and worst place that the paired differences allow, None for one seed."""
+    """Best and worst place that the paired differences allow; None for one seed and for what is superseded."""
+    superseded: str | None = None
+    """That of its runs, which have one recipe."""
 
     @property
     def n(self) -> int:
@@ -133,17 +139,19 @@ def scores(record: Record) -> dict[str, float | None]:
 
 
 def method_name(record: Record) -> str:
-    """The recipe's name, with the overrides that make it another method in parentheses."""
-    return f"{record.recipe_name} ({', '.join(record.overrides)})" if record.overrides else record.recipe_name
+    """The recipe's name, and in parentheses what makes it another method: overrides, or a fault corrected since."""
+    apart = [*record.overrides, *(["superseded"] if superseded(record.recipe) else [])]
+    return f"{record.recipe_name} ({', '.join(apart)})" if apart else record.recipe_name
 
 
 def reported_figure(record: Record) -> Mapping[str, Any]:
     """The paper's figure for this experiment: the first under `reported` of its protocol and factor; else empty.
 
-    A modified protocol or an overridden method is another experiment than the paper's.
+    A modified protocol, an overridden method or a faulty one is another experiment than the paper's.
     """
     reported = record.recipe.get("reported")
-    if record.protocol.modified or record.overrides or not isinstance(reported, list):
+    another = record.protocol.modified or record.overrides or superseded(record.recipe)
+    if another or not isinstance(reported, list):
         return {}
     figures: list[dict[str, Any]] = [figure for figure in reported if isinstance(figure, dict)]
     for figure in figures:
@@ -212,12 +220,13 @@ def _row(runs: list[Run]) -> Row:
         paper=str(newest.figure.get("paper", "")),
         paper_top1=newest.figure.get("top1"),
         verified=bool(newest.figure.get("verified", False)) if newest.figure else None,
+        superseded=newest.superseded,
     )
 
 
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     """Give each row of several seeds the places that remain once the rows surely better and worse have taken theirs."""
-    several = [row for row in rows if row.n > 1]
+    several = [row for row in rows if row.n > 1 and not row.superseded]
     seeds = sorted({seed for row in several for seed in row.runs})
     top1 = [[row.runs[seed].scores["top1"] if seed in row.runs else None for seed in seeds] for row in several]
     above = surely_above(np.array(top1, dtype=float))  # None becomes NaN

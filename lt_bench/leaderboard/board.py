@@ -89,7 +89,8 @@ def print_tables(records_dir: Path, console: Console) -> None:
 
     for table in _tables(records_dir):
         # Text, not str: a name in square brackets must not be read as markup.
-        view = rich_table.Table(title=Text(_title(table.key)), caption=Text(_subtitle(table.key)), box=box.SIMPLE_HEAD)
+        caption = Text("\n".join([_subtitle(table.key), *_superseded(table)]))
+        view = rich_table.Table(title=Text(_title(table.key)), caption=caption, box=box.SIMPLE_HEAD)
         columns = _that_fit(_columns(table), table, console.width)
         for title in columns:
             view.add_column(title, justify="left" if title == "Method" else "right", overflow="fold")
@@ -153,8 +154,14 @@ def _markdown(table: Table) -> str:
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
     lines += [table_row([escape(cell(row)) for cell in columns.values()]) for row in table.rows]
     lines += ["", NOTES]
+    lines += [f"- {escape(line)}" for line in _superseded(table)]
     lines += [f"- {escape(row.method)}: {escape(row.paper)}" for row in table.rows if row.paper]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _superseded(table: Table) -> list[str]:
+    """A line for each row that does not count."""
+    return [f"{row.method}: not ranked. {row.superseded}." for row in table.rows if row.superseded]
 
 
 def _csv(table: Table) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from lt_bench.data.samplers import Instance, Weighted
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.methods import Method, Task
-from lt_bench.mixing.boxes import Box, paste
+from lt_bench.mixing.boxes import Box, clipped_box, paste
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.models.heads.twin_classifier import TwinClassifierNetwork
 from lt_bench.models.network import Network
@@ -109,11 +109,10 @@ def mix_views(batches: Mapping[str, Batch], lam: float, rng: np.random.Generator
 def box_around(row: int, column: int, height: int, width: int, lam: float) -> Box:
     """The box around a pixel with sqrt(1 - lam) of the image's sides, rounded up to whole pixels and then clipped.
 
-    Unlike CutMix's own box it keeps the last pixel of an odd side.
+    CutMix's own rounds them down. In both an odd side then loses its last pixel.
     """
     rows, columns = (math.ceil(side * math.sqrt(1 - lam)) for side in (height, width))
-    top, left = row - rows // 2, column - columns // 2
-    return Box(max(top, 0), min(top + rows, height), max(left, 0), min(left + columns, width))
+    return clipped_box(row, column, rows, columns, height, width)
 
 
 def soft_labels(natural: Tensor, resampled: Tensor, lam: float, num_classes: int) -> Tensor:

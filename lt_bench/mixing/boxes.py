@@ -29,11 +29,16 @@ class Box(NamedTuple):
 def box_around(row: int, column: int, height: int, width: int, share: float) -> Box:
     """The box centred at a pixel that would leave `share` visible, were it not clipped at the border.
 
-    It has the aspect of the image; a side of odd length loses its last pixel (Yun et al., ICCV 2019, code).
+    It has the aspect of the image, its sides are rounded down to whole pixels (Yun et al., ICCV 2019, code).
     """
     side = math.sqrt(1 - share)
-    rows, columns = int(height * side) // 2, int(width * side) // 2
-    return Box(max(row - rows, 0), min(row + rows, height), max(column - columns, 0), min(column + columns, width))
+    return clipped_box(row, column, int(height * side), int(width * side), height, width)
+
+
+def clipped_box(row: int, column: int, rows: int, columns: int, height: int, width: int) -> Box:
+    """The part inside an image of a box of rows x columns centred at a pixel; an odd side loses its last pixel."""
+    up, left = rows // 2, columns // 2
+    return Box(max(row - up, 0), min(row + up, height), max(column - left, 0), min(column + left, width))
 
 
 def draw_box(height: int, width: int, share: float, rng: np.random.Generator) -> Box:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator
 
+from lt_bench.corrections import settings_of, with_revision
 from lt_bench.data.types import ClassStats
 from lt_bench.errors import unknown
 from lt_bench.mixing import Mix
@@ -29,8 +30,10 @@ def complete(given: Any) -> Any:
         raise in_words(f"expected a name or a mapping with a name, found {given!r}")
     settings = dict(settings)
     component = _allowed(settings.pop("name", "mixup"))
+    # A resolved mapping comes by here too.
+    settings = settings_of("mix", {"name": component.name, **settings})
     config = validated_inside(component.Config, settings, component.name)
-    return {"name": component.name, **config.model_dump(mode="json")}
+    return with_revision("mix", {"name": component.name, **config.model_dump(mode="json")})
 
 
 Generator = Annotated[Word | dict[str, Any], BeforeValidator(complete)]
@@ -40,7 +43,7 @@ Generator = Annotated[Word | dict[str, Any], BeforeValidator(complete)]
 def build_generator(node: dict[str, Any], stats: ClassStats) -> Mix:
     """The mix that a resolved mapping names."""
     component = lookup("mix", node["name"])
-    mix: Mix = component(component.Config.read({key: value for key, value in node.items() if key != "name"}), stats)
+    mix: Mix = component(component.Config.read(settings_of("mix", node)), stats)
     return mix
 
 

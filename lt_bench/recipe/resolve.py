@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from lt_bench.corrections import settings_of, with_revision
 from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError, shown, unknown
 from lt_bench.protocol import Protocol
@@ -72,7 +73,7 @@ def component(kind: str, given: Any, path: Path, field: str | None = None) -> No
     name = settings.pop("name", DEFAULTS.get(kind, "linear"))
     found = lookup_in(path, f"{field}.name" if isinstance(given, dict) else field, kind, name)
     config = validated(found.Config, settings, path, field)
-    return {"name": name, **config.model_dump(mode="json")}
+    return with_revision(kind, {"name": name, **config.model_dump(mode="json")})
 
 
 def _protocol(given: Any, path: Path) -> Node:
@@ -87,13 +88,14 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path
     """Phases with whole epochs and complete components; each phase changes the recipe's top level."""
     if not isinstance(phases, list) or not phases or not all(isinstance(phase, dict) for phase in phases):
         raise UserError(f"{path}: phases: expected a list of mappings with `until`, found {shown(phases)}")
+    plain = {kind: {"name": top[kind]["name"], **settings_of(kind, top[kind])} for kind in PHASE_FAMILIES}
     expanded: list[Node] = []
     for index, phase in enumerate(phases):
         field = f"phases[{index}]"
         for key in phase:
             if key not in ("until", *PHASE_FAMILIES):
                 raise UserError(f"{path}: {field}: {unknown('field', str(key), ('until', *PHASE_FAMILIES))}")
-        changed = merge({kind: top[kind] for kind in PHASE_FAMILIES}, {k: v for k, v in phase.items() if k != "until"})
+        changed = merge(plain, {k: v for k, v in phase.items() if k != "until"})
         expanded.append({kind: component(kind, given, path, f"{field}.{kind}") for kind, given in changed.items()})
     ends = phase_ends([phase.get("until") for phase in phases], epochs, f"{path}: phases")
     return [{"until": end, **parts} for end, parts in zip(ends, expanded, strict=True)]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lt_bench.corrections import with_revision
 from lt_bench.data.cards import Card, load_card
 from lt_bench.errors import UserError
 from lt_bench.recipe.schema import PHASE_FAMILIES, Composition, Recipe, choice
@@ -148,7 +149,7 @@ def _default(kind: str, given: Any = None) -> dict[str, Any]:
     settings = given if isinstance(given, dict) else {"name": given or names[kind]}
     config = lookup(kind, settings["name"]).Config
     read = config.read({key: value for key, value in settings.items() if key != "name"})
-    return {"name": settings["name"], **read.model_dump(mode="json")}
+    return with_revision(kind, {"name": settings["name"], **read.model_dump(mode="json")})
 
 
 RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat
 
+from lt_bench.corrections import settings_of
 from lt_bench.data.spec import DataSpec
 from lt_bench.methods import Choice, Phase
 from lt_bench.protocol import Protocol, Schedule
@@ -164,8 +165,7 @@ class Recipe(Settings):
 def choice(kind: str, node: Node) -> Choice:
     """The component that a resolved node names, with its settings."""
     component = lookup(kind, node["name"])
-    settings = {key: value for key, value in node.items() if key != "name"}
-    return Choice(component, validated(component.Config, settings, Path("resolved recipe"), kind))
+    return Choice(component, validated(component.Config, settings_of(kind, node), Path("resolved recipe"), kind))
 
 
 def _phase(until: int, parts: Composition) -> Phase:

@@ -125,6 +125,32 @@ def test_latest_revision_counts_and_a_seed_counts_once(tmp_path: Path) -> None:
     assert (row["n"], float(row["top1"])) == ("1", 75.0)
 
 
+def test_a_run_by_a_faulty_revision_is_shown_but_not_ranked(tmp_path: Path) -> None:
+    figure = {"paper": "A paper", "protocol": "cifar-30ep", "top1": 70.0}
+    for seed in range(2):
+        for method, correct in ({"name": "glmc"}, A), ({"name": "glmc", "revision": 2}, B):
+            add_record(
+                tmp_path,
+                recipe_name="glmc",
+                seed=seed,
+                correct=(*correct[:5], seed),
+                recipe={"method": method, "reported": [figure]},
+                recipe_sha256=digest(method),
+                identity=digest(method, seed),
+            )
+        add_record(tmp_path, recipe_name="ce", seed=seed, correct=C)
+    assert [row["method"] for row in rows(tmp_path)] == ["glmc (superseded)", "glmc", "ce"]
+    assert [row["rank_best"] + row["rank_worst"] for row in rows(tmp_path)] == ["", "11", "22"]
+    assert [row["paper_top1"] for row in rows(tmp_path)] == ["", "70.0", ""]
+    assert "| – | glmc (superseded) |" in page(tmp_path)
+    reason = "the CutMix box was one pixel too large where its side is an odd number of pixels"
+    line = f"glmc (superseded): not ranked. glmc: {reason} (corrected on 2026-11-28)."
+    assert f"- {line}\n" in page(tmp_path)
+    console = Console(width=200, record=True)
+    print_tables(tmp_path, console)
+    assert line in " ".join(console.export_text().split())
+
+
 @pytest.mark.parametrize(
     "change",
     [

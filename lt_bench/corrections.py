@@ -1,0 +1,80 @@
+"""Revisions of components: what a shipped one once computed wrongly, and how its runs are told from those since.
+
+A component whose code is corrected so that it computes something else gets one more correction in the table below.
+From then on the node that names it in a resolved recipe says which `revision` it is, so that new runs have another
+identity and recorded ones keep theirs. On the board a run by an earlier revision is shown, marked, and not ranked.
+What only rounds differently is no correction.
+
+A backbone is a bare word in a recipe: a corrected one gets another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Node = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Why the runs of the revision before it do not count."""
+
+    date: str
+    """ISO 8601, of the correction."""
+    what: str
+    """What was wrong, as a clause in the past tense; it stands below the tables."""
+
+
+CORRECTIONS: dict[tuple[str, str], tuple[Correction, ...]] = {
+    ("method", "glmc"): (
+        Correction("2026-11-28", "the CutMix box was one pixel too large where its side is an odd number of pixels"),
+    ),
+}
+"""By kind and name, from the first to the latest: the code is at revision 1 plus their number."""
+
+
+def with_revision(kind: str, node: Node) -> Node:
+    """The node of a shipped component as a resolved recipe holds it: with its revision once it has been corrected."""
+    corrections = CORRECTIONS.get((kind, node["name"]))
+    return {**node, "revision": 1 + len(corrections)} if corrections else node
+
+
+def settings_of(kind: str, node: Mapping[str, Any]) -> Node:
+    """What a node of a resolved recipe says beside the component's name and revision."""
+    apart = ("name", "revision") if (kind, node["name"]) in CORRECTIONS else ("name",)
+    return {key: value for key, value in node.items() if key not in apart}
+
+
+def superseded(recipe: Mapping[str, Any]) -> str | None:
+    """What has been corrected since a recorded recipe was run, None where nothing has."""
+    reasons = [
+        f"{node['name']}: {correction.what} (corrected on {correction.date})"
+        for kind, node in _components(recipe)
+        for correction in _later(kind, node)
+    ]
+    return "; ".join(dict.fromkeys(reasons)) or None
+
+
+def _later(kind: str, node: Mapping[str, Any]) -> tuple[Correction, ...]:
+    """The corrections that came after the revision a node names."""
+    name, revision = node.get("name"), node.get("revision", 1)
+    known = CORRECTIONS.get((kind, name), ()) if isinstance(name, str) else ()
+    return known[max(0, revision - 1) :] if isinstance(revision, int) else known
+
+
+def _components(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Node]]:
+    """All nodes of a recorded recipe with their kinds. A record may hold anything: what is no node is left out."""
+    phases = recipe.get("phases")
+    parts = [*(phases if isinstance(phases, list) else []), recipe.get("second_stage")]
+    given = [("method", recipe.get("method")), ("head", _mapping(recipe.get("model")).get("head"))]
+    given += [(kind, _mapping(part).get(kind)) for part in parts for kind in ("sampler", "mix", "loss", "stage")]
+    for kind, node in given:
+        yield kind, _mapping(node)
+        if kind == "mix":  # which may choose partners for another
+            yield kind, _mapping(_mapping(node).get("generator"))
+
+
+def _mapping(value: Any) -> Node:
+    return value if isinstance(value, dict) else {}
