@@ -22,8 +22,8 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class ClassWeights(Settings):
     """Per-class weights that sum to C.
 
-    A common factor cancels in losses that divide by the sum of the batch's weights, as cross entropy does: there
-    `inverse-frequency` equals the weights (n_min / n)^exponent of cost-sensitive learning, which are not normalised.
+    A common factor cancels in the weighted mean, which cross entropy takes by itself: there `inverse-frequency` equals
+    the weights (n_min / n)^exponent of cost-sensitive learning, which are not normalised.
     """
 
     name: Literal["effective-number", "inverse-frequency"]
@@ -47,6 +47,7 @@ def _named(weights: Any) -> Any:
 
 
 Weights = Annotated[ClassWeights | None, BeforeValidator(_named)]
+Mean = Literal["weighted", "plain"]
 
 
 class Loss(Component, torch.nn.Module, ABC):
@@ -66,6 +67,9 @@ class Loss(Component, torch.nn.Module, ABC):
 
         weights: Weights = None
         """Per-class weights, by name or with their settings. None: all ones."""
+        mean: Mean | None = added(None)
+        """How the weighted losses of a batch become one: `weighted`, sum(w[y] * loss) / sum(w[y]), as torch's cross
+        entropy does; `plain`, sum(w[y] * loss) / B. Without weights they are the same. None: `Loss.usual_mean`."""
 
     class_weights: Tensor | None
 
@@ -80,14 +84,23 @@ class Loss(Component, torch.nn.Module, ABC):
         """Unweighted losses [B] of float32 logits [B, C]."""
 
     def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
-        """Mean loss; with class weights w the weighted mean sum(w[y] * loss) / sum(w[y])."""
-        losses = share * self.per_sample(logits.float(), labels)
+        """Mean loss, a scalar: that of share * loss, weighted by the classes of the labels."""
+        return self.averaged(share * self.per_sample(logits.float(), labels), labels)
+
+    def averaged(self, losses: Tensor, labels: Tensor) -> Tensor:
+        """The mean of losses [B] that the settings ask for."""
         if losses.shape != labels.shape:  # which a mean would hide
             raise ValueError(f"{type(self).__name__}.per_sample: {list(losses.shape)} for labels {list(labels.shape)}")
         if self.class_weights is None:
             return losses.mean()
         weights = self.class_weights[labels]
+        if (self.config.mean or self.usual_mean()) == "plain":
+            return (weights * losses).mean()
         return (weights * losses).sum() / weights.sum()
+
+    def usual_mean(self) -> Mean:
+        """The mean that is taken where the settings do not say: that of the loss's own code."""
+        return "weighted"
 
     def disturbed(self, logits: Tensor, labels: Sequence[Tensor], rng: np.random.Generator) -> Tensor:
         """Logits [B, C] as a training step sees them: as they are unless a loss disturbs them at random.

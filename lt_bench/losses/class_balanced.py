@@ -10,17 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats
-from lt_bench.losses import Beta, ClassWeights, Loss
-from lt_bench.losses.focal import plain_mean, sigmoid_focal
-from lt_bench.mixing import Share
+from lt_bench.losses import Beta, ClassWeights, Loss, Mean
+from lt_bench.losses.focal import sigmoid_focal
 from lt_bench.registry import Info
 
 
 class ClassBalanced(Loss):
     """w[c] ~ (1 - beta) / (1 - beta^n[c]), summing to C, on one of three losses.
 
-    `softmax` is cross entropy under the weighted mean; `sigmoid` and `focal` sum over C sigmoids and divide by the
-    batch size. `binary-softmax`, the mean over images and classes of binary cross entropies of softmax probabilities,
+    `softmax` is cross entropy, usually under the weighted mean; `sigmoid` and `focal` sum over C sigmoids, under the
+    plain one. `binary-softmax`, the mean over images and classes of binary cross entropies of softmax probabilities,
     is what a much-copied port computes under the name of softmax, weight balancing's code included. For the sums of
     sigmoids the authors start the last bias at -log(C - 1), without weight decay; here it is as in every other recipe.
     """
@@ -57,19 +56,23 @@ class ClassBalanced(Loss):
             return binary_cross_entropy_of_softmax(logits, labels)
         return sigmoid_focal(logits, labels, self.config.gamma if self.config.form == "focal" else 0.0)
 
-    def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
-        if self.config.form == "softmax":
-            return super().forward(logits, labels, share)
-        return plain_mean(share * self.per_sample(logits.float(), labels), labels, self.class_weights)
+    def usual_mean(self) -> Mean:
+        return "weighted" if self.config.form == "softmax" else "plain"
 
 
 def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     """Means [B] over classes of -log p for the true one, -log(1 - p) for the others; p the softmax of logits [B, C]."""
+    log_p, log_not_p = log_probabilities(logits)
+    truth = F.one_hot(labels, logits.shape[1]).bool()
+    return -torch.where(truth, log_p, log_not_p).mean(dim=1)
+
+
+def log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Log p and log(1 - p) [B, C] with p the softmax of float32 logits [B, C], exact where p rounds to 1 as well."""
     log_p = F.log_softmax(logits, dim=1)
     # Where the largest p rounds to 1, 1 - p is lost: the sum of the others gives it. torch's own binary cross entropy
     # bounds the loss there but has gradients of 10^4, and CUDA refuses it under autocast.
     largest = log_p.argmax(dim=1, keepdim=True)
     log_others = log_p.scatter(1, largest, -torch.inf).logsumexp(dim=1, keepdim=True)  # [B, 1]
     log_not_p = torch.log1p(-log_p.exp().scatter(1, largest, 0.0)).scatter(1, largest, log_others)
-    truth = F.one_hot(labels, logits.shape[1]).bool()
-    return -torch.where(truth, log_p, log_not_p).mean(dim=1)
+    return log_p, log_not_p

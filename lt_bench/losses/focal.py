@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_bench.losses import Loss
+from lt_bench.losses import Loss, Mean
 from lt_bench.mixing import Share
 from lt_bench.registry import Info
 
 
-class PlainMean(Loss):
-    """Base of losses whose class weights scale the losses without dividing by their sum."""
+class Focal(Loss):
+    """w[y] (1 - p)^gamma (-log p) with p = softmax(z)[y], as in the LDAM repository and its descendants.
 
-    def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
-        """Mean over the batch of share * w[y] * loss."""
-        return plain_mean(share * self.per_sample(logits.float(), labels), labels, self.class_weights)
-
-
-class Focal(PlainMean):
-    """w[y] (1 - p)^gamma (-log p) with p = softmax(z)[y], as in the LDAM repository and its descendants."""
+    With class weights the plain mean is usual, as there; of cross entropy they take the weighted one.
+    """
 
     name = "focal"
     info = Info("cross entropy times (1 - p)^gamma, p of the softmax", "Lin et al., ICCV 2017", 2017)
 
-    class Config(PlainMean.Config):
+    class Config(Loss.Config):
         """How strongly easy images are discounted."""
 
         gamma: FiniteFloat = Field(default=1.0, ge=0)
         """0 is cross entropy."""
         weight_inside_p: bool = False
         """Compute p as exp(-w[y] CE), where the class weight corrupts it: a slip of the LDAM repository, for
-        reproducing its numbers. Without class weights it changes nothing."""
+        reproducing its numbers, so under the plain mean only. Without class weights it changes nothing."""
+
+        @model_validator(mode="after")
+        def _plain_where_inside(self) -> Self:
+            if self.weight_inside_p and self.mean == "weighted":
+                raise ValueError("weight_inside_p goes with the plain mean")
+            return self
 
     config: Config
+
+    def usual_mean(self) -> Mean:
+        return "plain"
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self._discounted(F.cross_entropy(logits, labels, reduction="none"))
@@ -52,8 +58,8 @@ class Focal(PlainMean):
         return wrong**self.config.gamma * losses
 
 
-class SigmoidFocal(PlainMean):
-    """Sum over classes of (1 - q)^gamma BCE, q the probability given to the truth by each of C sigmoids.
+class SigmoidFocal(Loss):
+    """Sum over classes of (1 - q)^gamma BCE, q the probability given to the truth by each of C sigmoids; plain mean.
 
     The original code also starts the last bias at -log(C - 1) and spares it weight decay; this is the
     loss alone, as in the BagofTricks-LT comparison.
@@ -62,13 +68,16 @@ class SigmoidFocal(PlainMean):
     name = "sigmoid-focal"
     info = Info("focal loss over C independent sigmoids, summed over classes", "Lin et al., ICCV 2017", 2017)
 
-    class Config(PlainMean.Config):
+    class Config(Loss.Config):
         """How strongly easy decisions are discounted."""
 
         gamma: FiniteFloat = Field(default=2.0, ge=0)
         """0 is binary cross entropy summed over classes."""
 
     config: Config
+
+    def usual_mean(self) -> Mean:
+        return "plain"
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         return sigmoid_focal(logits, labels, self.config.gamma)
@@ -81,8 +90,3 @@ def sigmoid_focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     # (1 - q)^gamma through its logarithm: the plain power has NaN gradients for gamma < 1 where q is 1.
     discount = (gamma * F.logsigmoid(-towards_truth)).exp()
     return -(discount * F.logsigmoid(towards_truth)).sum(dim=1)
-
-
-def plain_mean(losses: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Mean over the batch of losses [B], each times its class's weight, not divided by the sum of weights."""
-    return losses.mean() if class_weights is None else (class_weights[labels] * losses).mean()

@@ -7,8 +7,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_bench.losses import ClassWeights, Loss, Weights
-from lt_bench.losses.focal import plain_mean
+from lt_bench.losses import ClassWeights, Loss, Mean, Weights
 from lt_bench.mixing import Share
 from lt_bench.registry import Info
 
@@ -38,12 +37,14 @@ class InfluenceBalanced(Loss):
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none")
 
+    def usual_mean(self) -> Mean:
+        return "plain"
+
     def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0, features: Tensor | None = None) -> Tensor:
-        """Mean over the batch of share * w[y] * factor * loss, not divided by the sum of weights."""
+        """Mean over the batch of share * w[y] * factor * loss."""
         assert features is not None
         losses = self.per_sample(logits.float(), labels)
-        losses = self.factors(losses, features.float()) * losses
-        return plain_mean(share * losses, labels, self.class_weights)
+        return self.averaged(share * (self.factors(losses, features.float()) * losses), labels)
 
     def factors(self, losses: Tensor, features: Tensor) -> Tensor:
         """The factors alpha / (g h + 0.001) [B] of cross entropies [B] and features [B, D]."""

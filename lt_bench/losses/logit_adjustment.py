@@ -31,7 +31,9 @@ class BalancedSoftmax(Loss):
 class LogitAdjustment(Loss):
     """CE(z + tau log prior, y) with plain z at test time; or plain CE with z - tau log prior at test time.
 
-    Without the 1e-12 beside the prior in the released code: every class has images.
+    The released code has log(prior^tau + 1e-12), against classes without images; here every class has some, and the
+    formula is the paper's. The two differ by log(1 + 1e-12 / prior^tau): on CIFAR-100-LT, for the rarest class, by 2e-9
+    at tau = 1, 5e-6 at tau = 2 and 0.01 at tau = 3.
     """
 
     name = "logit-adjustment"

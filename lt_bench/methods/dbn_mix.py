@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lt_bench.data.samplers import ClassBalanced, Instance, Reverse
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
+from lt_bench.losses.class_balanced import log_probabilities
 from lt_bench.methods import Method, Task
 from lt_bench.mixing import permuted
 from lt_bench.models.network import Network
@@ -100,9 +101,7 @@ def class_temperature(stats: ClassStats, epsilon: float, eta: float) -> Tensor:
 def softmax_bce(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross entropy over softmax probabilities, summed over classes, averaged over the batch.
 
-    Logits and soft targets are [B, C]. The released code has no clamp and can give 0 * -inf; here 1 - p
-    is kept above 1e-7.
+    Logits and soft targets are [B, C]. The released code takes log(1 - p) as it is, which can give 0 * -inf.
     """
-    log_p = F.log_softmax(logits, dim=1)
-    log_not_p = torch.log1p(-log_p.exp().clamp(max=1 - 1e-7))
+    log_p, log_not_p = log_probabilities(logits)
     return -(target * log_p + (1 - target) * log_not_p).sum(1).mean()

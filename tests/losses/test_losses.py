@@ -5,6 +5,7 @@ Values were computed with the official implementations on the inputs of `loss_ca
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -114,6 +115,52 @@ def test_class_balanced_cross_entropy_is_a_weighted_mean() -> None:
     assert loss.class_weights is not None
     check((loss.class_weights[LABELS] * loss.per_sample(LOGITS, LABELS)).mean(), 1.178039)  # the sum over B
     check(loss(LOGITS, LABELS), F.cross_entropy(LOGITS, LABELS, weight=loss.class_weights).item())
+
+
+def mean_by_hand(name: str, weights: list[float], divisor: float, **settings: Any) -> float:
+    losses = build(name, **settings).per_sample(LOGITS, LABELS).tolist()
+    return sum(weights[y] * loss for y, loss in zip(LABELS.tolist(), losses, strict=True)) / divisor
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "focal", "sigmoid-focal", "balanced-softmax", "vs"])
+def test_both_means_of_weighted_losses(name: str) -> None:
+    """With the card's weights for beta 0.99; over the sum of those of the labels 0, 1, 2, 2, or over their number."""
+    w = [0.126130, 0.317223, 2.556647]
+    weights = {"name": "effective-number", "beta": 0.99}
+    weighted = mean_by_hand(name, w, 0.126130 + 0.317223 + 2 * 2.556647)
+    plain = mean_by_hand(name, w, 4)
+    check(build(name, weights=weights, mean="weighted")(LOGITS, LABELS), weighted)
+    check(build(name, weights=weights, mean="plain")(LOGITS, LABELS), plain)
+    usual = plain if "focal" in name else weighted
+    check(build(name, weights=weights)(LOGITS, LABELS), usual)
+    check(build(name, mean="plain")(LOGITS, LABELS), build(name, mean="weighted")(LOGITS, LABELS).item())
+
+
+@pytest.mark.parametrize(("mean", "value"), [("weighted", 0.826469), ("plain", 1.178039)])
+def test_both_means_of_class_balanced_cross_entropy(mean: str, value: float) -> None:
+    check(build("class-balanced", mean=mean)(LOGITS, LABELS), value)
+
+
+def test_the_mean_is_written_only_where_it_is_asked_for() -> None:
+    for name in LOSSES:
+        config = members("loss")[name].Config
+        assert "mean" not in config().model_dump()
+        assert config.read({"mean": "plain"}).model_dump()["mean"] == "plain"
+
+
+def test_a_weight_inside_p_has_no_weighted_mean() -> None:
+    with pytest.raises(ValidationError, match="goes with the plain mean"):
+        build("focal", weight_inside_p=True, mean="weighted")
+
+
+@pytest.mark.parametrize(("tau", "further"), [(1, 2.1694e-9), (2, 4.7063e-6), (3, 0.0101581)])
+def test_logit_adjustment_is_the_formula_of_the_paper(tau: int, further: float) -> None:
+    """The released code's 1e-12 beside prior^tau would raise the rarest class of CIFAR-100-LT by `further`."""
+    counts = torch.tensor([int(500 * 100 ** (-k / 99)) for k in range(100)])
+    shift = build("logit-adjustment", ClassStats(counts), tau=tau).get_buffer("shift")
+    prior = 5 / 10847
+    torch.testing.assert_close(float(shift[-1]), tau * math.log(prior), rtol=1e-6, atol=0)
+    assert math.log1p(1e-12 / prior**tau) == pytest.approx(further, rel=1e-4)
 
 
 def test_class_balanced_sigmoid_is_its_focal_form_at_gamma_zero() -> None:

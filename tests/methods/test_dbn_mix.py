@@ -140,6 +140,15 @@ def test_a_certain_prediction_is_finite() -> None:
     assert logits.grad.isfinite().all()
 
 
+def test_a_probability_that_rounds_to_one_still_has_its_gradient() -> None:
+    """log p is 0, -100, -100 and log(1 - p) log 2 - 100, 0, 0, with the gradients (-1, 1/2, 1/2) and (-1, 1, 0)."""
+    logits = torch.tensor([[100.0, 0.0, 0.0]], requires_grad=True)
+    loss = softmax_bce(logits, torch.tensor([[0.6, 0.4, 0.0]]))
+    assert loss.item() == pytest.approx(0.4 * (100 - math.log(2)) + 0.4 * 100)
+    loss.backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[0.8, -0.6, -0.2]]))
+
+
 def test_a_certain_and_right_prediction_costs_nothing() -> None:
     assert float(softmax_bce(torch.tensor([[200.0, 0.0]]), torch.tensor([[1.0, 0.0]]))) == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, ClassStats
 from lt_bench.mixing.remix import Remix
+from lt_bench.recipe import load_recipe
 
 CIFAR10_LT = torch.tensor([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
 
@@ -120,3 +122,26 @@ def test_counts_are_those_of_the_training_set_and_stay_out_of_checkpoints() -> N
 
 def test_default_settings_are_those_of_the_paper() -> None:
     assert build("remix").config.model_dump() == {"alpha": 1.0, "kappa": 3.0, "tau": 0.5}
+
+
+@pytest.mark.parametrize("name", ["remix-drw", "mixup-drw"])
+@pytest.mark.parametrize("dataset", ["digits-lt", "cifar10-lt", "cifar100-lt"])
+def test_deferred_weights_act_as_in_the_reference(dataset: str, name: str) -> None:
+    """Of every image l w[a] ce(a) + (1 - l) w[b] ce(b), and the plain mean of these, as in imbalanced-DL."""
+    chosen = load_recipe(f"{dataset}/{name}").phase_choices()[-1]
+    counts = [90, 9, 1]
+    stats = ClassStats(torch.tensor(counts))
+    loss, mix = (part.component(part.config, stats) for part in (chosen.loss, chosen.mix))
+    batch, logits = batch_of(size=6), torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    terms = mix(batch, None, step_at()).terms
+    found = sum(loss(logits, labels, share) for labels, share in terms)
+
+    effective = [(1 - 0.9999**n) / (1 - 0.9999) for n in counts]
+    w = [3 / e / sum(1 / f for f in effective) for e in effective]
+    expected = 0.0
+    for labels, share in terms:
+        for image, y in enumerate(labels.tolist()):
+            exponentials = [math.exp(z) for z in logits[image].tolist()]
+            ce = -math.log(exponentials[y] / sum(exponentials))
+            expected += torch.as_tensor(share).expand(6)[image].item() * w[y] * ce / 6
+    assert float(found) == pytest.approx(expected, rel=1e-5)
