@@ -18,7 +18,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from lt_bench.errors import UserError, unknown
 from lt_bench.settings import Settings
@@ -40,9 +40,25 @@ class Component:
 
     name: str
     info: Info
+    timed_by: ClassVar[tuple[str, ...]] = ()
+    """Names of the settings that `active_epochs` follows from."""
 
     class Config(Settings):
         """A component without settings."""
+
+    @classmethod
+    def active_epochs(cls, config: Any, epochs: range, total: int) -> range:
+        """Of the epochs in which a recipe names it, those in which it does what sets it apart from doing without it.
+
+        Epochs count from 0 to `total` - 1, over the whole training and not from where a phase begins. A recipe that
+        leaves it none trains another method than it says.
+        """
+        return epochs
+
+
+def between(epochs: range, start: int, stop: int) -> range:
+    """Those of `epochs` from `start` until before `stop`."""
+    return range(max(epochs.start, start), min(epochs.stop, stop))
 
 
 @dataclass(frozen=True)

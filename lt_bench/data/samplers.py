@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from lt_bench.data.types import Epoch, IntArray, effective_number
-from lt_bench.registry import Component, Info
+from lt_bench.registry import Component, Info, between
 from lt_bench.settings import Settings
 
 
@@ -140,6 +140,10 @@ class Progressive(Sampler):
 
     name = "progressive"
     info = Info("from instance-balanced to class-balanced over the training", "Kang et al., ICLR 2020", 2020)
+
+    @classmethod
+    def active_epochs(cls, config: Sampler.Config, epochs: range, total: int) -> range:
+        return between(epochs, 1, total)  # the first draws as the instances are
 
     def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
         t = epoch.index / max(1, epoch.total - 1)

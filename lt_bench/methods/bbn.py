@@ -17,7 +17,7 @@ from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.methods import Method, Task
 from lt_bench.models.heads.bilateral import BilateralNetwork
 from lt_bench.models.network import Network
-from lt_bench.registry import Info
+from lt_bench.registry import Info, between
 
 
 class BBN(Method):
@@ -26,6 +26,10 @@ class BBN(Method):
     name = "bbn"
     info = Info("two branches, natural to reversed stream by epoch", "Zhou et al., CVPR 2020", 2020, cost="2x")
     heads = frozenset({"bilateral"})
+
+    @classmethod
+    def active_epochs(cls, config: Method.Config, epochs: range, total: int) -> range:
+        return between(epochs, 1, total)  # the reversed stream has no weight in the first
 
     def __init__(self, config: Method.Config, task: Task) -> None:
         super().__init__(config, task)

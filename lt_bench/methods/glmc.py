@@ -22,7 +22,7 @@ from lt_bench.mixing.boxes import Box, clipped_box, paste
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.models.heads.twin_classifier import TwinClassifierNetwork
 from lt_bench.models.network import Network
-from lt_bench.registry import Info
+from lt_bench.registry import Info, between
 
 
 class GLMC(Method):
@@ -50,6 +50,10 @@ class GLMC(Method):
 
     config: Config
     class_weights: Tensor
+
+    @classmethod
+    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
+        return between(epochs, 1, total)  # the classifier that predicts learns nothing in the first
 
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__(config, task)

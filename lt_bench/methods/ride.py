@@ -15,7 +15,7 @@ from lt_bench.methods import Method, Task
 from lt_bench.methods.experts import MultiExpert
 from lt_bench.mixing import Share
 from lt_bench.models.heads.experts import Experts
-from lt_bench.registry import Info
+from lt_bench.registry import Info, between
 
 
 class RIDE(MultiExpert):
@@ -49,8 +49,14 @@ class RIDE(MultiExpert):
         """The switch, as a share of the epochs: epoch 160 of 200. 1 is never."""
 
     config: Config
+    timed_by = ("reweight_from",)
     temperature: Tensor
     late_temperature: Tensor
+
+    @classmethod
+    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
+        """Those after the switch, without which only its first half is trained; all where no switch is asked for."""
+        return epochs if config.reweight_from == 1 else between(epochs, switch(config, total), total)
 
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__(config, task)
@@ -68,12 +74,17 @@ class RIDE(MultiExpert):
             raise UserError(f"method.scale: {config.scale:g} has to be the scale of the head, {head.scale:g}")
 
     def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:
-        late = epoch.index >= round(self.config.reweight_from * epoch.total)
+        late = epoch.index >= switch(self.config, epoch.total)
         ldam, temperature = (self.late_ldam, self.late_temperature) if late else (self.ldam, self.temperature)
         # LDAM scales by itself, so it wants the cosines back.
         margin_losses = [ldam(expert / self.config.scale, labels, share) for expert in logits]
         diversity = (share * divergences(logits, temperature)).mean(1).sum()
         return torch.stack(margin_losses).sum() + self.config.diversity_factor * temperature.mean() ** 2 * diversity
+
+
+def switch(config: RIDE.Config, total: int) -> int:
+    """The first epoch of `total` in which the rare classes count more; `total` if there is none."""
+    return round(config.reweight_from * total)
 
 
 def relative_temperature(stats: ClassStats, rho: float) -> Tensor:

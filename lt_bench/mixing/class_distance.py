@@ -19,9 +19,9 @@ from lt_bench.data.samplers import draw_with_replacement
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, permuted
 from lt_bench.mixing.cutmix import cutmix_pair
-from lt_bench.mixing.generators import Generator, build_generator
+from lt_bench.mixing.generators import Generator, build_generator, generator_epochs
 from lt_bench.mixing.mixup import mixup_pair
-from lt_bench.registry import Info
+from lt_bench.registry import Info, between
 
 Distance = Literal["l2", "jensen-shannon"]
 
@@ -74,6 +74,13 @@ class ClassDistanceMix(Mix):
 
     config: Config
     prior: Tensor
+    timed_by = ("warmup_epochs",)
+
+    @classmethod
+    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
+        # The means are measured for the first time after the first epoch, if not later.
+        chosen = between(epochs, max(config.warmup_epochs, epochs.start + 1), total)
+        return chosen if isinstance(config.generator, str) else generator_epochs(config.generator, chosen, total)
 
     def __init__(self, config: Config, stats: ClassStats) -> None:
         super().__init__(config, stats)

@@ -8,7 +8,7 @@ from lt_bench.data.samplers import draw_with_replacement, inverse_size_weights
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed
 from lt_bench.mixing.cutmix import cutmix_pair
-from lt_bench.registry import Info
+from lt_bench.registry import Info, between
 
 
 class CMO(Mix):
@@ -35,10 +35,15 @@ class CMO(Mix):
         """The last epochs, this many, do not mix."""
 
     config: Config
+    timed_by = ("start_epoch", "stop_before_end")
+
+    @classmethod
+    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
+        return between(epochs, config.start_epoch + 1, total - config.stop_before_end)
 
     def active(self, epoch: Epoch) -> bool:
-        """Whether this epoch mixes. A run of start_epoch + stop_before_end + 1 epochs or fewer never does."""
-        return self.config.start_epoch < epoch.index < epoch.total - self.config.stop_before_end
+        """Whether this epoch mixes."""
+        return epoch.index in self.active_epochs(self.config, range(epoch.total), epoch.total)
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         if not self.active(epoch):

@@ -42,9 +42,19 @@ Generator = Annotated[Word | dict[str, Any], BeforeValidator(complete)]
 
 def build_generator(node: dict[str, Any], stats: ClassStats) -> Mix:
     """The mix that a resolved mapping names."""
-    component = lookup("mix", node["name"])
-    mix: Mix = component(component.Config.read(settings_of("mix", node)), stats)
-    return mix
+    component, config = _looked_up(node)
+    return component(config, stats)
+
+
+def generator_epochs(node: dict[str, Any], epochs: range, total: int) -> range:
+    """Those of `epochs` in which the mix that a resolved mapping names acts."""
+    component, config = _looked_up(node)
+    return component.active_epochs(config, epochs, total)
+
+
+def _looked_up(node: dict[str, Any]) -> tuple[type[Mix], Any]:
+    component: type[Mix] = lookup("mix", node["name"])
+    return component, component.Config.read(settings_of("mix", node))
 
 
 def _allowed(name: Any) -> type[Mix]:

@@ -12,7 +12,7 @@ from lt_bench.data.samplers import draw_with_replacement, inverse_size_weights
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, permuted
 from lt_bench.mixing.mixup import mixup_pair
-from lt_bench.registry import Info
+from lt_bench.registry import Info, between
 
 
 class LabelOccurrenceBalancedMixup(Mix):
@@ -40,9 +40,14 @@ class LabelOccurrenceBalancedMixup(Mix):
         change the sampler at the same epoch."""
 
     config: Config
+    timed_by = ("start_epoch",)
+
+    @classmethod
+    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
+        return between(epochs, config.start_epoch, total)
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
-        if epoch.index < self.config.start_epoch:
+        if epoch.index not in self.active_epochs(self.config, range(epoch.total), epoch.total):
             return None
         weights = inverse_size_weights(labels, 1.0)
         return draw_with_replacement(weights, len(order), epoch.rng("label-occurrence-balanced partners"))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Step
 from lt_bench.mixing import Mix, Mixed
-from lt_bench.registry import Info
+from lt_bench.registry import Info, between
 
 
 class UniMix(Mix):
@@ -37,14 +37,19 @@ class UniMix(Mix):
 
     config: Config
     counts: Tensor
+    timed_by = ("stop_epoch",)
+
+    @classmethod
+    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
+        return between(epochs, 0, total if config.stop_epoch is None else config.stop_epoch)
 
     def __init__(self, config: Config, stats: ClassStats) -> None:
         super().__init__(config, stats)
         self.register_buffer("counts", stats.counts.float(), persistent=False)
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
-        stop = self.config.stop_epoch
-        if stop is not None and step.epoch.index >= stop:
+        total = step.epoch.total
+        if step.epoch.index not in self.active_epochs(self.config, range(total), total):
             return Mixed.plain(batch)
         other = partner or self.draw_partners(batch, step.rng)
         b = step.rng.beta(self.config.alpha, self.config.alpha, len(batch.labels))

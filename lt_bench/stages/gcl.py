@@ -36,7 +36,7 @@ class GaussianCloudedClassifier(Stage):
     class Config(Stage.Config):
         """Settings of the training."""
 
-        epochs: int = Field(default=30, ge=0)
+        epochs: int = Field(default=30, ge=1)
         lr: FiniteFloat = Field(default=0.002, gt=0)
 
     def __init__(self, config: Config, trained: CosineClassifier) -> None:
