@@ -304,10 +304,12 @@ def test_what_a_recipe_is_made_of(page: str, recipe: str, dataset: str, parts: s
 
 def test_a_phase_may_bring_another_component(tmp_path: Path) -> None:
     text = "extends: protocols/digits-demo\ndata: {name: digits-lt, factor: 20}\nmodel: {backbone: resnet8}\n"
-    text += "mix: {name: mixup, alpha: 2.0}\nphases: [{until: 40%}, {until: 80%, mix: none}, {until: 100%, mix: cmo}]\n"
+    text += (
+        "mix: {name: mixup, alpha: 2.0}\nphases: [{until: 40%}, {until: 80%, mix: none}, {until: 100%, mix: cutmix}]\n"
+    )
     (tmp_path / "changing.yaml").write_text(text)
     parts = method_page._parts(load_recipe(tmp_path / "changing.yaml"))
-    assert parts == "mix `mixup` (alpha 2), from 40% `none`, from 80% `cmo`; loss `cross-entropy`"
+    assert parts == "mix `mixup` (alpha 2), from 40% `none`, from 80% `cutmix`; loss `cross-entropy`"
 
 
 def test_a_setting_added_later_is_shown_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,6 +246,31 @@ def test_refused_overrides(tmp_path: Path, override: str, complaint: str) -> Non
     assert re.search(complaint, refusal(path, override))
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "complaint"),
+    [
+        (
+            "cmo",
+            ["protocol.epochs=4"],
+            r"mix: cmo would act in none of the epochs 0 to 3 of 4 \(start_epoch 3, stop_before",
+        ),
+        ("cmo", ["mix.start_epoch=14"], "mix: cmo would act in none of the epochs 0 to 14 of 15"),
+        ("ce", ["phases=[{until: 80%}, {until: 100%, mix: cmo}]"], "mix: cmo would act in none of the epochs 12 to 14"),
+        ("bbn", ["protocol.epochs=1"], "method: bbn would act in none of the epochs 0 to 0 of 1"),
+        ("unimix-bayias", ["mix.stop_epoch=0"], "mix: unimix would act in none"),
+        ("crt", ["second_stage.mix=cmo", "second_stage.epochs=5"], "second_stage.mix: cmo would act in none"),
+    ],
+)
+def test_what_would_never_act_is_refused(name: str, overrides: list[str], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        load_recipe(f"digits-lt/{name}", overrides)
+
+
+def test_what_acts_in_one_of_its_phases_is_not_refused() -> None:
+    assert len(load_recipe("digits-lt/cmo-ldam-drw").phases) == 2  # in the second CMO has stopped
+    assert load_recipe("digits-lt/cmo", ["protocol.epochs=8"]).protocol.epochs == 8
+
+
 def test_a_refusal_stays_short(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(BASE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
@@ -44,7 +45,10 @@ def is_resolved(origin: Origin) -> bool:
 def _resolved(path: Path, overrides: Sequence[str]) -> Recipe:
     if overrides:
         raise UserError(f"{path}: is a resolved recipe, to be run as it is; change {overrides[0]} in the file")
-    return checked(validated(Recipe, read_yaml(path), path), path)
+    node = read_yaml(path)
+    if (reason := superseded(node)) is not None:
+        raise UserError(f"{path}: {reason}; what it resolved to cannot be run any more")
+    return checked(validated(Recipe, node, path), path)
 
 
 def data_spec(card: str, settings: Sequence[str]) -> DataSpec:

@@ -143,6 +143,33 @@ def _a_schedule_ends_with_the_training(parts: Parts) -> Iterator[str]:
         )
 
 
+def _everything_acts_in_some_epoch(parts: Parts) -> Iterator[str]:
+    """Or the run would be tabled as a method that it never trained."""
+    recipe, epochs = parts.recipe, parts.recipe.protocol.epochs
+    yield from _idle("method", recipe.method, [range(epochs)], epochs)
+    starts = [0, *(phase.until for phase in recipe.phases)]
+    spans = [range(start, phase.until) for start, phase in zip(starts, recipe.phases, strict=False)]
+    for kind in (kind for kind in PHASE_FAMILIES if kind in parts.method.uses):
+        nodes = [getattr(phase, kind) for phase in recipe.phases]
+        for node in nodes:
+            named = [span for span, other in zip(spans, nodes, strict=True) if other == node]
+            yield from _idle(kind, node, named, epochs)
+    trained = recipe.training.epochs
+    if recipe.second_stage is not None and trained:
+        for kind in PHASE_FAMILIES:
+            yield from _idle(f"second_stage.{kind}", getattr(recipe.second_stage, kind), [range(trained)], trained)
+
+
+def _idle(field: str, node: dict[str, Any], spans: list[range], total: int) -> Iterator[str]:
+    """A complaint if a component acts in none of the spans of epochs in which it is named."""
+    chosen = choice(field.rpartition(".")[2], node)
+    if any(chosen.component.active_epochs(chosen.config, span, total) for span in spans):
+        return
+    where = ", ".join(f"{span.start} to {span.stop - 1}" for span in spans)
+    why = ", ".join(f"{name} {getattr(chosen.config, name)}" for name in chosen.component.timed_by)
+    yield f"{field}: {node['name']} would act in none of the epochs {where} of {total}" + (f" ({why})" if why else "")
+
+
 def _default(kind: str, given: Any = None) -> dict[str, Any]:
     """A component in its resolved form, by default that of a recipe which names none."""
     names = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
@@ -162,4 +189,5 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,
     _a_schedule_ends_with_the_training,
+    _everything_acts_in_some_epoch,
 )
