@@ -9,10 +9,12 @@ import signal
 import sys
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -25,6 +27,9 @@ from lt_bench.registry import load_plugin, plugin_files
 from lt_bench.training.run import BudgetSpent, Options, Outcome, check_network, run
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
+
+Run = tuple[str, Recipe, int]
+"""A run's title, recipe and seed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Sweep:
         """
         deadline = None if budget_s is None else time.monotonic() + budget_s
         options = replace(self.options, deadline=deadline)
-        failures: list[tuple[str, Exception]] = []
+        failures: list[tuple[str, BaseException]] = []
         spent = False
         for title, result in self._one_by_one(options) if jobs == 1 else self._at_once(options, jobs):
             if isinstance(result, Outcome):
@@ -65,61 +70,65 @@ class Sweep:
                 raise (result if isinstance(result, UserError) else RunError(text)) from result
             else:
                 failures.append((title, result))
-                if os.environ.get("LT_BENCH_TRACEBACK"):
-                    traceback.print_exception(result)
+                _trace(result)
                 _say(f"{title}: failed: {_reason(result)}")
         if spent:
             _say("the budget is spent; the same command goes on from here")
         self._raise(failures)
 
-    def _runs(self) -> list[tuple[str, Recipe, int]]:
+    def _runs(self) -> list[Run]:
         return [
             (f"{recipe.data.name}/{recipe.name} {recipe.protocol.name} seed {seed}", recipe, seed)
             for seed, recipe in product(self.seeds, self.recipes)
         ]
 
-    def _one_by_one(self, options: Options) -> Iterator[tuple[str, Outcome | Exception]]:
+    def _one_by_one(self, options: Options) -> Iterator[tuple[str, Outcome | BaseException]]:
         for title, recipe, seed in self._runs():
             try:
-                result: Outcome | Exception = run(recipe, seed, options)
-            except Exception as error:
+                result: Outcome | BaseException = run(recipe, seed, options)
+            except (Exception, SystemExit) as error:
                 result = error
             yield title, result
             if isinstance(result, BudgetSpent):
                 return
 
-    def _at_once(self, options: Options, jobs: int) -> Iterator[tuple[str, Outcome | Exception]]:
+    def _at_once(self, options: Options, jobs: int) -> Iterator[tuple[str, Outcome | BaseException]]:
         threads = max(1, torch.get_num_threads() // jobs)
-        # Spawned, because a forked process could not use CUDA; bars of several processes would overwrite each other;
-        # and a run may be the first stage of another that began with it.
-        context = multiprocessing.get_context("spawn")
+        # Bars of several processes would overwrite each other; a run may be the first stage of another that began
+        # with it.
         options = replace(options, bar=False, wait=True)
-        with ProcessPoolExecutor(jobs, context, _start_worker, (threads, plugin_files())) as pool:
-            titles = {pool.submit(run, recipe, seed, options): title for title, recipe, seed in spread(self._runs())}
-            try:
-                for future in as_completed(titles):
-                    error = future.exception()
-                    if error is not None and not isinstance(error, Exception):
-                        raise error
-                    yield titles[future], error or future.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pending = deque(spread(self._runs()))
+        free = [_Worker(threads) for _ in range(min(jobs, len(pending)))]
+        running: dict[Future[Outcome | BaseException], tuple[str, _Worker]] = {}
+        try:
+            while pending or running:
+                while pending and free:
+                    title, recipe, seed = pending.popleft()
+                    worker = free.pop()
+                    running[worker.submit(recipe, seed, options)] = title, worker
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    title, worker = running.pop(future)
+                    free.append(worker)
+                    yield title, _result(future)
+        finally:
+            for worker in [*free, *(worker for _, worker in running.values())]:
+                worker.pool.shutdown(cancel_futures=True)
 
-    def _raise(self, failures: Sequence[tuple[str, Exception]]) -> None:
+    def _raise(self, failures: Sequence[tuple[str, BaseException]]) -> None:
         if failures:
             kind = UserError if all(isinstance(error, UserError) for _, error in failures) else RunError
             titles = ", ".join(title for title, _ in failures)
             raise kind(f"{len(failures)} of {len(self.recipes) * len(self.seeds)} runs failed: {titles}")
 
 
-def spread(runs: Sequence[tuple[str, Recipe, int]]) -> list[tuple[str, Recipe, int]]:
+def spread(runs: Sequence[Run]) -> list[Run]:
     """The runs in an order in which those that need the same first stage, or are it, stand as far apart as they can.
 
     At once they would wait for the one of them that trains it.
     """
     earlier: Counter[tuple[str, int]] = Counter()
 
-    def place(run: tuple[str, Recipe, int]) -> int:
+    def place(run: Run) -> int:
         _, recipe, seed = run
         trained = (recipe.first() or recipe).sha256(), seed
         earlier[trained] += 1
@@ -128,12 +137,56 @@ def spread(runs: Sequence[tuple[str, Recipe, int]]) -> list[tuple[str, Recipe, i
     return sorted(runs, key=place)
 
 
-def _start_worker(threads: int, plugins: Sequence[Path]) -> None:
+class _Worker:
+    """One process that runs are made in, one after the other, and its successor if it is killed.
+
+    A pool of several would end with the first that is killed, and nobody could tell at which run it was.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.pool = self._new_pool()
+
+    def submit(self, recipe: Recipe, seed: int, options: Options) -> Future[Outcome | BaseException]:
+        task = partial(_attempt, recipe, seed, options, plugin_files())
+        try:
+            return self.pool.submit(task)
+        except BrokenProcessPool:
+            self.pool = self._new_pool()
+            return self.pool.submit(task)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        # Spawned, because a forked process could not use CUDA.
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker, (self.threads,))
+
+
+def _start_worker(threads: int) -> None:
     # Ctrl-C reaches every process: workers end at once, as by kill, which a run survives; only the sweep speaks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(threads)
-    for path in plugins:
-        load_plugin(path)
+
+
+def _attempt(recipe: Recipe, seed: int, options: Options, plugins: Sequence[Path]) -> Outcome | BaseException:
+    """What a run gives, in a worker. Errors become ones of ours: another's class may not survive the way back."""
+    try:
+        for path in plugins:
+            load_plugin(path)
+        return run(recipe, seed, options)
+    except BudgetSpent as error:
+        return error
+    except UserError as error:
+        return UserError(str(error))
+    except (Exception, SystemExit) as error:
+        _trace(error)
+        return RunError(_reason(error))
+
+
+def _result(future: Future[Outcome | BaseException]) -> Outcome | BaseException:
+    """What a worker gave back, or what became of it."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return RunError("its process was killed, perhaps for want of memory; the same command goes on from here")
 
 
 def parse_budget(text: str) -> float:
@@ -144,10 +197,15 @@ def parse_budget(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def _reason(error: Exception) -> str:
+def _trace(error: BaseException) -> None:
+    if os.environ.get("LT_BENCH_TRACEBACK"):
+        traceback.print_exception(error)
+
+
+def _reason(error: BaseException) -> str:
     """The error in one line; an unforeseen one, of a plug-in or of the hardware, with its type."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, UserError | RunError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError | RunError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _report(title: str, outcome: Outcome) -> None:

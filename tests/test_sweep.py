@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -18,10 +20,12 @@ from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
 from lt_bench.sweep import parse_budget, spread
 from lt_bench.training import run as run_module
+from lt_bench.training.run import Options
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
-TWO = ("digits-lt/ce", "digits-lt/mixup", *TINY, "--device", "cpu")
+DEVICE = ("--device", "cpu")
+TWO = ("digits-lt/ce", "digits-lt/mixup", *TINY, *DEVICE)
 
 
 def records(folder: Path) -> list[str]:
@@ -148,6 +152,88 @@ def test_failures_and_a_spent_budget_come_back_from_the_processes(lt_bench: Call
     spent = lt_bench("sweep", *TWO, "--seeds", "0", "--jobs", "2", "--budget", "0s")
     assert spent.code == 0
     assert spent.out == "the budget is spent; the same command goes on from here\n"
+
+
+BAD = """
+import os, signal, sys
+from lt_bench.losses import Loss
+from lt_bench.registry import Info
+
+class Two(Exception):
+    def __init__(self, what, where):
+        super().__init__(f"{what} at {where}")
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def two():
+    raise Two("shape", "step 1")
+
+class Failing(Loss):
+    name = "failing"
+    info = Info("always fails")
+
+    class Config(Loss.Config):
+        how: str
+
+    def per_sample(self, logits, labels):
+        {"killed": killed, "two": two, "left": sys.exit}[self.config.how]()
+"""
+
+
+@pytest.mark.usefixtures("registry")
+def test_bad_runs_of_several_at_once_are_told_and_the_others_go_on(
+    lt_bench: Callable[..., Any], working_folder: Path
+) -> None:
+    Path("bad.py").write_text(BAD)
+    for how in ("killed", "two", "left"):
+        recipe = {
+            "extends": "protocols/digits-demo",
+            "data": {"name": "digits-lt", "factor": 20},
+            "model": {"backbone": "resnet8"},
+            "loss": {"name": "failing", "how": how},
+        }
+        Path(f"{how}.yaml").write_text(json.dumps(recipe))
+    recipes = ("digits-lt/ce", "killed.yaml", "two.yaml", "left.yaml", "digits-lt/mixup")
+    done = lt_bench("sweep", *recipes, *TINY, *DEVICE, "--plugin", "bad.py", "--seeds", "0", "--jobs", "2")
+    assert done.code == 1
+    failed = dict(line.split(": failed: ") for line in done.out.splitlines() if ": failed: " in line)
+    assert failed == {
+        "digits-lt/killed digits-demo seed 0": "its process was killed, perhaps for want of memory; "
+        "the same command goes on from here",
+        "digits-lt/two digits-demo seed 0": "Two: shape at step 1",
+        "digits-lt/left digits-demo seed 0": "SystemExit",
+    }
+    assert done.err.splitlines()[-1].startswith("lt-bench: 3 of 5 runs failed: digits-lt/")
+    assert records(working_folder) == ["ce seed0", "mixup seed0"]
+
+
+class TwoPartError(UserError):
+    """Does not unpickle."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} at {where}")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (TwoPartError("wrong", "home"), UserError, "wrong at home"),
+        (RunError("the loss is nan"), RunError, "the loss is nan"),
+        (ZeroDivisionError("by\nzero"), RunError, "ZeroDivisionError: by zero"),
+        (run_module.BudgetSpent(), run_module.BudgetSpent, ""),
+    ],
+)
+def test_what_a_process_gives_back_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], text: str
+) -> None:
+    def run(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sweep_module, "run", run)
+    found = pickle.loads(pickle.dumps(sweep_module._attempt(load_recipe("digits-lt/ce"), 0, Options(), [])))
+    assert type(found) is kind
+    assert str(found) == text
 
 
 @pytest.mark.parametrize("error", [RunError("the loss is nan"), RuntimeError("out of\nmemory"), UserError("no data")])
