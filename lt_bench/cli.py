@@ -62,6 +62,8 @@ app.add_typer(board_app, name="leaderboard")
 
 RECORDS = Path("leaderboard/v1/records")
 BOARD = Path("leaderboard/v1")
+LARGEST_SEED = 2**63 - 1
+"""What a table can still hold as a number."""
 
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Folder of the data sets. Default: $LT_BENCH_DATA, else ./data.")
@@ -447,6 +449,7 @@ def _load_plugins(paths: list[Path] | None) -> None:
 
 def _seeds(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UserError(f"--seeds {text}: expected whole numbers from 0 on, such as 0,1,2")
+    digits = len(str(LARGEST_SEED))  # counted first, because Python reads no number of thousands of them
+    if not all(part.isdecimal() and len(part) <= digits and int(part) <= LARGEST_SEED for part in parts):
+        raise UserError(f"--seeds {short(text)}: expected whole numbers from 0 to 2^63 - 1, such as 0,1,2")
     return tuple(dict.fromkeys(int(part) for part in parts))
