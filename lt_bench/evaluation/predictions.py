@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lt_bench.data.types import ImageSet, IntArray
+from lt_bench.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Predictions:
     predicted: np.ndarray
     """int16 [N], the class of the largest logit."""
     confidence: np.ndarray
-    """float32 [N], the largest softmax probability; NaN where the network has diverged."""
+    """float32 [N], the largest softmax probability."""
 
     def __post_init__(self) -> None:
         if not len(self.labels) == len(self.predicted) == len(self.confidence):
@@ -37,12 +38,19 @@ def predict(score: Callable[[Tensor], Tensor], image_set: ImageSet, batch_size: 
         score: Maps images [B, 3, H, W] to logits [B, C]; the network is expected to be in evaluation mode.
         image_set: The labelled images, read once in order under the evaluation transform.
         batch_size: Images per call of `score`.
+
+    Raises:
+        RunError: A logit is not finite, as when training has diverged.
     """
-    predicted, confidence = [], []
+    predicted, confidence, finite = [], [], []
     with torch.inference_mode():
         for batch in image_set.clean(batch_size):
             logits = score(batch.images).float()
             predicted.append(logits.argmax(1).short())
             confidence.append(logits.softmax(1).amax(1))
+            finite.append(logits.isfinite().all(1))
         # The results stay on the device until here: a transfer per batch would wait for each batch.
+        broken = int((~torch.cat(finite)).sum())
+        if broken:
+            raise RunError(f"the logits of {broken} of {len(image_set.labels)} images are not finite")
         return Predictions(image_set.labels, torch.cat(predicted).cpu().numpy(), torch.cat(confidence).cpu().numpy())

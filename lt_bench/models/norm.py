@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lt_bench.native import load_native
 
@@ -47,6 +50,34 @@ def fuse(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, BatchNormReLU):
             module.fused = True
+
+
+@contextmanager
+def single_values(*modules: nn.Module) -> Iterator[None]:
+    """Let any batch normalisation in the modules that is given one value a channel use its running statistics.
+
+    One value has no variance, and torch refuses to train on it. The statistics stay as they are.
+    """
+    switched: list[nn.Module] = []
+
+    def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if layer.training and inputs[0].numel() == inputs[0].shape[1]:
+            layer.training = False
+            switched.append(layer)
+
+    def after(layer: nn.Module, *_: Any) -> None:
+        if layer in switched:
+            layer.training = True
+            switched.remove(layer)
+
+    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    hooks = [layer.register_forward_pre_hook(before) for layer in layers]
+    hooks += [layer.register_forward_hook(after, always_call=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _fits(layer: BatchNormReLU, x: Tensor, residual: Tensor | None) -> bool:

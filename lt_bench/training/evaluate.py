@@ -6,23 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from lt_bench.data.opening import open_split
+from lt_bench.errors import RunError
 from lt_bench.evaluation.metrics import accuracy_by_class, ece, group_accuracy, top1, worst_class
 from lt_bench.evaluation.predictions import predict
 from lt_bench.leaderboard.record import Selection
-from lt_bench.training.loop import EVALUATION_BATCH
+from lt_bench.training.loop import EVALUATION_BATCH, check_finite
 from lt_bench.training.run import Options, build_job
 from lt_bench.training.weights import read_weights
 
 
 def evaluate_weights(path: Path, options: Options) -> dict[str, Any]:
-    """Metrics of `weights.safetensors` on the test part of its data set; accuracies are fractions."""
+    """Metrics of `weights.safetensors` on the test part of its data set; accuracies are fractions.
+
+    Raises UserError for another file, RunError where weights or logits are not finite.
+    """
     weights = read_weights(path)
     recipe = weights.recipe
     split = open_split(recipe.data, options.data_root)
     job = build_job(recipe, split, weights.seed, options, epochs=0)
     weights.load_into(job.network)
     job.network.eval()
-    selection = Selection.of(predict(job.scores, job.sets.test, EVALUATION_BATCH), 0, job.num_classes)
+    try:
+        check_finite(job)
+        predictions = predict(job.scores, job.sets.test, EVALUATION_BATCH)
+    except RunError as error:
+        raise RunError(f"{path}: {error}") from None
+    selection = Selection.of(predictions, 0, job.num_classes)
     accuracy = accuracy_by_class(selection.correct, selection.total)
     return {
         "recipe": recipe.name,

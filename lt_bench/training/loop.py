@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +15,13 @@ from lt_bench.data.sets import ImageSets
 from lt_bench.data.types import Epoch, Step
 from lt_bench.errors import RunError
 from lt_bench.evaluation.metrics import top1
-from lt_bench.evaluation.predictions import predict
+from lt_bench.evaluation.predictions import Predictions, predict
 from lt_bench.leaderboard.record import Selection
 from lt_bench.methods import Method
 from lt_bench.models import Network
+from lt_bench.models.norm import single_values
 from lt_bench.protocol import Protocol
-from lt_bench.training.checkpoint import State
+from lt_bench.training.checkpoint import History, State
 from lt_bench.training.runtime import Runtime
 
 EVALUATION_BATCH = 500
@@ -48,8 +49,10 @@ def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[
     """Train from where `state` stands to the protocol's last epoch.
 
     `on_step` is called after every optimizer step, `on_epoch` when `state` holds a finished epoch.
-    Raises RunError when the loss is no longer finite. Without epochs there is only an evaluation.
+    Raises RunError when loss, weights or logits are no longer finite. Without epochs there is only an evaluation.
     """
+    with _told("as the training begins"):
+        check_finite(job)
     if not job.protocol.epochs and not state.curve:
         _evaluate_untrained(job, state)
         on_epoch()
@@ -57,19 +60,23 @@ def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[
         start = time.perf_counter()
         epoch = Epoch(index, job.protocol.epochs, job.seed)
         train_loss = train_epoch(job, state, epoch, on_step)
-        if not math.isfinite(train_loss):
-            raise RunError(f"the training loss is {train_loss} in epoch {index + 1} of {epoch.total}")
         state.train_s += time.perf_counter() - start
-
-        job.network.eval()
-        job.method.eval()
-        with torch.no_grad():
-            job.method.end_epoch(epoch, job.scores, lambda: job.sets.train.clean(EVALUATION_BATCH))
-        state.curve.append({"epoch": index, "lr": job.protocol.lr(index), "train_loss": train_loss})
-        if (index + 1) % job.protocol.evaluate_every == 0 or index + 1 == epoch.total:
-            evaluate(job, state)
+        with _told(f"after epoch {index + 1} of {epoch.total}"):
+            _end_epoch(job, state, epoch, train_loss)
         state.wall_s += time.perf_counter() - start
         on_epoch()
+
+
+def _end_epoch(job: Job, state: State, epoch: Epoch, train_loss: float) -> None:
+    """All that follows the last step of an epoch."""
+    check_finite(job)
+    job.network.eval()
+    job.method.eval()
+    with torch.no_grad():
+        job.method.end_epoch(epoch, job.scores, lambda: job.sets.train.clean(EVALUATION_BATCH))
+    state.curve.append({"epoch": epoch.index, "lr": job.protocol.lr(epoch.index), "train_loss": train_loss})
+    if (epoch.index + 1) % job.protocol.evaluate_every == 0 or epoch.index + 1 == epoch.total:
+        evaluate(job, state)
 
 
 def _evaluate_untrained(job: Job, state: State) -> None:
@@ -78,8 +85,28 @@ def _evaluate_untrained(job: Job, state: State) -> None:
     job.network.eval()
     job.method.eval()
     state.curve.append({"epoch": 0, "lr": 0.0, "train_loss": math.nan})
-    evaluate(job, state)
+    with _told("without training"):
+        evaluate(job, state)
     state.wall_s += time.perf_counter() - start
+
+
+def check_finite(job: Job) -> None:
+    """Raise RunError if not all weights are finite, running statistics included. Waits for the device, once."""
+    tensors = {**job.network.state_dict(), **dict(job.method.named_parameters(prefix="method"))}
+    numbers = {name: t for name, t in tensors.items() if isinstance(t, Tensor) and t.is_floating_point()}
+    finite = torch.stack([tensor.isfinite().all() for tensor in numbers.values()]).tolist()
+    broken = [name for name, whole in zip(numbers, finite, strict=True) if not whole]
+    if broken:
+        raise RunError(f"{len(broken)} of {len(numbers)} weights are not finite, the first is {broken[0]}")
+
+
+@contextmanager
+def _told(when: str) -> Iterator[None]:
+    """Let a RunError say when it arose."""
+    try:
+        yield
+    except RunError as error:
+        raise RunError(f"{error}, {when}") from None
 
 
 def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None]) -> float:
@@ -100,38 +127,54 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
             group["lr"] = group.get("lr_factor", 1.0) * job.protocol.lr(epoch.index, index, steps)
         state.optimizer.zero_grad(set_to_none=True)
         job.runtime.begin_step()
-        short = any(len(batch.labels) < size for batch in batches)
-        with job.runtime.uncompiled(when=short), job.runtime.autocast():
+        shortest = min(len(batch.labels) for batch in batches)
+        # An epoch may end in a batch of one image, of which a deep stage may make one pixel.
+        single = single_values(job.network, job.method) if shortest == 1 else nullcontext()
+        with job.runtime.uncompiled(when=shortest < size), job.runtime.autocast(), single:
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng))
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         losses.append(loss.detach())
         on_step()
     state.images += images
-    return float(torch.stack(losses).mean())  # the one synchronisation of an epoch
+    return _mean_loss(torch.stack(losses), epoch)
+
+
+def _mean_loss(losses: Tensor, epoch: Epoch) -> float:
+    """The mean of an epoch's losses [steps]. Raises RunError that names the first step whose loss is not finite."""
+    mean = float(losses.mean())  # the one synchronisation of an epoch's steps
+    if math.isfinite(mean):
+        return mean
+    values = losses.tolist()
+    for step, value in enumerate(values, 1):
+        if not math.isfinite(value):
+            where = f"in epoch {epoch.index + 1} of {epoch.total}, step {step} of {len(values)}"
+            raise RunError(f"the training loss is {value} {where}")
+    return math.fsum(values) / len(values)  # the sum alone is too large for float32
 
 
 def evaluate(job: Job, state: State) -> None:
-    """Evaluate on test, and on validation where there is one; let each rule keep what it selects."""
-    entry = state.curve[-1]
-    predictions = predict(job.scores, job.sets.test, EVALUATION_BATCH)
-    selection = Selection.of(predictions, entry["epoch"], job.num_classes)
+    """Evaluate on test, and on validation where there is one; let each rule keep what it selects.
+
+    Raises RunError where a logit is not finite.
+    """
+    test = predict(job.scores, job.sets.test, EVALUATION_BATCH)
+    held_out = job.sets.validation
+    validation = None if held_out is None else predict(job.scores, held_out, EVALUATION_BATCH)
+    select(state, test, validation, job.num_classes)
+
+
+def select(history: History, test: Predictions, validation: Predictions | None, num_classes: int) -> None:
+    """Enter the predictions made after the curve's last epoch, and let each rule keep them if it selects them."""
+    entry = history.curve[-1]
+    selection = Selection.of(test, entry["epoch"], num_classes)
     entry["test_top1"] = top1(selection.correct, selection.total)
-    summary = selection.model_dump(mode="json")
-    state.selections["last"] = summary
-    state.predictions = {
-        "predicted": torch.from_numpy(predictions.predicted),
-        "confidence": torch.from_numpy(predictions.confidence),
-    }
-    _keep_best(state, "test_top1", "best-on-test", summary)
-    if job.sets.validation is not None:
-        validation = predict(job.scores, job.sets.validation, EVALUATION_BATCH)
+    if validation is not None:
         entry["val_top1"] = float((validation.predicted == validation.labels).mean())
-        _keep_best(state, "val_top1", "best-on-val", summary)
-
-
-def _keep_best(state: State, figure: str, rule: str, summary: dict[str, Any]) -> None:
-    """Let `rule` select the present epoch if its figure is above that of every epoch before."""
-    earlier = [entry[figure] for entry in state.curve[:-1] if figure in entry]
-    if not earlier or state.curve[-1][figure] > max(earlier):
-        state.selections[rule] = summary
+    history.predictions = {
+        "predicted": torch.from_numpy(test.predicted),
+        "confidence": torch.from_numpy(test.confidence),
+    }
+    summary = selection.model_dump(mode="json")
+    chosen = history.chosen_epochs()
+    history.selections |= {rule: summary for rule, epoch in chosen.items() if epoch == entry["epoch"]}

@@ -7,17 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from lt_bench import __version__
 from lt_bench.data.cards import load_card
 from lt_bench.data.opening import open_split
 from lt_bench.data.sets import image_sets
@@ -25,18 +22,18 @@ from lt_bench.data.split import Split
 from lt_bench.data.types import ClassStats, Epoch
 from lt_bench.diagnostics import save_diagnostics
 from lt_bench.errors import UserError
-from lt_bench.evaluation.metrics import top1
-from lt_bench.evaluation.predictions import Predictions
-from lt_bench.leaderboard.record import Curve, Record, find_record, load_record, slug, write_record
+from lt_bench.files import TEMPORARY, in_words, write_atomically
+from lt_bench.leaderboard.record import find_record, load_record, record_folder, slug, write_record
 from lt_bench.methods import Method, Task
 from lt_bench.models import Network, build_network
 from lt_bench.recipe import Recipe
 from lt_bench.registry import lookup
 from lt_bench.stages import DecoupledNetwork, Stage
-from lt_bench.training.checkpoint import State, load_checkpoint, save_checkpoint
+from lt_bench.training.checkpoint import Owner, State, load_checkpoint, save_checkpoint
 from lt_bench.training.loop import Job, fit
 from lt_bench.training.progress import Progress
-from lt_bench.training.runtime import Compile, Precision, choose_runtime, environment, peak_memory_mb
+from lt_bench.training.recording import draft_record, last_top1, make_record, now
+from lt_bench.training.runtime import Compile, Precision, choose_runtime
 from lt_bench.training.second_stage import prepare_second_stage
 from lt_bench.training.weights import FILE, Trained, Weights, read_weights, save_weights
 
@@ -75,6 +72,11 @@ class Outcome:
     trained: bool
 
 
+CHECKPOINT = "checkpoint.pt"
+AGAIN = "records"
+"""Folder, beside the weights, of the record of a first stage that is trained again although it has its record."""
+
+
 class BudgetSpent(Exception):  # noqa: N818 (not an error)
     """The deadline passed. The run's checkpoint stands at the last finished epoch."""
 
@@ -105,15 +107,23 @@ def _complete(
     """Train to the end and write weights and record."""
     _check_budget(options)  # which a first stage, or waiting for another process, may have spent
     job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
-    state = train(recipe, job, folder, options)
+    _check_writable(options.records / record_folder(draft_record(recipe, split, job, start)))
+    state = train(recipe, split, job, folder, options)
     record = make_record(recipe, split, job, state, start)
     environment = record.environment
-    trained = Trained(record.timing.wall_s, _last_top1(record), environment.precision, environment.device)
-    save_weights(folder / FILE, job.network, recipe, seed, trained)
-    path = write_record(record, last_predictions(split, state), options.records)
+    trained = Trained(record.timing.wall_s, last_top1(record), environment.precision, environment.device)
+    unkept = None
+    try:
+        save_weights(folder / FILE, job.network, recipe, split.digest, seed, trained)
+    except UserError as error:
+        unkept = error
+    path = write_record(record, state.last_predictions(split.test.labels), options.records)
     # From here on a repetition would start anew; until here it would have gone on from the last epoch.
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return Outcome(path, _last_top1(record), trained=True)
+    if unkept is None:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    else:
+        print(f"{unkept}; the record is written, and the checkpoint beside keeps the weights", file=sys.stderr)
+    return Outcome(path, last_top1(record), trained=True)
 
 
 def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> Weights:
@@ -127,11 +137,11 @@ def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> W
             kept = _finished(recipe.identity(split.digest, seed), replace(options, force=False))
             if kept is not None:
                 print(f"{kept.record}: has no weights in {options.work}; its run is made again", file=sys.stderr)
-            records = options.records if kept is None else folder / "records"
-            _complete(recipe, split, seed, replace(options, records=records), folder)
+            records = options.records if kept is None else folder / AGAIN
+            _complete(recipe, split, seed, replace(options, records=records, force=False), folder)
         path = found[0] if found else folder / FILE
         weights = read_weights(path)
-        if weights.recipe.sha256() != recipe.sha256() or weights.seed != seed:
+        if not weights.are_of(recipe, split.digest, seed):
             raise UserError(f"{path}: the weights of another run; without this file the first stage is trained anew")
         return weights
 
@@ -143,7 +153,7 @@ def _check_writable(folder: Path) -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"--records {folder}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"--records {folder}: cannot be written: {in_words(error)}") from None
 
 
 def _check_budget(options: Options) -> None:
@@ -160,7 +170,7 @@ def _folder(recipe: Recipe, split: Split, seed: int, options: Options) -> Path:
 def _finished(identity: str, options: Options) -> Outcome | None:
     """What an earlier call left, unless it is not to count."""
     known = None if options.force else find_record(options.records, identity)
-    return None if known is None else Outcome(known, _last_top1(load_record(known)), trained=False)
+    return None if known is None else Outcome(known, last_top1(load_record(known)), trained=False)
 
 
 def build_job(
@@ -222,33 +232,32 @@ def build_optimizer(job: Job) -> torch.optim.Optimizer:
     )
 
 
-def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
+def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options) -> State:
     """Train to the last epoch with a checkpoint after each, from the folder's checkpoint if it has one."""
-    state = State(job.network, job.method, build_optimizer(job))
-    setting = {
-        "device": job.runtime.device.type,
-        "precision": job.runtime.precision,
-        "compile": "on" if job.runtime.compiled else "off",
-    }
-    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    state, owner = State(job.network, job.method, build_optimizer(job)), _owner(recipe, split, job)
+    checkpoint, log = folder / CHECKPOINT, folder / "log.jsonl"
     if checkpoint.exists() and not options.restart:
-        load_checkpoint(checkpoint, state, setting)
+        identity = recipe.identity(split.digest, job.seed)
+        # A process may have been killed between its record and its clean-up: then to go on would be to copy.
+        recorded = _recorded(identity, options.records, folder / AGAIN) if options.force else set()
+        load_checkpoint(checkpoint, state, owner, job, recorded)
     if isinstance(job.network, DecoupledNetwork):
         prepare_second_stage(job, job.network, state)
     with _writing(folder):
-        log.write_text("".join(json.dumps(entry) + "\n" for entry in state.curve), encoding="utf-8")
-        (folder / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=1) + "\n", encoding="utf-8")
+        write_atomically(log, "".join(json.dumps(entry) + "\n" for entry in state.curve).encode())
+        write_atomically(folder / "recipe.json", (json.dumps(recipe.resolved(), indent=1) + "\n").encode())
 
     counts = ClassStats.of(job.sets.train.labels, job.num_classes).counts
-    title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
     epochs = max(1, job.protocol.epochs)
-    with Progress(title, epochs, len(state.curve), job.runtime.description, bar=options.bar) as progress:
+    with Progress(owner.run, epochs, len(state.curve), job.runtime.description, bar=options.bar) as progress:
 
         def finish_epoch() -> None:
             # Before the checkpoint: an epoch that it does not hold is trained again, and written again.
             found = job.method.diagnostics(Epoch(state.curve[-1]["epoch"], epochs, job.seed))
             save_diagnostics(folder, len(state.curve), found, counts, recipe, job.seed)
-            save_checkpoint(checkpoint, state, setting)
+            state.ended = now()
+            save_checkpoint(checkpoint, state, owner)
+            # A line more, so that it can be followed; one that is cut short is mended by the next call.
             with _writing(folder), log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
             progress.epoch(state.curve[-1])
@@ -260,75 +269,19 @@ def train(recipe: Recipe, job: Job, folder: Path, options: Options) -> State:
     return state
 
 
-def _last_top1(record: Record) -> float:
-    last = record.selections["last"]
-    return top1(last.correct, last.total)
+def _owner(recipe: Recipe, split: Split, job: Job) -> Owner:
+    runtime = job.runtime
+    compiled = "on" if runtime.compiled else "off"
+    setting = {"device": runtime.device.type, "precision": runtime.precision, "compile": compiled}
+    title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
+    return Owner(title, recipe.sha256(), split.digest, job.seed, setting)
 
 
-def last_predictions(split: Split, state: State) -> Predictions:
-    """The predictions of the last evaluation."""
-    predicted, confidence = (state.predictions[name].numpy() for name in ("predicted", "confidence"))
-    return Predictions(split.test.labels, predicted, confidence)
-
-
-def make_record(recipe: Recipe, split: Split, job: Job, state: State, start: Weights | None) -> Record:
-    """The record of a finished run, which began at the weights `start` if it is a second stage."""
-    protocol = recipe.protocol
-    return Record.read(
-        {
-            "benchmark_version": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "identity": recipe.identity(split.digest, job.seed),
-            "recipe_name": recipe.name,
-            "recipe": recipe.resolved(),
-            "recipe_sha256": recipe.sha256(),
-            "overrides": recipe.overrides,
-            "protocol": {
-                "name": protocol.name,
-                "version": protocol.version,
-                "modified": recipe.protocol_modified(),
-                "sha256": protocol.sha256(),
-            },
-            "dataset": _dataset(recipe, split),
-            "seed": job.seed,
-            "environment": environment(job.runtime),
-            "timing": _timing(job, state),
-            "first_stage": None if start is None else _first_stage_of(start, split),
-            "selections": state.selections,
-            "curve": Curve.of(state.curve).model_dump(mode="json"),
-        }
-    )
-
-
-def _dataset(recipe: Recipe, split: Split) -> dict[str, Any]:
-    return {
-        "name": split.card.name,
-        "version": split.card.version,
-        "factor": recipe.data.factor,
-        "profile": recipe.data.profile,
-        "subset_seed": recipe.data.subset_seed,
-        "index_sha256": split.index_sha256,
-        "content_sha256": split.content_sha256,
-        "content_kind": split.content_kind,
-        "test_sha256": split.test_sha256,
-        "validation_sha256": split.validation_sha256,
-        "class_names": list(split.class_names),
-        "train_counts": [int(n) for n in split.counts],
-    }
-
-
-def _first_stage_of(start: Weights, split: Split) -> dict[str, Any]:
-    return {"identity": start.recipe.identity(split.digest, start.seed), **asdict(start.trained)}
-
-
-def _timing(job: Job, state: State) -> dict[str, Any]:
-    return {
-        "wall_s": round(state.wall_s, 1),
-        "train_images_per_s": round(state.images / state.train_s, 1) if state.images else 0.0,
-        "peak_memory_mb": round(peak_memory_mb(job.runtime.device)),
-        "epochs": len(state.curve),
-        "resumed": state.resumed,
-    }
+def _recorded(identity: str, *folders: Path) -> set[str]:
+    """When the trainings of a run ended that have a record below one of the folders."""
+    latest = [found for folder in folders if (found := find_record(folder, identity)) is not None]
+    records = [path for one in latest for path in one.parent.glob(f"seed*-{identity[:12]}*.json")]
+    return {load_record(path).created for path in records}
 
 
 @contextmanager
@@ -338,6 +291,8 @@ def _locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        for left in folder.glob(TEMPORARY):  # by a process that was killed while it wrote
+            left.unlink()
     try:
         yield
     finally:
@@ -352,4 +307,4 @@ def _writing(folder: Path) -> Iterator[None]:
     except Timeout:
         raise UserError(f"{folder}: another process is training this run") from None
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error}") from None
+        raise UserError(f"{folder}: cannot be written: {in_words(error)}") from None

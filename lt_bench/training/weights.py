@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lt_bench import __version__
+from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
+from lt_bench.files import in_words, write_atomically
 from lt_bench.models import Network
 from lt_bench.recipe import Recipe
+from lt_bench.registry import lookup
 
 FILE = "weights.safetensors"
 
@@ -40,6 +43,12 @@ class Weights:
     tensors: dict[str, Tensor]
     path: Path
     """The file they came from."""
+    split: str | None = None
+    """Digest of the data they were trained on; None: not kept in its time."""
+
+    def are_of(self, recipe: Recipe, split: str, seed: int) -> bool:
+        """Whether they are those of this very run."""
+        return (self.recipe.sha256(), self.split or split, self.seed) == (recipe.sha256(), split, seed)
 
     def load_into(self, network: Network) -> None:
         """Give the network these weights. Raises UserError, naming the file they came from, if they do not fit."""
@@ -49,28 +58,42 @@ class Weights:
             raise UserError(f"{self.path}: does not fit its own recipe: {' '.join(str(error).split())[:200]}") from None
 
 
-def save_weights(path: Path, network: Network, recipe: Recipe, seed: int, trained: Trained) -> None:
-    """Write the final weights. Raises UserError, leaving no file behind, if that fails."""
-    metadata = {"recipe": json.dumps(recipe.resolved()), "seed": str(seed), "lt_bench": __version__}
+def save_weights(path: Path, network: Network, recipe: Recipe, split: str, seed: int, trained: Trained) -> None:
+    """Write a run's final weights; `split` is the digest of its data. Raises UserError, leaving no file behind."""
+    metadata = {"recipe": json.dumps(recipe.resolved()), "split": split, "seed": str(seed), "lt_bench": __version__}
     metadata["trained"] = json.dumps(asdict(trained))
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    partial = path.with_suffix(".partial")
+    # Each in memory of its own, which the format asks for: a network may use one layer in two places.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     try:
-        save_file(tensors, partial, metadata)
-        partial.replace(path)
+        write_atomically(path, save(tensors, metadata))
     except Exception as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: the weights could not be written: {error}") from None
+        reason = in_words(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: the weights could not be written: {' '.join(reason.split())}") from None
 
 
 def read_weights(path: Path) -> Weights:
     """The weights of a run. Raises UserError for any other file."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("not a regular file")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        recipe = Recipe.read(json.loads(metadata["recipe"]))
         trained = Trained(**json.loads(metadata.get("trained", "{}")))
-        return Weights(Recipe.read(json.loads(metadata["recipe"])), int(metadata["seed"]), trained, tensors, path)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        _check_whole(recipe)
+        return Weights(recipe, int(metadata["seed"]), trained, tensors, path, metadata.get("split"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"{path}: not the weights of a run ({reason})") from None
+
+
+def _check_whole(recipe: Recipe) -> None:
+    """Raise an error if the recipe was not resolved by this program: if what a network is built from is missing."""
+    recipe.method_choice(), recipe.head_choice(), lookup("backbone", recipe.model.backbone)
+    recipe.data.resolve(load_card(recipe.data.name))
+    ends = [phase.until for phase in recipe.phase_choices()]
+    if ends[-1] != max(1, recipe.training.epochs):
+        raise ValueError(f"phases until {ends} in {recipe.training.epochs} epochs")

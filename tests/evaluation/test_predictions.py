@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lt_bench.data.types import Batch, IntArray
+from lt_bench.errors import RunError
 from lt_bench.evaluation.predictions import Predictions, predict
 
 
@@ -55,10 +56,12 @@ def test_no_gradient_is_kept() -> None:
     assert not seen[0].requires_grad
 
 
-def test_a_diverged_network_is_recorded_not_refused() -> None:
-    found = predict(lambda images: images * np.nan, LogitImages(torch.eye(2), [0, 1]), 2)
-    assert np.isnan(found.confidence).all()
-    assert set(found.predicted.tolist()) <= {0, 1}
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_a_failed_run(value: float) -> None:
+    logits = torch.eye(5)
+    logits[1, 2] = logits[4, 0] = value
+    with pytest.raises(RunError, match=r"^the logits of 2 of 5 images are not finite$"):
+        predict(lambda images: images, LogitImages(logits, [0, 1, 2, 3, 4]), 2)
 
 
 def test_lengths_must_agree() -> None:

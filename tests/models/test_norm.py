@@ -165,3 +165,45 @@ def test_a_network_has_the_gradients_it_has_without(bf16: bool) -> None:
 
 def test_the_weights_fit_networks_made_of_torch_layers() -> None:
     assert list(BatchNormReLU(4).state_dict()) == list(nn.BatchNorm2d(4).state_dict())
+
+
+# --- one value a channel -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormReLU])
+def test_a_single_value_is_normalised_by_the_running_statistics(kind: type[nn.BatchNorm2d]) -> None:
+    layer = kind(2)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    layer.running_mean.copy_(torch.tensor([1.0, -1.0]))
+    layer.running_var.fill_(4.0)
+    before = copy.deepcopy(layer.state_dict())
+    x = torch.tensor([5.0, 1.0]).view(1, 2, 1, 1).requires_grad_()
+    with norm.single_values(nn.Sequential(layer)):
+        y = layer(x)
+    torch.testing.assert_close(y.flatten(), torch.tensor([2.0, 1.0]))
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad.flatten(), torch.tensor([0.5, 0.5]))
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    with pytest.raises(ValueError, match="more than 1 value"):
+        layer(x)  # as torch has it outside
+
+
+def test_more_values_are_normalised_as_ever() -> None:
+    layers = [nn.BatchNorm2d(3) for _ in range(2)]
+    x = random((1, 3, 2, 1), torch.float32, seed=0)
+    with norm.single_values(layers[0]):
+        inside = layers[0](x)
+    assert torch.equal(inside, layers[1](x))
+    assert all(torch.equal(*pair) for pair in zip(*(layer.state_dict().values() for layer in layers), strict=True))
+    assert layers[0].training
+
+
+def test_a_layer_that_fails_is_left_as_it_was() -> None:
+    layer = nn.BatchNorm2d(3)
+    with norm.single_values(layer), pytest.raises(RuntimeError):
+        layer(torch.zeros(1, 4, 1, 1))  # four channels
+    assert layer.training
+    assert not layer._forward_hooks
+    assert not layer._forward_pre_hooks

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import ece
+from lt_bench.registry import load_plugin
 from lt_bench.training.evaluate import evaluate_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
@@ -57,3 +62,84 @@ def test_weights_that_do_not_fit_their_recipe(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "less.safetensors", metadata)
     with pytest.raises(UserError, match=r"less\.safetensors: does not fit its own recipe: .*classifier.bias"):
         evaluate_weights(tmp_path / "less.safetensors", options(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda recipe: recipe.pop("method"),
+        lambda recipe: recipe["method"].pop("name"),
+        lambda recipe: recipe.update(method={"name": 3}),
+        lambda recipe: recipe.update(method={"name": "nothing"}),
+        lambda recipe: recipe["method"].update(unknown=1),
+        lambda recipe: recipe["model"].update(head={}),
+        lambda recipe: recipe["model"].update(backbone="nothing"),
+        lambda recipe: recipe["data"].update(name="nothing"),
+        lambda recipe: recipe.update(phases=[]),
+        lambda recipe: recipe["phases"][0].update(loss={}),
+        lambda recipe: recipe["phases"][0].update(until=1),
+        lambda recipe: recipe.update(second_stage={"stage": {}, "sampler": {}, "mix": {}, "loss": {}}),
+    ],
+)
+def test_a_recipe_that_is_none_among_the_weights(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    recipe = tiny().resolved()
+    change(recipe)
+    path = tmp_path / "w.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {"recipe": json.dumps(recipe), "seed": "0"})
+    with pytest.raises(UserError, match=r"^.*w\.safetensors: ") as caught:
+        evaluate_weights(path, options(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"recipe": "[" * 100_000, "seed": "0"},
+        {"recipe": "{}", "seed": "0"},
+        {"seed": "9" * 5000},
+        {"seed": "-"},
+        {"trained": "[1]"},
+        {"trained": '{"other": 1}'},
+    ],
+    ids=range(6),
+)
+def test_other_metadata_that_is_none(tmp_path: Path, metadata: dict[str, str]) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {"recipe": json.dumps(tiny().resolved()), "seed": "0"} | metadata)
+    with pytest.raises(UserError, match=r"w\.safetensors: not the weights of a run") as caught:
+        evaluate_weights(path, options(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path / ("n" * 300)):
+        with pytest.raises(UserError, match="not the weights of a run"):
+            evaluate_weights(path, options(tmp_path))
+
+
+TIED = """
+from torch import nn
+from lt_bench.models.backbones import Backbone
+from lt_bench.registry import Info
+
+class Tied(Backbone):
+    name = "tied"
+    info = Info("one convolution used twice")
+    feature_dim = 8
+
+    def trunk(self):
+        return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+
+    def last_stage(self):
+        shared = nn.Conv2d(8, 8, 3, padding=1)
+        return nn.Sequential(shared, nn.BatchNorm2d(8), nn.ReLU(), shared, nn.BatchNorm2d(8), nn.ReLU())
+"""
+
+
+def test_a_network_that_uses_a_layer_twice(tmp_path: Path) -> None:
+    (tmp_path / "tied.py").write_text(TIED)
+    load_plugin(tmp_path / "tied.py")
+    train(tiny("ce", "model.backbone=tied"), tmp_path)
+    found = evaluate_weights(only(tmp_path, "weights.safetensors"), options(tmp_path))
+    assert tuple(found["correct"]) == record(tmp_path).selections["last"].correct

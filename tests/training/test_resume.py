@@ -7,19 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from run_cases import TINY, assert_same_result, at_epoch, once, only, record, tiny, train, until_done, weights
+from run_cases import TINY, assert_same_result, at_epoch, once, only, record, tiny, train, until_done
 
-from lt_bench.errors import UserError
+from lt_bench.files import TEMPORARY
 from lt_bench.recipe import load_recipe
 from lt_bench.training import loop
-from lt_bench.training import run as run_module
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
@@ -82,7 +80,7 @@ def test_interrupted_while_the_checkpoint_is_written(tmp_path: Path, monkeypatch
     monkeypatch.setattr(torch, "save", save)
     assert until_done(recipe, tmp_path / "cut") == 1
     assert_same_result(tmp_path / "cut", tmp_path / "whole")
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob(TEMPORARY))
 
 
 def test_the_log_tells_every_epoch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,69 +153,3 @@ def test_interrupted_by_a_person(process: subprocess.Popen[str], working_folder:
     assert said.splitlines()[-1] == "lt-bench: interrupted; the same command goes on from the last finished epoch"
     assert "Traceback" not in said
     goes_on_to_the_same_end(working_folder)
-
-
-# --- checkpoints that cannot be used -----------------------------------------------------------------
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """That of a run interrupted after its third epoch."""
-    with pytest.MonkeyPatch.context() as patch:
-        at_epoch(patch, before=lambda _: None, after=once(3))
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny(), tmp_path, precision="float32")
-    return only(tmp_path, "checkpoint.pt")
-
-
-class Evil:
-    """Unpickled by a careless reader, it would leave a file behind."""
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (Path("evil"),)
-
-
-def damage(path: Path, how: str) -> None:
-    data = bytearray(path.read_bytes())
-    if how == "altered":
-        with zipfile.ZipFile(path) as archive:
-            tensor = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
-        data[data.index(tensor) + len(tensor) // 2] ^= 0xFF
-    whole = {"truncated": data[: len(data) // 2], "empty": b"", "text": b"not a checkpoint", "altered": data}
-    if how in whole:
-        path.write_bytes(whole[how])
-    elif how == "pickle":
-        torch.save({"setting": {}, "network": Evil()}, path)
-    elif how == "list":
-        torch.save([1, 2], path)
-    else:
-        content = torch.load(path, weights_only=True)
-        if how == "incomplete":
-            del content["optimizer"]
-        else:
-            content["network"]["trunk.0.weight"] = torch.zeros(1)
-        torch.save(content, path)
-
-
-@pytest.mark.parametrize(
-    "how", ["truncated", "empty", "text", "altered", "pickle", "list", "incomplete", "other shape"]
-)
-def test_a_damaged_checkpoint_is_one_line(checkpoint: Path, tmp_path: Path, how: str) -> None:
-    damage(checkpoint, how)
-    with pytest.raises(
-        UserError, match=r"checkpoint\.pt: not a checkpoint of this run .*; --no-resume trains anew"
-    ) as caught:
-        train(tiny(), tmp_path, precision="float32")
-    assert "\n" not in str(caught.value)
-    assert not Path("evil").exists()
-    train(tiny(), tmp_path, precision="float32", restart=True)
-    assert weights(tmp_path)
-
-
-def test_a_checkpoint_of_another_arithmetic_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    line = "made with precision float32, now precision is bf16; go on with --precision float32 or begin anew"
-    with pytest.raises(UserError, match=f"{line} with --no-resume"):
-        train(tiny(), tmp_path, precision="bf16")
-    assert train(tiny(), tmp_path, precision="float32").trained
-    assert not checkpoint.exists()
-    assert run_module.load_record(only(tmp_path, "seed*.json")).environment.precision == "float32"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from run_cases import assert_same_result, at_epoch, once, only, options, tiny, train, until_done
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
@@ -161,6 +164,13 @@ def test_weights_of_another_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"weights.safetensors: the weights of another run"):
         train(stage("crt"), tmp_path)
     weights.write_bytes(own)
+    with safe_open(weights, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(weights), weights, metadata | {"split": "0" * 64})
+    with pytest.raises(UserError, match=r"weights.safetensors: the weights of another run"):
+        train(stage("crt"), tmp_path)
+    del metadata["split"]  # as of weights from before it was kept
+    save_file(load_file(weights), weights, metadata)
     assert train(stage("crt"), tmp_path).trained
 
 
@@ -206,3 +216,25 @@ def test_waits_for_whoever_trains_the_first_stage(
     monkeypatch.setattr(run_module, "FileLock", lock)
     train(stage("ncm"), tmp_path, wait=wait)
     assert waits == [("ce", -1), ("ncm", timeout)]
+
+
+def test_force_trains_although_a_first_stage_left_its_checkpoint(tmp_path: Path) -> None:
+    """The record of a first stage that was made again stands beside its weights, and counts."""
+    train(tiny("ce"), tmp_path)
+    (folder_of(tmp_path, "ce") / FILE).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(stage("ncm"), tmp_path)
+    assert (folder_of(tmp_path, "ce") / "checkpoint.pt").exists()
+    assert len(list(folder_of(tmp_path, "ce").rglob("seed*.json"))) == 1
+    done = train(tiny("ce"), tmp_path, force=True)
+    again = load_record(only(folder_of(tmp_path, "ce"), "seed*.json"))
+    assert load_record(done.record).created > again.created
+    assert load_record(done.record).timing.resumed == 0
+
+
+def interrupted(path: Path, **settings: bool) -> None:
+    if path.name == "checkpoint.pt":
+        raise KeyboardInterrupt
+    os.unlink(path)  # noqa: PTH108 (whose place this takes)

@@ -134,19 +134,7 @@ class Prototypes(Head):
         )
 
 
-class FeatureNorm(nn.BatchNorm1d):
-    """Batch normalisation of features [B, D], of a single image (B = 1) by the running statistics.
-
-    One image has no variance, and torch refuses to train on it; the last batch of an epoch may hold just one.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        if len(features) > 1 or not self.training:
-            return super().forward(features)
-        return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-
-
 def projection(feature_dim: int, projection_dim: int) -> nn.Sequential:
     """Features [B, D] to vectors [B, P], as in the released code of PaCo and BCL."""
     first, last = nn.Linear(feature_dim, feature_dim), nn.Linear(feature_dim, projection_dim)
-    return nn.Sequential(first, FeatureNorm(feature_dim), nn.ReLU(), last)
+    return nn.Sequential(first, nn.BatchNorm1d(feature_dim), nn.ReLU(), last)

@@ -1,0 +1,122 @@
+"""The record of a run: checked before the training as far as it is known, made when the training is over."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from lt_bench import __version__
+from lt_bench.data.split import Split
+from lt_bench.errors import UserError
+from lt_bench.evaluation.metrics import top1
+from lt_bench.evaluation.predictions import Predictions
+from lt_bench.leaderboard.record import MAX_RECORD_BYTES, Curve, Record, to_json
+from lt_bench.recipe import Recipe
+from lt_bench.training.checkpoint import History
+from lt_bench.training.loop import Job, select
+from lt_bench.training.runtime import environment, peak_memory_mb
+from lt_bench.training.weights import Weights
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def last_top1(record: Record) -> float:
+    """Share of the test images that are predicted right after the last epoch."""
+    last = record.selections["last"]
+    return top1(last.correct, last.total)
+
+
+def draft_record(recipe: Recipe, split: Split, job: Job, start: Weights | None) -> Record:
+    """The record of a run that is still to come, as if it predicted the first class everywhere.
+
+    Raises UserError, before anything is lost, where a record cannot hold what is known of the run already.
+    """
+    labels, epochs = split.test.labels, job.protocol.epochs
+    history = History(ended=now())
+    history.curve = [{"epoch": index, "lr": job.protocol.lr(index), "train_loss": 0.0} for index in range(epochs)]
+    history.curve = history.curve or [{"epoch": 0, "lr": 0.0, "train_loss": 0.0}]
+    nothing = Predictions(labels, np.zeros(len(labels), np.int16), np.ones(len(labels), np.float32))
+    try:
+        select(history, nothing, None, job.num_classes)
+        record = make_record(recipe, split, job, history, start)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "record"
+        found = f"{first['input']!r:.80}"
+        raise UserError(
+            f"{recipe.data.name}/{recipe.name}: no record could hold this run: {field}: {first['msg']}, found {found}"
+        ) from None
+    size = len(to_json(record))
+    if size > MAX_RECORD_BYTES:
+        raise UserError(
+            f"{recipe.data.name}/{recipe.name}: the record of {epochs} epochs and {job.num_classes} classes would have "
+            f"{size >> 20} MiB, allowed are {MAX_RECORD_BYTES >> 20}"
+        )
+    return record
+
+
+def make_record(recipe: Recipe, split: Split, job: Job, history: History, start: Weights | None) -> Record:
+    """The record of a finished run, which began at the weights `start` if it is a second stage."""
+    protocol = recipe.protocol
+    return Record.read(
+        {
+            "benchmark_version": __version__,
+            "created": history.ended,
+            "identity": recipe.identity(split.digest, job.seed),
+            "recipe_name": recipe.name,
+            "recipe": recipe.resolved(),
+            "recipe_sha256": recipe.sha256(),
+            "overrides": recipe.overrides,
+            "protocol": {
+                "name": protocol.name,
+                "version": protocol.version,
+                "modified": recipe.protocol_modified(),
+                "sha256": protocol.sha256(),
+            },
+            "dataset": _dataset(recipe, split),
+            "seed": job.seed,
+            "environment": environment(job.runtime),
+            "timing": _timing(job, history),
+            "first_stage": None if start is None else _first_stage(start, split),
+            "selections": history.selections,
+            "curve": Curve.of(history.curve).model_dump(mode="json"),
+        }
+    )
+
+
+def _dataset(recipe: Recipe, split: Split) -> dict[str, Any]:
+    return {
+        "name": split.card.name,
+        "version": split.card.version,
+        "factor": recipe.data.factor,
+        "profile": recipe.data.profile,
+        "subset_seed": recipe.data.subset_seed,
+        "index_sha256": split.index_sha256,
+        "content_sha256": split.content_sha256,
+        "content_kind": split.content_kind,
+        "test_sha256": split.test_sha256,
+        "validation_sha256": split.validation_sha256,
+        "class_names": list(split.class_names),
+        "train_counts": [int(n) for n in split.counts],
+    }
+
+
+def _first_stage(start: Weights, split: Split) -> dict[str, Any]:
+    return {"identity": start.recipe.identity(split.digest, start.seed), **asdict(start.trained)}
+
+
+def _timing(job: Job, history: History) -> dict[str, Any]:
+    return {
+        "wall_s": round(history.wall_s, 1),
+        "train_images_per_s": round(history.images / history.train_s, 1) if history.train_s else 0.0,
+        "peak_memory_mb": round(peak_memory_mb(job.runtime.device)),
+        "epochs": len(history.curve),
+        "resumed": history.resumed,
+    }
