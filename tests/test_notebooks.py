@@ -32,7 +32,7 @@ def made_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         add_record(folder, recipe_name="ce", seed=seed, correct=(9, 8, 7, 6 - seed, 5, 4), **cifar)
         add_record(folder, recipe_name="cmo", seed=seed, correct=(9, 9, 8 - seed, 8, 7, 7), **cifar)
         add_record(folder, recipe_name="mixup", seed=seed, correct=(10, 9 - seed, 8, 6, 3, 0), **cifar)
-    add_record(folder, recipe_name="cmo", recipe_sha256=digest("edited"), identity=digest("edited run"), **cifar)
+    add_record(folder, recipe_name="cmo", recipe={"mix": {"name": "edited"}}, **cifar)
     add_record(folder, recipe_name="cutmix", protocol={"modified": True}, **cifar)
     for method in ("ce", "cmo", "mixup", "cutmix", "dbn-mix", "ldam-drw"):
         add_record(folder, recipe_name=method)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import sub
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,12 +101,13 @@ def ece(bins: CalibrationBins) -> float:
 
     With 15 bins the estimator of MiSLAS (Zhong et al., CVPR 2021).
     """
-    return math.fsum(np.abs(bins.correct - bins.confidence_sum)) / int(bins.count.sum())
+    gaps = map(abs, map(sub, bins.correct, bins.confidence_sum))  # for 15 values cheaper than an array
+    return math.fsum(gaps) / int(sum(bins.count))
 
 
 def _mean(values: FloatArray) -> float:
     # NumPy's sum depends on the processor in its last digit; a table must not.
-    return math.fsum(values) / len(values)
+    return math.fsum(values.tolist()) / len(values)  # of a list: iterating over an array takes three times as long
 
 
 def _tested(accuracy: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Small valid records for tests: two classes of each group, 10 test images a class."""
+"""Small records that can be believed, for tests: two classes of each group, 10 test images a class."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from typing import Any
 
 import numpy as np
 
+from lt_bench.data.cards import card_names, load_card
+from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
+from lt_bench.identity import protocol_sha256, recipe_sha256, run_identity, split_sha256
 from lt_bench.leaderboard.record import Record, Selection, write_record
 
 TRAIN_COUNTS = (500, 101, 100, 20, 19, 1)
 PER_CLASS = 10
+EPOCHS = 30
+BEST_EPOCH = 17
 
 
 def digest(*parts: object) -> str:
     return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
 
 
-def make_predictions(correct: tuple[int, ...] = (9, 8, 7, 6, 5, 4), confidence: float = 0.75) -> Predictions:
+def make_predictions(
+    correct: tuple[int, ...] = (9, 8, 7, 6, 5, 4), confidence: float = 0.75, total: tuple[int, ...] | None = None
+) -> Predictions:
     """Of each class k the first `correct[k]` images are right, the others are taken for class k + 1."""
-    labels = np.repeat(np.arange(len(correct)), PER_CLASS)
-    right = np.concatenate([np.arange(PER_CLASS) < c for c in correct])
+    total = total or (PER_CLASS,) * len(correct)
+    labels = np.repeat(np.arange(len(correct)), total)
+    right = np.concatenate([np.arange(n) < c for c, n in zip(correct, total, strict=True)])
     predicted = np.where(right, labels, (labels + 1) % len(correct)).astype(np.int16)
     return Predictions(labels, predicted, np.full(len(labels), confidence, np.float32))
 
@@ -32,41 +40,47 @@ def make_data(
     recipe_name: str = "ce",
     seed: int = 0,
     correct: tuple[int, ...] = (9, 8, 7, 6, 5, 4),
+    total: tuple[int, ...] | None = None,
     best: tuple[int, ...] | None = None,
     overrides: tuple[str, ...] = (),
     reported: Any = None,
     protocol: dict[str, Any] | None = None,
     dataset: dict[str, Any] | None = None,
+    recipe: dict[str, Any] | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """The fields of a record as plain data; `best` are the correct counts of best-on-test."""
+    """The fields of a record as plain data, all that follows from others computed.
+
+    `best` are the correct counts of best-on-test, at least as many as those of the last epoch. `protocol` may set
+    what the resolved protocol holds and `modified`, `recipe` what the resolved recipe holds beside it.
+    """
     classes = len(correct)
-    recipe = {"loss": {"name": "ce"}, "overrides": list(overrides), "reported": reported or []}
-    protocol = {"name": "cifar-30ep", "version": 1, "modified": False} | (protocol or {})
-    protocol.setdefault("sha256", digest(protocol["name"], protocol["version"], protocol["modified"]))
-    dataset = {"name": "tiny-lt", "version": 1, "factor": 500.0, "profile": "exponential", "subset_seed": 0} | {
-        "index_sha256": digest("index"),
-        "content_sha256": digest("content"),
-        "test_sha256": digest("test"),
-        "content_kind": "rgb8",
-        "validation_sha256": None,
-        "class_names": [f"class {k}" for k in range(classes)],
-        "train_counts": list(TRAIN_COUNTS[:classes]),
-    } | (dataset or {})  # fmt: skip
-    recipe_sha256 = digest(recipe_name, overrides)
-    selections = {"last": Selection.of(make_predictions(correct), 29, classes).model_dump(mode="json")}
+    protocol = {"name": "cifar-30ep", "version": 1, "modified": False, "epochs": EPOCHS} | (protocol or {})
+    dataset = _dataset(classes, dataset or {})
+    settings = {key: value for key, value in protocol.items() if key != "modified"}
+    split = {key: dataset[key] for key in ("name", "factor", "profile", "subset_seed")}
+    resolved = {
+        "name": recipe_name,
+        "protocol": settings,
+        "data": split | {"n_max": None, "validation_per_class": 0},
+        "loss": {"name": recipe_name} | dict.fromkeys(overrides, "changed"),
+        "overrides": list(overrides),
+        "reported": reported or [],
+    } | (recipe or {})
+    settings_sha256 = protocol_sha256(settings)
+    selections = {"last": _selection(correct, EPOCHS - 1, total)}
     if best:
-        selections["best-on-test"] = Selection.of(make_predictions(best), 17, classes).model_dump(mode="json")
+        selections["best-on-test"] = _selection(best, BEST_EPOCH, total)
     return {
         "schema_version": 1,
         "benchmark_version": "v1",
         "created": "2026-05-01T12:00:00Z",
-        "identity": digest(recipe_sha256, dataset["index_sha256"], protocol["sha256"], seed),
+        "identity": run_identity(recipe_sha256(resolved), dataset["split_sha256"], seed),
         "recipe_name": recipe_name,
-        "recipe": recipe,
-        "recipe_sha256": recipe_sha256,
+        "recipe": resolved,
+        "recipe_sha256": recipe_sha256(resolved),
         "overrides": list(overrides),
-        "protocol": protocol,
+        "protocol": {key: protocol[key] for key in ("name", "version", "modified")} | {"sha256": settings_sha256},
         "dataset": dataset,
         "seed": seed,
         "environment": {
@@ -87,19 +101,46 @@ def make_data(
             "wall_s": 12.5,
             "train_images_per_s": 900.0,
             "peak_memory_mb": None,
-            "epochs": 30,
+            "epochs": EPOCHS,
             "resumed": 0,
         },
         "selections": selections,
-        "curve": {
-            "epoch": [0, 1],
-            "lr": [0.1, 0.1],
-            "train_loss": [2.0, 1.0],
-            "test_top1": [0.4, 0.5],
-            "val_top1": [None, None],
-        },
+        "curve": _curve(selections),
         "predictions": None,
     } | fields
+
+
+def _dataset(classes: int, changes: dict[str, Any]) -> dict[str, Any]:
+    dataset = {"name": "tiny-lt", "version": 1, "factor": 500.0, "profile": "exponential", "subset_seed": 0} | {
+        "index_sha256": digest("index"),
+        "content_sha256": digest("content"),
+        "test_sha256": digest("test"),
+        "content_kind": "rgb8",
+        "validation_sha256": None,
+        "class_names": [f"class {k}" for k in range(classes)],
+        "train_counts": list(TRAIN_COUNTS[:classes]),
+    } | changes  # fmt: skip
+    facts = [dataset["index_sha256"], dataset["content_sha256"], None, None, dataset["test_sha256"]]
+    if dataset["name"] in card_names():
+        card = load_card(dataset["name"])
+        facts += [card.version, card.mean, card.std, card.flip]
+    return {"split_sha256": split_sha256([*facts, dataset["version"]][:9])} | dataset
+
+
+def _selection(correct: tuple[int, ...], epoch: int, total: tuple[int, ...] | None) -> dict[str, Any]:
+    return Selection.of(make_predictions(correct, total=total), epoch, len(correct)).model_dump(mode="json")
+
+
+def _curve(selections: dict[str, Any]) -> dict[str, Any]:
+    """Evaluated where something was selected."""
+    figures = {chosen["epoch"]: top1(chosen["correct"], chosen["total"]) for chosen in selections.values()}
+    return {
+        "epoch": list(range(EPOCHS)),
+        "lr": [0.1] * EPOCHS,
+        "train_loss": [2.0 / (1 + k) for k in range(EPOCHS)],
+        "test_top1": [figures.get(k) for k in range(EPOCHS)],
+        "val_top1": [None] * EPOCHS,
+    }
 
 
 def make_record(**changes: Any) -> Record:
@@ -109,4 +150,5 @@ def make_record(**changes: Any) -> Record:
 def add_record(folder: Path, **changes: Any) -> Path:
     """Write a record as a finished run would, and return its path."""
     record = make_record(**changes)
-    return write_record(record, make_predictions(record.selections["last"].correct), folder)
+    last = record.selections["last"]
+    return write_record(record, make_predictions(last.correct, total=last.total), folder)

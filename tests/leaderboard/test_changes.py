@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from records_factory import add_record, digest
+from records_factory import add_record
 
 from lt_bench.errors import UserError
 from lt_bench.leaderboard import Change, changes
@@ -41,7 +41,7 @@ def test_rows_that_come_go_and_move(folders: tuple[Path, Path]) -> None:
 def test_a_recipe_that_was_edited_under_its_name_goes_and_comes(folders: tuple[Path, Path]) -> None:
     before, after = folders
     add_record(before, recipe_name="cmo")
-    add_record(after, recipe_name="cmo", recipe_sha256=digest("edited"), identity=digest("edited run"))
+    add_record(after, recipe_name="cmo", recipe={"mix": {"name": "edited"}})
     found = changes(before, after)
     assert [(one.method, one.seeds_before, one.seeds_after) for one in found] == [("cmo", (), (0,)), ("cmo", (0,), ())]
 

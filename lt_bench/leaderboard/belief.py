@@ -1,0 +1,252 @@
+"""What a record must satisfy to be believed: that it does not contradict itself.
+
+All that reads or writes records comes through here, so a board, a comparison and a run that is said to be done
+already rest on the same checks. They cost some 50 microseconds a record.
+"""
+
+from __future__ import annotations
+
+import marshal
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lt_bench.errors import UserError
+from lt_bench.evaluation.metrics import NUM_BINS
+from lt_bench.identity import first_stage_sha256, protocol_sha256, recipe_sha256, run_identity, split_sha256
+
+if TYPE_CHECKING:
+    from lt_bench.leaderboard.schema import Calibration, Dataset, Record
+
+KEPT = 4096
+"""Recipes that are remembered, because the seeds of a row share theirs."""
+ROOM = 1e-6
+"""For means of confidences in float32."""
+LOWEST = tuple(k / NUM_BINS - ROOM for k in range(NUM_BINS))
+HIGHEST = tuple((k + 1) / NUM_BINS + ROOM for k in range(NUM_BINS))
+"""Mean confidence in each bin."""
+
+
+def believe(record: Record) -> None:
+    """Raise ValueError, naming the field, where a record contradicts itself or what is known of its data set."""
+    said = _recipe_of(record)
+    _check_recipe(record, said)
+    _check_data(record, said)
+    _check_identity(record, said)
+    _check_curve(record, said)
+    _check_selections(record)
+
+
+# --- the recipe: once, however many seeds it has -----------------------------------------------------
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class _Protocol(_Part):
+    name: str
+    version: int
+    epochs: int = Field(ge=1)
+
+
+class _Data(_Part):
+    name: str
+    factor: float | None
+    profile: str | None
+    subset_seed: int
+    n_max: int | None
+    validation_per_class: int
+
+
+class _Stage(_Part):
+    epochs: int = Field(ge=0)
+
+
+class _SecondStage(_Part):
+    stage: _Stage
+
+
+class _FirstStage(_Part):
+    plugins: dict[str, str]
+
+
+class _Recipe(_Part):
+    """What a record repeats of its resolved recipe, or follows from it."""
+
+    name: str
+    overrides: list[str]
+    protocol: _Protocol
+    data: _Data
+    second_stage: _SecondStage | None = None
+    first_stage: _FirstStage | None = None
+
+
+class _Said(NamedTuple):
+    """What a resolved recipe says, with the digests of it."""
+
+    recipe: _Recipe
+    sha256: str
+    protocol_sha256: str
+    first_sha256: str | None
+    """Of the recipe that a second stage starts from."""
+
+
+def _recipe_of(record: Record) -> _Said:
+    return _said(marshal.dumps(record.recipe, 2))  # a tenth of what its JSON costs
+
+
+@lru_cache(KEPT)
+def _said(recipe: bytes) -> _Said:
+    resolved: dict[str, Any] = marshal.loads(recipe)
+    try:
+        parts = _Recipe.model_validate(resolved)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"recipe.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if (parts.second_stage is None) != (parts.first_stage is None):
+        raise ValueError("recipe.second_stage: a recipe has it together with its first_stage")
+    first_sha256 = None if parts.first_stage is None else first_stage_sha256(resolved)
+    return _Said(parts, recipe_sha256(resolved), protocol_sha256(resolved["protocol"]), first_sha256)
+
+
+def _check_recipe(record: Record, said: _Said) -> None:
+    recipe, protocol = said.recipe, record.protocol
+    _same("recipe_sha256", record.recipe_sha256, said.sha256)
+    _same("recipe_name", record.recipe_name, recipe.name)
+    _same("overrides", list(record.overrides), recipe.overrides)
+    _same("protocol.name", protocol.name, recipe.protocol.name)
+    _same("protocol.version", protocol.version, recipe.protocol.version)
+    _same("protocol.sha256", protocol.sha256, said.protocol_sha256)
+    if (record.first_stage is None) != (said.first_sha256 is None):
+        raise ValueError("first_stage: a record has it where its recipe has a second_stage")
+
+
+# --- the data and the identity -----------------------------------------------------------------------
+
+
+def _check_data(record: Record, said: _Said) -> None:
+    dataset, data = record.dataset, said.recipe.data
+    _same("dataset.name", dataset.name, data.name)
+    _same("dataset.factor", dataset.factor, data.factor)
+    _same("dataset.profile", dataset.profile, data.profile)
+    _same("dataset.subset_seed", dataset.subset_seed, data.subset_seed)
+    if (dataset.validation_sha256 is None) != (data.validation_per_class == 0):
+        raise ValueError(f"dataset.validation_sha256: the recipe asks for {data.validation_per_class} images a class")
+    if data.n_max is not None and ("best-on-val" in record.selections) != (data.validation_per_class > 0):
+        raise ValueError(f"selections.best-on-val: the recipe asks for {data.validation_per_class} images a class")
+    if data.n_max is not None and data.factor is not None and data.profile is not None:
+        sizes = _sizes(len(dataset.train_counts), data.n_max, data.factor, data.profile)
+        _same("dataset.train_counts", dataset.train_counts, sizes)
+
+
+@lru_cache(KEPT)
+def _sizes(classes: int, n_max: int, factor: float, profile: Any) -> tuple[int, ...]:
+    from lt_bench.data.split import class_sizes  # noqa: PLC0415 (slow to import)
+
+    return tuple(class_sizes(classes, n_max, factor, profile))
+
+
+def _check_identity(record: Record, said: _Said) -> None:
+    """Hold the identities against the split, as it is recorded and as the card at hand has it."""
+    dataset, split = record.dataset, record.dataset.split_sha256
+    # What a validation part adds to the digest of a split is not in the record.
+    card = None if "best-on-val" in record.selections else _split_by_card(_facts(dataset))
+    if card is not None and card.version == dataset.version:
+        _same("dataset.split_sha256", split or card.split_sha256, card.split_sha256)
+        split = card.split_sha256
+    elif card is not None and record.identity == run_identity(said.sha256, card.split_sha256, record.seed):
+        raise ValueError(f"dataset.version: {dataset.version}, but the identity is that of version {card.version}")
+    if split is None:
+        return
+    _same("identity", record.identity, run_identity(said.sha256, split, record.seed))
+    if said.first_sha256 is not None and record.first_stage is not None:
+        first = run_identity(said.first_sha256, split, record.seed)
+        _same("first_stage.identity", record.first_stage.identity, first)
+
+
+class _ByCard(NamedTuple):
+    version: int
+    """Of the card at hand."""
+    split_sha256: str
+
+
+def _facts(dataset: Dataset) -> tuple[str, str, str, str]:
+    return dataset.name, dataset.index_sha256, dataset.content_sha256, dataset.test_sha256
+
+
+@lru_cache(KEPT)
+def _split_by_card(facts: tuple[str, str, str, str]) -> _ByCard | None:
+    """The digest of a split without a validation part, from what a record and the card at hand say of it.
+
+    None for a data set without a card here.
+    """
+    from lt_bench.data.cards import load_card  # noqa: PLC0415 (it imports YAML)
+
+    name, index, content, test = facts
+    try:
+        card = load_card(name)
+    except UserError:
+        return None
+    parts = [index, content, None, None, test, card.version, card.mean, card.std, card.flip]
+    return _ByCard(card.version, split_sha256(parts))
+
+
+# --- the curve and the counts ------------------------------------------------------------------------
+
+
+def _check_curve(record: Record, said: _Said) -> None:
+    curve, second = record.curve, said.recipe.second_stage
+    trained = said.recipe.protocol.epochs if second is None else second.stage.epochs
+    epochs = max(1, trained)  # what is not trained is evaluated once
+    _same("length of curve", len(curve.epoch), epochs)
+    if curve.epoch != tuple(range(epochs)):
+        raise ValueError(f"curve.epoch: not 0 to {epochs - 1}")
+    _same("timing.epochs", record.timing.epochs, epochs)
+    if not all(map(math.isfinite, curve.lr)):
+        raise ValueError("curve.lr: not finite")
+    if trained and not all(map(math.isfinite, curve.train_loss)):
+        raise ValueError("curve.train_loss: not finite, so the training has diverged")
+
+
+def _check_selections(record: Record) -> None:
+    curve = record.curve
+    _same("selections.last.epoch", record.selections["last"].epoch, len(curve.epoch) - 1)
+    for rule, selection in record.selections.items():
+        where = f"selections.{rule}"
+        _check_bins(where, selection.calibration)
+        if rule != "last":
+            _check_best(where, selection.epoch, curve.test_top1 if rule == "best-on-test" else curve.val_top1)
+        top1 = sum(selection.correct) / sum(selection.total)
+        told = curve.test_top1[selection.epoch]
+        if told is None or not math.isclose(told, top1, rel_tol=1e-9):
+            raise ValueError(f"{where}.correct: top-1 is {top1:.6g}, but curve.test_top1.{selection.epoch} is {told}")
+    if "best-on-val" not in record.selections and curve.val_top1.count(None) < len(curve.val_top1):
+        raise ValueError("curve.val_top1: there is no selection best-on-val")
+
+
+def _check_best(where: str, epoch: int, column: tuple[float | None, ...]) -> None:
+    """The selected epoch has to be the first of the highest figure; the last epoch's is among them."""
+    best = max((value for value in column if value is not None), default=None)
+    if best is None or column.index(best) != epoch:
+        raise ValueError(f"{where}.epoch: {epoch}, which is not the best one of the curve")
+
+
+def _check_bins(where: str, bins: Calibration) -> None:
+    """The mean confidence of a bin has to lie in it; NaN, of a network that has diverged, does not."""
+    _same(f"{where}.calibration", len(bins.count), NUM_BINS)
+    for k, (low, high, count, total) in enumerate(zip(LOWEST, HIGHEST, bins.count, bins.confidence_sum, strict=True)):
+        if not count * low <= total <= count * high:
+            raise ValueError(f"{where}.calibration.confidence_sum.{k}: {total} cannot be of {count} in that bin")
+
+
+def _same(field: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise ValueError(f"{field}: {_short(found)}, but what it belongs to gives {_short(expected)}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,245 @@
+"""What the record of one finished run holds: types, ranges and lengths. What must agree is in `belief`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from operator import gt
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, FiniteFloat, model_validator
+
+from lt_bench.evaluation.metrics import CalibrationBins, calibration_bins, per_class_counts
+from lt_bench.settings import Settings, added
+
+if TYPE_CHECKING:  # Imports torch, which reading records does not need.
+    from lt_bench.evaluation.predictions import Predictions
+
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$", max_length=500)]
+"""Any text on one line; whoever prints it escapes it."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Counts = tuple[Annotated[int, Field(ge=0)], ...]
+"""Per class, bin or epoch. That their sum is a `Count` is checked where it is taken: it costs less than one by one."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+SelectionRule = Literal["last", "best-on-val", "best-on-test"]
+
+
+class Protocol(Settings):
+    """The shared training settings: records of different protocols never meet in one table."""
+
+    name: Name
+    version: int | Name
+    modified: bool
+    """Whether the recipe or an override changed a setting that the protocol fixes."""
+    sha256: Sha256
+    """Of the resolved protocol, so that a modified one is a protocol of its own."""
+
+
+class Dataset(Settings):
+    """The exact training images."""
+
+    name: Name
+    version: int | Name
+    factor: Annotated[FiniteFloat, Field(ge=1)] | None
+    """Size of the largest class over the smallest, None where the profile has no such parameter."""
+    profile: Literal["exponential", "step"] | None
+    subset_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    index_sha256: Sha256
+    content_sha256: Sha256
+    content_kind: Name
+    """What the content digest is taken over."""
+    test_sha256: Sha256
+    """Of the test images and labels in the order of the predictions."""
+    validation_sha256: Sha256 | None
+    """Digest of the validation indices, None without a validation part."""
+    split_sha256: Sha256 | None = added(None)
+    """Of the split as a whole, as identities contain it."""
+    class_names: tuple[Name, ...]
+    train_counts: tuple[Annotated[int, Field(ge=1)], ...]
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> Self:
+        _check_sum("train_counts", self.train_counts)
+        return self
+
+
+class Environment(Settings):
+    """Where and how the run was computed."""
+
+    commit: Name | None
+    dirty: bool | None
+    python: Name
+    torch: Name
+    torchvision: Name
+    numpy: Name
+    platform: Name
+    device: Name
+    cpu: Name
+    threads: Count
+    precision: Name
+    compile: bool | Name
+    """What was compiled; False: nothing."""
+
+
+class Timing(Settings):
+    """What the run cost."""
+
+    wall_s: Annotated[FiniteFloat, Field(ge=0)]
+    """Seconds of training and evaluation, interruptions excluded."""
+    train_images_per_s: Annotated[FiniteFloat, Field(ge=0)]
+    peak_memory_mb: float | None
+    """Allocated by the run on a CUDA device; on the host that of the process, earlier runs of a sweep included."""
+    epochs: Count
+    resumed: Count
+    """How often the run went on from a checkpoint."""
+
+
+class FirstStage(Settings):
+    """The run whose network a second stage started from."""
+
+    identity: Sha256
+    wall_s: float | None
+    """Seconds that it took, where known: a second stage costs them as well."""
+    top1: Fraction | None = added(None)
+    """On the test images after the last epoch. It need not be that of a record: weights can be made again elsewhere."""
+    precision: Name | None = added(None)
+    device: Name | None = added(None)
+
+
+class Calibration(Settings):
+    """Predictions in 15 equal bins of confidence; see `CalibrationBins`."""
+
+    count: Counts
+    correct: Counts
+    confidence_sum: tuple[float, ...]
+
+    @property
+    def bins(self) -> CalibrationBins:
+        return CalibrationBins(np.array(self.count), np.array(self.correct), np.array(self.confidence_sum))
+
+
+class Selection(Settings):
+    """Counts on the test set after one epoch. Every metric is derived from them."""
+
+    epoch: Count
+    """Index of the epoch, from 0."""
+    correct: Counts
+    """Right predictions per class."""
+    total: Counts
+    """Test images per class."""
+    calibration: Calibration
+
+    @classmethod
+    def of(cls, predictions: Predictions, epoch: int, num_classes: int) -> Self:
+        """Count the test predictions made after `epoch`."""
+        correct, total = per_class_counts(predictions.labels, predictions.predicted, num_classes)
+        bins = calibration_bins(predictions.labels, predictions.predicted, predictions.confidence)
+        calibration = Calibration(**{name: tuple(values.tolist()) for name, values in vars(bins).items()})
+        counts = {"correct": tuple(correct.tolist()), "total": tuple(total.tolist())}
+        return cls(epoch=epoch, calibration=calibration, **counts)
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        bins = self.calibration
+        _same_length(correct=self.correct, total=self.total)
+        _same_length(count=bins.count, correct=bins.correct, confidence_sum=bins.confidence_sum)
+        for what, correct, total in (("class", self.correct, self.total), ("bin", bins.correct, bins.count)):
+            if any(map(gt, correct, total)):
+                wrong = [*map(gt, correct, total)].index(True)
+                raise ValueError(f"{what} {wrong} has {correct[wrong]} correct of {total[wrong]}")
+        images = _check_sum("total", self.total)
+        if (sum(bins.correct), sum(bins.count)) != (sum(self.correct), images):
+            raise ValueError("the calibration bins and the classes count different predictions")
+        if not images:
+            raise ValueError("there are no test images")
+        return self
+
+
+class Curve(Settings):
+    """Training epoch by epoch, one column per quantity. Columns, because ten thousand records are read at once."""
+
+    epoch: Counts = ()
+    lr: tuple[float, ...] = ()
+    train_loss: tuple[float, ...] = ()
+    """NaN where nothing is trained."""
+    test_top1: tuple[Fraction | None, ...] = ()
+    """None after epochs without an evaluation; likewise `val_top1`."""
+    val_top1: tuple[Fraction | None, ...] = ()
+
+    @classmethod
+    def of(cls, epochs: Iterable[Mapping[str, Any]]) -> Self:
+        """Collect rows, one per epoch, whose keys are the names of the columns; a missing key is None."""
+        rows = list(epochs)
+        columns: dict[str, Any] = {name: tuple(row.get(name) for row in rows) for name in cls.model_fields}
+        return cls(**columns)
+
+    @model_validator(mode="after")
+    def _epochs_agree(self) -> Self:
+        _same_length(**dict(self))
+        return self
+
+
+class PredictionsFile(Settings):
+    """The side file with the test predictions of `last`, beside the record."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.npz$")]
+    sha256: Sha256
+
+
+class Record(Settings):
+    """One finished run, never edited.
+
+    `identity` is the digest of resolved recipe, split and seed. `predictions` is filled in by `write_record`.
+    """
+
+    schema_version: Literal[1] = 1
+    benchmark_version: Name
+    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
+    """UTC, ISO 8601."""
+    identity: Sha256
+    recipe_name: Name
+    recipe: dict[str, Any]
+    """The resolved recipe."""
+    recipe_sha256: Sha256
+    overrides: tuple[Name, ...]
+    """The `key=value` of the command line that made this another method than the recipe's."""
+    protocol: Protocol
+    dataset: Dataset
+    seed: Count
+    environment: Environment
+    timing: Timing
+    first_stage: FirstStage | None = added(None)
+    selections: dict[SelectionRule, Selection]
+    """By rule. `best-on-test` is a diagnostic: nothing is ranked by it."""
+    curve: Curve
+    predictions: PredictionsFile | None = None
+
+    @model_validator(mode="after")
+    def _classes_agree(self) -> Self:
+        if "last" not in self.selections:
+            raise ValueError("selections.last is missing")
+        names, counts = self.dataset.class_names, self.dataset.train_counts
+        total = self.selections["last"].total
+        _same_length(class_names=names, train_counts=counts, total=total)
+        if any(selection.total != total for selection in self.selections.values()):
+            raise ValueError("the selections have different test sets")
+        return self
+
+    @property
+    def test_images(self) -> int:
+        """How many images were predicted."""
+        return sum(self.selections["last"].total)
+
+
+def _check_sum(field: str, counts: Counts) -> int:
+    found = sum(counts)
+    if found >= 2**53:
+        raise ValueError(f"{field}: more than any data set has")
+    return found
+
+
+def _same_length(**columns: tuple[Any, ...]) -> None:
+    if len(set(map(len, columns.values()))) > 1:
+        lengths = ", ".join(f"{name} has {len(values)}" for name, values in columns.items())
+        raise ValueError(f"lengths differ: {lengths}")
