@@ -17,7 +17,8 @@ import typer
 from typer.core import TyperGroup
 
 from lt_bench.errors import RunError, UserError
-from lt_bench.terminal import changed, compared, console, print_rows, short
+from lt_bench.paths import parse_path
+from lt_bench.terminal import changed, compared, console, print_rows, short, show_what_can_be_shown
 
 if TYPE_CHECKING:
     from lt_bench.training.run import Options
@@ -65,16 +66,27 @@ BOARD = Path("leaderboard/v1")
 LARGEST_SEED = 2**63 - 1
 """What a table can still hold as a number."""
 
+
+def _option(*names: str, help: str) -> Any:
+    """An option that is a path."""
+    return typer.Option(*names, help=help, parser=parse_path, metavar="PATH")
+
+
+def _argument(help: str) -> Any:
+    """An argument that is a path."""
+    return typer.Argument(help=help, parser=parse_path)
+
+
 DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", help="Folder of the data sets. Default: $LT_BENCH_DATA, else ./data.")
+    Path | None, _option("--data-root", help="Folder of the data sets. Default: $LT_BENCH_DATA, else ./data.")
 ]
-Records = Annotated[Path, typer.Option("--records", help="Folder of the records.")]
-Work = Annotated[Path, typer.Option("--work", help="Folder of checkpoints, logs and weights.")]
+Records = Annotated[Path, _option("--records", help="Folder of the records.")]
+Work = Annotated[Path, _option("--work", help="Folder of checkpoints, logs and weights.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]
 CompileName = Annotated[str, typer.Option("--compile", help="auto, on or off: code compiled for this machine.")]
 Workers = Annotated[int, typer.Option(min=0, help="Decoding processes per stream of image files.")]
-Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with components of your own.")]
+Plugins = Annotated[list[Path] | None, _option("--plugin", help="Python file with components of your own.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -159,7 +171,7 @@ def list_names(
 
 
 @app.command()
-def docs(out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs")) -> None:
+def docs(out: Annotated[Path, _option("--out", help="Folder of the page.")] = Path("docs")) -> None:
     """Write the page of all methods, methods.md, from the shipped components and recipes."""
     from lt_bench.method_page import write
 
@@ -170,7 +182,7 @@ def docs(out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("
 def new(
     family: Annotated[str, typer.Argument(metavar="FAMILY", help="mix, loss, sampler or method.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The word that recipes will use, such as tail-mix.")],
-    out: Annotated[Path, typer.Option(help="Folder of the two files.")] = Path(),
+    out: Annotated[Path, _option("--out", help="Folder of the two files.")] = Path(),
 ) -> None:
     """Begin a component of your own: one Python file and one recipe that run as they are."""
     from lt_bench.scaffold import scaffold
@@ -214,7 +226,7 @@ def show(
 
 @app.command()
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="weights.safetensors of a finished run.")],
+    weights: Annotated[Path, _argument("weights.safetensors of a finished run.")],
     data_root: DataRoot = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
@@ -259,8 +271,8 @@ def compare(
 
 @app.command()
 def diagnostics(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a run, where its log lies.")],
-    out: Annotated[Path | None, typer.Option(help="File to draw into. Default: distance.png in the folder.")] = None,
+    run_folder: Annotated[Path, _argument("Folder of a run, where its log lies.")],
+    out: Annotated[Path | None, _option("--out", help="File to draw. Default: distance.png in the folder.")] = None,
     epoch: Annotated[int | None, typer.Option(help="After so many epochs. Default: the last that was kept.")] = None,
 ) -> None:
     """Draw the distances between classes that a run with class-distance-mix-ours has kept of its epochs."""
@@ -308,7 +320,7 @@ def describe(
     settings: Annotated[list[str] | None, typer.Argument(help="Such as factor=50 profile=step.")] = None,
     data_root: DataRoot = None,
     as_json: AsJson = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the class sizes into this file (.png, .pdf, .svg).")] = None,
+    plot: Annotated[Path | None, _option("--plot", help="Draw the class sizes: a .png, .pdf or .svg.")] = None,
 ) -> None:
     """Print counts, groups and digests of a split."""
     from lt_bench.data import describe as describe_split
@@ -327,7 +339,7 @@ def describe(
 @data_app.command()
 def export(
     card: str,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The parquet file to write.")],
+    output: Annotated[Path, _option("--output", "-o", help="The parquet file to write.")],
     settings: Annotated[list[str] | None, typer.Argument()] = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -341,7 +353,7 @@ def export(
 
 @board_app.command("build")
 def board_build(
-    records: Records = RECORDS, out: Annotated[Path, typer.Option(help="Folder of the tables.")] = BOARD
+    records: Records = RECORDS, out: Annotated[Path, _option("--out", help="Folder of the tables.")] = BOARD
 ) -> None:
     """Make the tables from the records: Markdown and CSV, the same bytes every time."""
     from lt_bench.leaderboard import build
@@ -352,7 +364,7 @@ def board_build(
 
 @board_app.command("check")
 def board_check(
-    records: Records = RECORDS, out: Annotated[Path, typer.Option(help="Folder of the tables.")] = BOARD
+    records: Records = RECORDS, out: Annotated[Path, _option("--out", help="Folder of the tables.")] = BOARD
 ) -> None:
     """Tell whether the tables are those that the records give. Exit code 1 if not."""
     from lt_bench.leaderboard.board import check
@@ -365,7 +377,7 @@ def board_check(
 
 @board_app.command("diff")
 def board_diff(
-    before: Annotated[Path, typer.Argument(help="Folder of the older records.")],
+    before: Annotated[Path, _argument("Folder of the older records.")],
     records: Records = RECORDS,
     as_json: AsJson = False,
 ) -> None:
@@ -402,6 +414,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a run failed, 2 the user's input, 130 interrupted."""
+    show_what_can_be_shown()
     app()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import lt_bench
 from lt_bench.errors import UserError
+from lt_bench.files import in_words, write_atomically
 from lt_bench.listing import KINDS, NETWORK, Members, all_members, combines_with
 from lt_bench.losses import ClassWeights
 from lt_bench.markdown import escape, table_row
@@ -67,14 +68,14 @@ def write(folder: Path) -> Path:
     Raises:
         UserError: The file there was not made by this command, or it cannot be written.
     """
-    path = folder / PAGE
-    if path.is_file() and not path.read_bytes().startswith(MARK.encode()):
-        raise UserError(f"{path}: was not made by this command, so it is not overwritten")
+    path, text = folder / PAGE, page()
     try:
+        if path.is_file() and not path.read_bytes().startswith(MARK.encode()):
+            raise UserError(f"{path}: was not made by this command, so it is not overwritten")
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(page().encode())
+        write_atomically(path, text.encode())
     except OSError as error:
-        raise UserError(f"{path}: could not be written: {error.strerror or error}") from None
+        raise UserError(f"{path}: could not be written: {in_words(error)}") from None
     return path
 
 

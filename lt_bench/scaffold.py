@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import keyword
 import re
+import sys
 from pathlib import Path
 from string import Template
 
 from lt_bench.errors import UserError, unknown
+from lt_bench.files import in_words
 from lt_bench.registry import members
+from lt_bench.writing import write_together
+from lt_bench.yaml_files import parse_yaml
 
+LONGEST = 60
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 MIX = '''
@@ -190,25 +197,59 @@ def scaffold(family: str, name: str, folder: Path) -> tuple[Path, Path]:
     """
     if family not in TEMPLATES:
         raise UserError(unknown("family with a template", family, TEMPLATES))
-    if not NAME.fullmatch(name):
-        raise UserError(f"{name!r} is no name of a {family}: lower-case words joined by hyphens, such as tail-mix")
-    if name in (known := members(family)):
-        raise UserError(f"the {family} {name!r} already exists in {known[name].__module__}")
-    module, recipe = folder / f"{name.replace('-', '_')}.py", folder / f"{name}.yaml"
+    _check_name(family, name)
+    module, recipe = folder / f"{_module(name)}.py", folder / f"{name}.yaml"
     values = {
         "name": name,
         "title": name.replace("-", " ").capitalize(),
-        "class_name": "".join(word.capitalize() for word in name.split("-")),
+        "class_name": _class(name),
         "module": module.name,
         "recipe": recipe.name,
         "choice": f"{family}: {{name: {name}}}",
     }
-    for path in (module, recipe):
-        if path.exists():
-            raise UserError(f"{path}: exists already; nothing was written")
+    texts = {module: TEMPLATES[family], recipe: RECIPE}
     try:
-        module.write_text(Template(TEMPLATES[family].lstrip()).substitute(values), encoding="utf-8")
-        recipe.write_text(Template(RECIPE.lstrip()).substitute(values), encoding="utf-8")
+        for path in texts:
+            if path.exists():
+                raise UserError(f"{path}: exists already; nothing was written")
+        write_together({path: Template(text.lstrip()).substitute(values).encode() for path, text in texts.items()})
     except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"--out {folder}: cannot be written: {in_words(error)}") from None
     return module, recipe
+
+
+def _check_name(family: str, name: str) -> None:
+    """Raise UserError for a name that a recipe, Python or another component already uses for something else."""
+    if not NAME.fullmatch(name) or len(name) > LONGEST:
+        raise UserError(
+            f"{name[:LONGEST]!r} is no name of a {family}: lower-case words joined by hyphens, such as tail-mix, "
+            f"of at most {LONGEST} letters"
+        )
+    if name in (known := members(family)):
+        raise UserError(f"the {family} {name!r} already exists in {known[name].__module__}")
+    if parse_yaml(name, "name") != name:
+        raise UserError(f"{name!r} is no name of a {family}: a recipe would read it as {parse_yaml(name, 'name')!r}")
+    module, class_name = _module(name), _class(name)
+    modules, names = _imported(TEMPLATES[family])
+    if keyword.iskeyword(module) or keyword.iskeyword(class_name) or class_name in names:
+        raise UserError(f"{name!r} is no name of a {family}: Python needs {class_name} or {module} for something else")
+    if module in sys.stdlib_module_names or module in modules:
+        raise UserError(f"{name!r} is no name of a {family}: its file, {module}.py, would hide Python's {module}")
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _class(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("-"))
+
+
+def _imported(template: str) -> tuple[set[str], set[str]]:
+    """The libraries that a template imports, and the names that it takes from them."""
+    tree = ast.parse(Template(template.lstrip()).safe_substitute(class_name="Component"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.asname or alias.name for node in found for alias in node.names}
+    libraries = [node.module or "" for node in found if isinstance(node, ast.ImportFrom)]
+    libraries += [alias.name for node in found if isinstance(node, ast.Import) for alias in node.names]
+    return {library.split(".")[0] for library in libraries}, names

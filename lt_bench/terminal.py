@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +43,22 @@ def short(value: Any) -> str:
     """A value in at most 100 characters, a list with commas."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+PLAIN = {"−": "-", "–": "-", "±": "+-", "×": "x", "→": "->", "…": "..."}
+"""What stands for a character on a terminal that has no such one; a question mark for all others."""
+
+
+def show_what_can_be_shown() -> None:
+    """Let no character that standard output cannot encode end a command."""
+    codecs.register_error("lt-bench", _plain)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="lt-bench")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(PLAIN.get(character, "?") for character in error.object[error.start : error.end]), error.end
 
 
 def console() -> Console:

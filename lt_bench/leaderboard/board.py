@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
+from lt_bench.files import in_words
 from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
 from lt_bench.leaderboard.record import latest
-from lt_bench.markdown import escape, table_row
+from lt_bench.markdown import escape, one_line, table_row
+from lt_bench.writing import write_together
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +28,8 @@ INDEX = "README.md"
 FOLDER = "tables"
 MARK = "<!-- Generated from the records by `lt-bench leaderboard build`. Do not edit. -->\n"
 
+FORMULA = ("=", "+", "-", "@")
+"""How a cell begins that spreadsheets compute; behind an apostrophe they show it."""
 ALWAYS = {"Method", "Top-1"}
 """Columns that a terminal shows however narrow it is."""
 
@@ -45,29 +49,30 @@ def build(records_dir: Path, out_dir: Path) -> list[Path]:
     """Write the board of all records below `records_dir` and return the files, the index first.
 
     The same records give the same bytes. Tables of an earlier build that no record supports are removed.
+    Where the files cannot be written the earlier ones stay as they are.
 
     Raises:
         UserError: A record is not valid, or a file cannot be written.
     """
     files = render(records_dir)
-    if not (_read(out_dir / INDEX) or MARK.encode()).startswith(MARK.encode()):
+    if not _is_ours(_read(out_dir / INDEX) or b""):
         raise UserError(f"{out_dir / INDEX}: was not made by this command, so it is not overwritten")
+    differing = {out_dir / name: files[name] for name in _differing(files, out_dir)}
     try:
         (out_dir / FOLDER).mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            (out_dir / name).write_bytes(data)
+        # The index last: it names no table that is not there.
+        write_together(dict(reversed(differing.items())))
         for name in _stale(files, out_dir):
             (out_dir / name).unlink()
     except OSError as error:
-        raise UserError(f"{out_dir}: the board could not be written: {error.strerror or error}") from None
+        raise UserError(f"{out_dir}: the board could not be written: {in_words(error)}") from None
     return [out_dir / name for name in files]
 
 
 def check(records_dir: Path, out_dir: Path) -> list[Path]:
     """The files of `out_dir` that `build` would write otherwise, add or remove."""
     files = render(records_dir)
-    differing = [name for name, data in files.items() if _read(out_dir / name) != data]
-    return [out_dir / name for name in [*differing, *_stale(files, out_dir)]]
+    return [out_dir / name for name in [*_differing(files, out_dir), *_stale(files, out_dir)]]
 
 
 def render(records_dir: Path) -> dict[str, bytes]:
@@ -89,13 +94,14 @@ def print_tables(records_dir: Path, console: Console) -> None:
 
     for table in _tables(records_dir):
         # Text, not str: a name in square brackets must not be read as markup.
-        caption = Text("\n".join([_subtitle(table.key), *_superseded(table)]))
-        view = rich_table.Table(title=Text(_title(table.key)), caption=caption, box=box.SIMPLE_HEAD)
+        title = Text(one_line(_title(table.key)))
+        caption = Text("\n".join(map(one_line, [_subtitle(table.key), *_superseded(table)])))
+        view = rich_table.Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
         columns = _that_fit(_columns(table), table, console.width)
-        for title in columns:
-            view.add_column(title, justify="left" if title == "Method" else "right", overflow="fold")
+        for column in columns:
+            view.add_column(column, justify="left" if column == "Method" else "right", overflow="fold")
         for row in table.rows:
-            view.add_row(*(Text(cell(row)) for cell in columns.values()))
+            view.add_row(*(Text(one_line(cell(row))) for cell in columns.values()))
         console.print(view)
 
 
@@ -170,8 +176,16 @@ def _csv(table: Table) -> str:
     rows = [_full(row) for row in table.rows]
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({title: _cell(value) for title, value in row.items()} for row in rows)
     return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Text on one line, which no spreadsheet takes for a formula; numbers as they are."""
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 
 def _full(row: Row) -> dict[str, object]:
@@ -245,14 +259,24 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def _differing(files: dict[str, bytes], out_dir: Path) -> list[str]:
+    return [name for name, data in files.items() if _read(out_dir / name) != data]
+
+
 def _stale(files: dict[str, bytes], out_dir: Path) -> list[str]:
     """Tables below `out_dir` that carry our mark, and their CSV, but are not among `files`."""
     stale = []
     for page in sorted((out_dir / FOLDER).glob("*.md")):
-        if f"{FOLDER}/{page.name}" not in files and (_read(page) or b"").startswith(MARK.encode()):
+        data = _read(page)
+        if f"{FOLDER}/{page.name}" not in files and data and _is_ours(data):
             table = page.with_suffix(".csv")
             stale += [f"{FOLDER}/{path.name}" for path in (page, table) if path.is_file()]
     return stale
+
+
+def _is_ours(data: bytes) -> bool:
+    """Whether a page carries our mark, or all that is left of it is a part of the mark."""
+    return data.startswith(MARK.encode()) or MARK.encode().startswith(data)
 
 
 def _read(path: Path) -> bytes | None:

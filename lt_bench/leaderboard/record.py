@@ -19,6 +19,7 @@ from lt_bench.files import in_words
 from lt_bench.leaderboard.belief import believe
 from lt_bench.leaderboard.schema import Curve, Dataset, PredictionsFile, Record, Selection
 from lt_bench.leaderboard.side_file import check_predictions, pack, read_regular, read_side_file, unpack
+from lt_bench.writing import write_together
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
     import numpy as np
@@ -215,16 +216,9 @@ def _free_path(folder: Path, stem: str) -> Path:
 
 def _write_all(files: Mapping[Path, bytes]) -> None:
     """Write files that do not exist yet, all or none; the last one appears last."""
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
     try:
-        for path, data in files.items():
-            with temporary[path].open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in files:
-            temporary[path].replace(path)
+        write_together(files)
     except BaseException:
-        for path in [*temporary.values(), *files]:
+        for path in files:
             path.unlink(missing_ok=True)
         raise

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from rich.console import Console
 from lt_bench.errors import UserError
 from lt_bench.evaluation.significance import mean_interval
 from lt_bench.leaderboard import build, check, load_record, print_tables
-from lt_bench.leaderboard.board import render
+from lt_bench.leaderboard.board import MARK, render
 
 A, B, C = (10, 9, 8, 7, 6, 5), (9, 8, 7, 6, 5, 4), (2, 2, 2, 2, 2, 2)
 
@@ -258,6 +260,27 @@ def test_a_name_cannot_become_markup(tmp_path: Path) -> None:
     assert rows(tmp_path)[0]["method"] == HOSTILE_NAME
 
 
+PAPERS = ["one\nline", "one\r\nline", "one\u2028line", "one\u202eline", "one\x1b[2Jline", "one\x85line", "one\tline"]
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=ascii)
+def test_text_stays_on_its_line(paper: str, tmp_path: Path) -> None:
+    add_record(tmp_path, reported=reported(paper=paper + "\n# Injected"))
+    text = page(tmp_path)
+    assert not any(line.startswith("# Injected") for line in text.splitlines())
+    assert sum(line.startswith("- ce: one ") for line in text.split("\n")) == 1
+    assert not set("\x1b\x85\t\r\u2028\u202e") & set(text)
+    assert len(render(tmp_path)["tables/tiny-lt-if500-cifar-30ep.csv"].splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", " =1"])
+def test_no_cell_is_a_formula(name: str, tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name=name, reported=reported(paper=name, top1=99.0))
+    (row,) = rows(tmp_path)
+    assert (row["method"], row["paper"]) == (f"'{name}", f"'{name}")
+    assert float(row["difference"]) == -34.0
+
+
 def test_terminal_tables_show_names_literally(tmp_path: Path) -> None:
     add_record(tmp_path, recipe_name="[red]ce[/red]")
     console = Console(file=io.StringIO(), width=200)
@@ -338,6 +361,50 @@ def test_a_page_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not made by this command"):
         build(tmp_path / "records", tmp_path)
     assert (tmp_path / "README.md").read_text() == "# My project\n"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, len(MARK)])
+def test_a_page_that_was_cut_is_made_again(cut: int, tmp_path: Path) -> None:
+    add_record(tmp_path / "records")
+    index, *_ = build(tmp_path / "records", tmp_path)
+    whole = index.read_bytes()
+    index.write_bytes(whole[:cut])
+    assert check(tmp_path / "records", tmp_path) == [index]
+    build(tmp_path / "records", tmp_path)
+    assert index.read_bytes() == whole
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_full_disk_leaves_the_board_that_was_there(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the three files it is that finds no room."""
+    records, out = tmp_path / "records", tmp_path / "out"
+    add_record(records)
+    before = {path: path.read_bytes() for path in build(records, out)}
+    add_record(records, recipe_name="another")
+    written = []
+
+    def fsync(file: int) -> None:
+        written.append(file)
+        if len(written) == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(UserError) as error:
+            build(records, out)
+    assert str(error.value) == f"{out}: the board could not be written: No space left on device"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    build(records, out)
+    assert check(records, out) == []
+
+
+def test_what_has_not_changed_is_not_written(tmp_path: Path) -> None:
+    records, out = tmp_path / "records", tmp_path / "out"
+    add_record(records)
+    before = {path: path.stat().st_ino for path in build(records, out)}
+    assert {path: path.stat().st_ino for path in build(records, out)} == before
 
 
 def test_no_records_is_an_empty_board(tmp_path: Path) -> None:

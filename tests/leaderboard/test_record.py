@@ -111,6 +111,7 @@ def test_predictions_of_another_run_are_refused(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing_behind(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     renames: list[Path] = []
+    opens: list[Path] = []
     replace, opened = Path.replace, Path.open
 
     def fail(*args: Any, **kwargs: Any) -> None:
@@ -123,7 +124,8 @@ def test_a_full_disk_leaves_nothing_behind(failing: str, tmp_path: Path, monkeyp
         return replace(self, target)
 
     def open_one(self: Path, *args: Any, **kwargs: Any) -> Any:
-        if ".json." in self.name:
+        opens.append(self)
+        if len(opens) == 2:  # the record, after its side file
             raise full
         return opened(self, *args, **kwargs)
 
@@ -179,6 +181,13 @@ HOSTILE = {
     "line break in a name": (altered("recipe_name", "ce\n# heading"), "recipe_name"),
     "terminal codes in a name": (altered("overrides", ["a=\x1b[2J"]), "overrides.0"),
     "side file elsewhere": (altered("predictions", {"file": "../x.npz", "sha256": digest("x")}), "predictions.file"),
+    "a factor below 1": (altered("dataset.factor", 0.5), "dataset.factor: Input should be greater than or equal to 1"),
+    "an endless factor": (altered("dataset.factor", math.inf), "dataset.factor"),
+    "an unknown profile": (altered("dataset.profile", "pareto"), "dataset.profile"),
+    "a negative subset seed": (altered("dataset.subset_seed", -1), "dataset.subset_seed"),
+    "an endless seed": (altered("seed", 10**400), "seed"),
+    "a class without images": (altered("dataset.train_counts", [500, 101, 100, 20, 19, 0]), "dataset.train_counts.5"),
+    "time without end": (altered("timing.wall_s", math.inf), "timing.wall_s"),
     "a later schema": (altered("schema_version", 2), "schema_version"),
     "no date": (altered("created", "yesterday"), "created"),
     "truncated": (broken()[:500], "Invalid JSON"),
