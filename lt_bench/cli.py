@@ -63,7 +63,7 @@ app.add_typer(board_app, name="leaderboard")
 
 RECORDS = Path("leaderboard/v1/records")
 BOARD = Path("leaderboard/v1")
-LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**53 - 1
 """What a table can still hold as a number."""
 
 
@@ -464,5 +464,5 @@ def _seeds(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     digits = len(str(LARGEST_SEED))  # counted first, because Python reads no number of thousands of them
     if not all(part.isdecimal() and len(part) <= digits and int(part) <= LARGEST_SEED for part in parts):
-        raise UserError(f"--seeds {short(text)}: expected whole numbers from 0 to 2^63 - 1, such as 0,1,2")
+        raise UserError(f"--seeds {short(text)}: expected whole numbers from 0 to 2^53 - 1, such as 0,1,2")
     return tuple(dict.fromkeys(int(part) for part in parts))

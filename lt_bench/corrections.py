@@ -59,8 +59,11 @@ def superseded(recipe: Mapping[str, Any]) -> str | None:
 
 def _later(kind: str, node: Mapping[str, Any]) -> tuple[Correction, ...]:
     """The corrections that came after the revision a node names."""
-    name, revision = node.get("name"), node.get("revision", 1)
+    name = node.get("name")
     known = CORRECTIONS.get((kind, name), ()) if isinstance(name, str) else ()
+    if not known:
+        return known
+    revision = node.get("revision", 1)
     return known[max(0, revision - 1) :] if isinstance(revision, int) else known
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
 from lt_bench.data.augment import Augmentation
+from lt_bench.identity import protocol_sha256
 from lt_bench.settings import Settings, added
 
 
@@ -87,7 +86,7 @@ class Protocol(Settings):
 
     def sha256(self) -> str:
         """Identity of the protocol's settings."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return protocol_sha256(self.model_dump(mode="json"))
 
     def lr(self, epoch: int, iteration: int = 0, iterations: int = 1) -> float:
         """The learning rate used at an iteration of an epoch, both counted from 0."""

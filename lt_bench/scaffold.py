@@ -10,9 +10,8 @@ from pathlib import Path
 from string import Template
 
 from lt_bench.errors import UserError, unknown
-from lt_bench.files import in_words
+from lt_bench.files import in_words, write_together
 from lt_bench.registry import members
-from lt_bench.writing import write_together
 from lt_bench.yaml_files import parse_yaml
 
 LONGEST = 60

@@ -149,8 +149,8 @@ def test_a_run_says_where_its_record_is_and_the_second_that_it_is_done(lt_bench:
 
 
 def test_a_dry_run_prints_what_would_be_run(lt_bench: LtBench, working_folder: Path) -> None:
-    done = lt_bench(*RUN, "mix=cmo", "--dry-run")
-    assert json.loads(done.out) == load_recipe("digits-lt/ce", [*TINY, "mix=cmo"]).resolved()
+    done = lt_bench(*RUN, "mix=cutmix", "--dry-run")
+    assert json.loads(done.out) == load_recipe("digits-lt/ce", [*TINY, "mix=cutmix"]).resolved()
     assert not list(working_folder.iterdir())
 
 
@@ -160,17 +160,17 @@ def test_seeds_are_run_once_each(lt_bench: LtBench, working_folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "seeds", ["", "a", "1,", "-1", "1.5", "0-2", "²", str(2**63), "9" * 120, f"0,{'9' * 5000}"], ids=range(10)
+    "seeds", ["", "a", "1,", "-1", "1.5", "0-2", "²", str(2**53), "9" * 120, f"0,{'9' * 5000}"], ids=range(10)
 )
 def test_seeds_that_are_none(lt_bench: LtBench, seeds: str) -> None:
-    refused(lt_bench(*RUN, f"--seeds={seeds}"), "--seeds", "expected whole numbers from 0 to 2^63 - 1, such as 0,1,2")
+    refused(lt_bench(*RUN, f"--seeds={seeds}"), "--seeds", "expected whole numbers from 0 to 2^53 - 1, such as 0,1,2")
 
 
 def test_the_largest_seed(lt_bench: LtBench, working_folder: Path) -> None:
-    done = lt_bench(*RUN, "protocol.epochs=1", "protocol.schedule={warmup_epochs: 0}", f"--seeds={2**63 - 1}")
+    done = lt_bench(*RUN, "protocol.epochs=1", "protocol.schedule={warmup_epochs: 0}", f"--seeds={2**53 - 1}")
     assert done.code == 0, done.err
     (path,) = working_folder.rglob("seed*.json")
-    assert json.loads(path.read_text())["seed"] == 2**63 - 1
+    assert json.loads(path.read_text())["seed"] == 2**53 - 1
     assert lt_bench("leaderboard", "build").code == 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.cards import Card, Known, Profile
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
+from lt_bench.identity import split_sha256
 
 if TYPE_CHECKING:
     from lt_bench.data.folder import FilePart
@@ -64,7 +64,7 @@ class Split:
         validation = self.validation and self.validation.sha256()
         facts: list[object] = [self.index_sha256, self.content_sha256, self.validation_sha256, validation]
         facts += [self.test_sha256, card.version, card.mean, card.std, card.flip]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return split_sha256(facts)
 
     @cached_property
     def test_sha256(self) -> str:

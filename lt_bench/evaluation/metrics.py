@@ -63,8 +63,7 @@ def worst_class(accuracy: FloatArray) -> float:
 
 def group_accuracy(accuracy: FloatArray, train_counts: ArrayLike) -> dict[str, float | None]:
     """Mean class accuracy of each group, None for a group without classes."""
-    tested = ~np.isnan(accuracy)
-    members = {name: accuracy[mask & tested] for name, mask in group_masks(train_counts).items()}
+    members = {name: _tested(accuracy[mask]) for name, mask in group_masks(train_counts).items()}
     return {name: _mean(values) if len(values) else None for name, values in members.items()}
 
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from lt_bench.corrections import superseded
 from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, surely_above
@@ -73,7 +72,7 @@ class Run:
             created=record.created,
             scores=scores(record),
             figure=reported_figure(record),
-            superseded=superseded(record.recipe),
+            superseded=record.superseded,
         )
 
 
@@ -122,7 +121,7 @@ def scores(record: Record) -> dict[str, float | None]:
     """The scores of one run, in percent; None where there is none, for example without a validation part."""
     last = record.selections["last"]
     accuracy = metrics.accuracy_by_class(last.correct, last.total)
-    top1 = {rule: metrics.top1(chosen.correct, chosen.total) for rule, chosen in record.selections.items()}
+    top1 = {rule: chosen.top1 for rule, chosen in record.selections.items()}
     best = top1.get("best-on-test")
     found = {
         "top1": top1["last"],
@@ -140,7 +139,7 @@ def scores(record: Record) -> dict[str, float | None]:
 
 def method_name(record: Record) -> str:
     """The recipe's name, and in parentheses what makes it another method: overrides, or a fault corrected since."""
-    apart = [*record.overrides, *(["superseded"] if superseded(record.recipe) else [])]
+    apart = [*record.overrides, *(["superseded"] if record.superseded else [])]
     return f"{record.recipe_name} ({', '.join(apart)})" if apart else record.recipe_name
 
 
@@ -150,7 +149,7 @@ def reported_figure(record: Record) -> Mapping[str, Any]:
     A modified protocol, an overridden method or a faulty one is another experiment than the paper's.
     """
     reported = record.recipe.get("reported")
-    another = record.protocol.modified or record.overrides or superseded(record.recipe)
+    another = record.protocol.modified or record.overrides or record.superseded
     if another or not isinstance(reported, list):
         return {}
     figures: list[dict[str, Any]] = [figure for figure in reported if isinstance(figure, dict)]
@@ -177,7 +176,7 @@ def table_key(record: Record) -> TableKey:
         index_sha256=data.index_sha256,
         content_sha256=data.content_sha256,
         test_sha256=data.test_sha256,
-        test_images=sum(record.selections["last"].total),
+        test_images=record.test_images,
         largest=max(data.train_counts),
         smallest=min(data.train_counts),
         slug=f"{dataset_slug(data)}-{slug(protocol.name)}{modified}",

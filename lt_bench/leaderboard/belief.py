@@ -219,10 +219,10 @@ def _check_selections(record: Record) -> None:
         _check_bins(where, selection.calibration)
         if rule != "last":
             _check_best(where, selection.epoch, curve.test_top1 if rule == "best-on-test" else curve.val_top1)
-        top1 = sum(selection.correct) / sum(selection.total)
         told = curve.test_top1[selection.epoch]
-        if told is None or not math.isclose(told, top1, rel_tol=1e-9):
-            raise ValueError(f"{where}.correct: top-1 is {top1:.6g}, but curve.test_top1.{selection.epoch} is {told}")
+        if told is None or not math.isclose(told, selection.top1, rel_tol=1e-9):
+            said = f"top-1 is {selection.top1:.6g}, but curve.test_top1.{selection.epoch} is {told}"
+            raise ValueError(f"{where}.correct: {said}")
     if "best-on-val" not in record.selections and curve.val_top1.count(None) < len(curve.val_top1):
         raise ValueError("curve.val_top1: there is no selection best-on-val")
 

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
-from lt_bench.files import in_words
+from lt_bench.files import in_words, write_together
 from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
 from lt_bench.leaderboard.record import latest
 from lt_bench.markdown import escape, one_line, table_row
-from lt_bench.writing import write_together
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,11 +15,10 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from lt_bench.errors import RunError, UserError
-from lt_bench.files import in_words
+from lt_bench.files import in_words, write_together
 from lt_bench.leaderboard.belief import believe
 from lt_bench.leaderboard.schema import Curve, Dataset, PredictionsFile, Record, Selection
 from lt_bench.leaderboard.side_file import check_predictions, pack, read_regular, read_side_file, unpack
-from lt_bench.writing import write_together
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
     import numpy as np

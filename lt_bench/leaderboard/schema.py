@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from operator import gt
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
-from lt_bench.evaluation.metrics import CalibrationBins, calibration_bins, per_class_counts
+from lt_bench.corrections import superseded
+from lt_bench.evaluation.metrics import CalibrationBins, calibration_bins, per_class_counts, top1
 from lt_bench.settings import Settings, added
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
@@ -139,6 +141,11 @@ class Selection(Settings):
         counts = {"correct": tuple(correct.tolist()), "total": tuple(total.tolist())}
         return cls(epoch=epoch, calibration=calibration, **counts)
 
+    @cached_property
+    def top1(self) -> float:
+        """Share of all test images that were predicted right."""
+        return top1(self.correct, self.total)
+
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:
         bins = self.calibration
@@ -176,7 +183,7 @@ class Curve(Settings):
 
     @model_validator(mode="after")
     def _epochs_agree(self) -> Self:
-        _same_length(**dict(self))
+        _same_length(**vars(self))
         return self
 
 
@@ -225,6 +232,11 @@ class Record(Settings):
         if any(selection.total != total for selection in self.selections.values()):
             raise ValueError("the selections have different test sets")
         return self
+
+    @cached_property
+    def superseded(self) -> str | None:
+        """What has been corrected since in what the run was made by; see `corrections`."""
+        return superseded(self.recipe)
 
     @property
     def test_images(self) -> int:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
 from lt_bench.corrections import settings_of
 from lt_bench.data.spec import DataSpec
+from lt_bench.identity import recipe_sha256, run_identity
 from lt_bench.methods import Choice, Phase
 from lt_bench.protocol import Protocol, Schedule
 from lt_bench.recipe.files import Node, shipped_protocol
@@ -23,8 +22,6 @@ Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", max
 """Text that a record can carry."""
 
 PHASE_FAMILIES = ("sampler", "mix", "loss")
-NOT_IDENTITY = ("name", "reported", "notes", "overrides", "first_stage")
-"""Fields that say something about a run without changing it."""
 
 
 class Reported(Settings):
@@ -102,12 +99,11 @@ class Recipe(Settings):
 
     def sha256(self) -> str:
         """Identity of the recipe, independent of its name, reported figures and notes."""
-        content = {key: value for key, value in self.resolved().items() if key not in NOT_IDENTITY}
-        return _digest(content)
+        return recipe_sha256(self.resolved())
 
     def identity(self, split_digest: str, seed: int) -> str:
         """Identity of a run: resolved recipe, split and seed."""
-        return _digest([self.sha256(), split_digest, seed])
+        return run_identity(self.sha256(), split_digest, seed)
 
     def resolved(self) -> Node:
         """The recipe as plain data."""
@@ -171,7 +167,3 @@ def choice(kind: str, node: Node) -> Choice:
 def _phase(until: int, parts: Composition) -> Phase:
     sampler, mix, loss = (choice(kind, getattr(parts, kind)) for kind in PHASE_FAMILIES)
     return Phase(until, sampler, mix, loss)
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from lt_bench import __version__
 from lt_bench.data.split import Split
-from lt_bench.errors import UserError
+from lt_bench.errors import UserError, shown
 from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
-from lt_bench.leaderboard.record import MAX_RECORD_BYTES, Curve, Record, to_json
+from lt_bench.leaderboard.record import MOST_BYTES, Curve, Record, to_json
 from lt_bench.recipe import Recipe
 from lt_bench.training.checkpoint import History
 from lt_bench.training.loop import Job, select
@@ -48,16 +48,15 @@ def draft_record(recipe: Recipe, split: Split, job: Job, start: Weights | None) 
         record = make_record(recipe, split, job, history, start)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "record"
-        found = f"{first['input']!r:.80}"
-        raise UserError(
-            f"{recipe.data.name}/{recipe.name}: no record could hold this run: {field}: {first['msg']}, found {found}"
-        ) from None
+        field = ".".join(map(str, first["loc"]))
+        said = f"{field}: {first['msg']}, found {shown(first['input'])}" if field else first["msg"]
+        reason = said.replace("Value error, ", "")
+        raise UserError(f"{recipe.data.name}/{recipe.name}: no record could hold this run: {reason}") from None
     size = len(to_json(record))
-    if size > MAX_RECORD_BYTES:
+    if size > MOST_BYTES:
         raise UserError(
             f"{recipe.data.name}/{recipe.name}: the record of {epochs} epochs and {job.num_classes} classes would have "
-            f"{size >> 20} MiB, allowed are {MAX_RECORD_BYTES >> 20}"
+            f"{size >> 20} MiB, allowed are {MOST_BYTES >> 20}"
         )
     return record
 
@@ -100,6 +99,7 @@ def _dataset(recipe: Recipe, split: Split) -> dict[str, Any]:
         "subset_seed": recipe.data.subset_seed,
         "index_sha256": split.index_sha256,
         "content_sha256": split.content_sha256,
+        "split_sha256": split.digest,
         "content_kind": split.content_kind,
         "test_sha256": split.test_sha256,
         "validation_sha256": split.validation_sha256,

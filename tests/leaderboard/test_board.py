@@ -135,8 +135,6 @@ def test_a_run_by_a_faulty_revision_is_shown_but_not_ranked(tmp_path: Path) -> N
                 seed=seed,
                 correct=(*correct[:5], seed),
                 recipe={"method": method, "reported": [figure]},
-                recipe_sha256=digest(method),
-                identity=digest(method, seed),
             )
         add_record(tmp_path, recipe_name="ce", seed=seed, correct=C)
     assert [row["method"] for row in rows(tmp_path)] == ["glmc (superseded)", "glmc", "ce"]

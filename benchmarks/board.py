@@ -1,0 +1,78 @@
+"""How long the board takes to be made of many records: the committed ones again, under further seeds.
+
+python benchmarks/board.py --records 10000
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+
+from lt_bench.data.cards import load_card
+from lt_bench.identity import first_stage_sha256, run_identity, split_sha256
+from lt_bench.leaderboard import Record, load_records
+from lt_bench.leaderboard.board import render
+from lt_bench.leaderboard.record import record_folder, to_json
+
+SHIPPED = Path(__file__).parents[1] / "leaderboard" / "v1" / "records"
+SEEDS_APART = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--times", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), arguments.records)
+        seconds = [timed(Path(folder)) for _ in range(arguments.times)]
+    print(f"{arguments.records} records: {min(seconds):.2f} s of the processor, at most {max(seconds):.2f}")
+
+
+def write(folder: Path, number: int) -> None:
+    """So many records that can be believed, with their side files."""
+    for record, side in islice(copies(), number):
+        home = folder / record_folder(record)
+        home.mkdir(parents=True, exist_ok=True)
+        assert record.predictions is not None
+        (home / record.predictions.file).write_bytes(side)
+        (home / record.predictions.file).with_suffix(".json").write_text(to_json(record))
+
+
+def copies() -> Iterator[tuple[Record, bytes]]:
+    shipped = load_records(SHIPPED)
+    for round_ in count():
+        for path, record in shipped:
+            assert record.predictions is not None
+            side = path.with_name(record.predictions.file).read_bytes()
+            yield under_another_seed(record, record.seed + SEEDS_APART * round_, path.suffixes[0]), side
+
+
+def under_another_seed(record: Record, seed: int, revision: str) -> Record:
+    """What the run would be called with that seed."""
+    data, card = record.dataset, load_card(record.dataset.name)
+    facts = [data.index_sha256, data.content_sha256, None, None, data.test_sha256, card.version, card.mean, card.std]
+    split = split_sha256([*facts, card.flip])
+    identity = run_identity(record.recipe_sha256, split, seed)
+    assert record.predictions is not None
+    name = f"seed{seed}-{identity[:12]}{'' if revision == '.json' else revision}.npz"
+    changed = {"identity": identity, "seed": seed}
+    changed["predictions"] = record.predictions.model_copy(update={"file": name})
+    if record.first_stage is not None:
+        first = run_identity(first_stage_sha256(record.recipe), split, seed)
+        changed["first_stage"] = record.first_stage.model_copy(update={"identity": first})
+    return record.model_copy(update=changed)
+
+
+def timed(folder: Path) -> float:
+    start = time.process_time()
+    render(folder)
+    return time.process_time() - start
+
+
+if __name__ == "__main__":
+    main()
