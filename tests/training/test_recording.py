@@ -36,8 +36,8 @@ def classes_are_called(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     [
         ("", "dataset.class_names.2: .*, found ''$"),
         ("a\nb", r"dataset.class_names.2: .*, found 'a\\nb'$"),
-        ("x" * 600, "dataset.class_names.2: .*, found 'x{79}$"),
-        ("\udcff", "record: .*surrogate"),
+        ("x" * 600, r"dataset.class_names.2: .*, found 'x+\.\.\.$"),
+        ("\udcff", ".*surrogate"),
     ],
 )
 def test_names_that_a_record_cannot_hold(
