@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from filelock import FileLock
 
+from lt_bench.data.reading import reason, regular_size, user_folder
 from lt_bench.errors import UserError
+from lt_bench.files import in_words
 
 if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
@@ -72,7 +74,7 @@ class Decoded:
 
 def cache_folder(cache: Path | None) -> Path:
     """Where decoded data is kept: the argument, LT_BENCH_CACHE, or ~/.cache/lt-bench."""
-    return (cache or Path(os.environ.get("LT_BENCH_CACHE") or "~/.cache/lt-bench")).expanduser()
+    return user_folder(cache or Path(os.environ.get("LT_BENCH_CACHE") or "~/.cache/lt-bench"))
 
 
 def file_sha256(*paths: Path) -> str:
@@ -80,10 +82,11 @@ def file_sha256(*paths: Path) -> str:
     digests = []
     for path in paths:
         try:
+            regular_size(path)
             with path.open("rb") as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
-            raise UserError(f"{path}: not readable: {error.strerror}") from None
+            raise UserError(f"{path}: not readable: {in_words(error)}") from None
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -94,7 +97,7 @@ def build_folder(target: Path, build: Callable[[Path], None], usable: Callable[[
         with FileLock(f"{target}.lock"):
             if usable(target):
                 return
-            shutil.rmtree(target, ignore_errors=True)
+            _remove(target)
             scratch = Path(tempfile.mkdtemp(dir=target.parent))
             try:
                 build(scratch)
@@ -103,8 +106,15 @@ def build_folder(target: Path, build: Callable[[Path], None], usable: Callable[[
                 shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"{target.parent}: cannot be written: {error.strerror} (LT_BENCH_CACHE names the cache)"
+            f"{target.parent}: cannot be written: {in_words(error)} (LT_BENCH_CACHE names the cache)"
         ) from None
+
+
+def _remove(target: Path) -> None:
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
 
 
 def cached(key: str, cache: Path, decode: Callable[[], Decoded]) -> Decoded:
@@ -136,15 +146,27 @@ def _crc32(array: np.ndarray) -> int:
 
 
 def _load(folder: Path) -> Decoded | None:
+    """What `_save` stored; None where it is not there or not as it was."""
     try:
+        images, labels = _mapped(folder / "images.npy"), _mapped(folder / "labels.npy")
+        regular_size(folder / "meta.json")
         meta = json.loads((folder / "meta.json").read_text())
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        labels = np.load(folder / "labels.npy")
-        if [_crc32(images), _crc32(labels)] != meta["crc"]:
+        if not _is_part(images, labels) or [_crc32(images), _crc32(labels)] != meta["crc"]:
             return None
-        return Decoded(ArrayPart(images, labels), tuple(meta["class_names"]), meta["fingerprint"])
-    except (OSError, EOFError, ValueError, KeyError):
+        return Decoded(ArrayPart(images, np.array(labels)), tuple(meta["class_names"]), meta["fingerprint"])
+    except Exception:  # Damaged headers and JSON raise a dozen classes, that of Python's tokeniser among them.
         return None
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """An array file, not read yet. Raises OSError or ValueError for anything else, archives and pickles included."""
+    regular_size(path)
+    return np.lib.format.open_memmap(path, mode="r")
+
+
+def _is_part(images: np.ndarray, labels: np.ndarray) -> bool:
+    rgb = images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] == 3
+    return rgb and labels.dtype == np.int64 and labels.shape == images.shape[:1]
 
 
 def extract(archive: Path, cache: Path) -> Path:
@@ -153,17 +175,19 @@ def extract(archive: Path, cache: Path) -> Path:
     Raises UserError for an archive that is cut off or tries to escape.
     """
     target = cache / "archives" / file_sha256(archive)
-
-    def build(scratch: Path) -> None:
-        try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(scratch, filter="data")
-        except (tarfile.TarError, EOFError, UnicodeError, zlib.error) as error:
-            raise UserError(f"{archive}: not a safe and complete tar archive: {error}") from None
-
     if not target.is_dir():
-        build_folder(target, build, Path.is_dir)
+        build_folder(target, lambda scratch: _unpack(archive, scratch), Path.is_dir)
     return target
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except Exception as error:  # Beside tarfile's own, those of three compressions and of absurd numbers.
+        if isinstance(error, OSError) and error.errno is not None:  # The disk's, not the archive's.
+            raise
+        raise UserError(f"{archive}: not a safe and complete tar archive: {reason(error)}") from None
 
 
 def with_progress(items: Sequence[T], description: str) -> Iterable[T]:

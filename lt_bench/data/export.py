@@ -11,10 +11,13 @@ import numpy as np
 
 from lt_bench.data.arrays import ArrayPart, Decoded, cached, file_sha256, with_progress
 from lt_bench.data.cards import Card, FolderSource
+from lt_bench.data.class_names import agreed
+from lt_bench.data.reading import regular_size
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split, pixel_sha256
-from lt_bench.data.tables import class_names, decode_table, read_table
+from lt_bench.data.tables import class_names, decode_table, integers, read_table
 from lt_bench.errors import UserError
+from lt_bench.files import in_words, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,17 +34,14 @@ def export_split(split: Split, path: Path) -> None:
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 (slow to import)
 
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name the file to write, such as {path / split.card.name}.parquet")
-    table = _table(split)
-    partial = path.with_name(f".{path.name}.part")
+    file = io.BytesIO()
     try:
-        pq.write_table(table, partial, row_group_size=1000)
-        partial.replace(path)
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; name the file to write, such as {path / split.card.name}.parquet")
+        pq.write_table(_table(split), file, row_group_size=1000)
+        write_atomically(path, file.getvalue())
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {in_words(error)}") from None
 
 
 def find_exported(card: Card, spec: DataSpec, root: Path) -> tuple[Path | None, str]:
@@ -69,14 +69,13 @@ def read_exported(card: Card, spec: DataSpec, path: Path, cache: Path) -> Split:
     meta = _metadata(path)
     assert meta is not None
     table = read_table(path, ["part", "index"])
-    decoded = cached(file_sha256(path), cache, lambda: _decode(path))
-    part_of = np.asarray(table.column("part").to_pylist())
+    part_of, indices = _parts(table, path), integers(table, "index", path)
+    decoded = cached(file_sha256(path), cache, lambda: _decode(path, card.image_size))
     parts = {name: decoded.part.take(np.flatnonzero(part_of == name)) for name in _PARTS}
-    indices = table.column("index").to_numpy().astype(np.int64)
     split = Split(
         card=card,
         spec=spec,
-        class_names=decoded.class_names,
+        class_names=agreed(card, decoded.class_names, str(path)),
         train=parts["train"],
         validation=parts["validation"] if len(parts["validation"].labels) else None,
         test=parts["test"],
@@ -115,6 +114,14 @@ def _table(split: Split) -> pa.Table:
     return table.replace_schema_metadata(_describe(split))
 
 
+def _parts(table: pa.Table, path: Path) -> np.ndarray:
+    """The part of every row. Raises UserError."""
+    names = table.column("part").to_pylist() if "part" in table.column_names else []
+    if not set(_PARTS) >= set(map(str, names)) >= {"train", "test"}:
+        raise UserError(f"{path}: altered: its column part must name train and test rows; export the split again")
+    return np.asarray(names)
+
+
 def _arrays(split: Split) -> dict[str, ArrayPart]:
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     arrays = {name: part for name, part in parts.items() if isinstance(part, ArrayPart)}
@@ -148,20 +155,20 @@ def _describe(split: Split) -> dict[bytes, bytes]:
 
 def _metadata(path: Path) -> dict[str, Any] | None:
     """What `export_split` wrote about a file, None for another file."""
-    import pyarrow as pa  # noqa: PLC0415 (slow to import)
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415 (slow to import)
 
     try:
+        regular_size(path)
         meta = json.loads((pq.read_schema(path).metadata or {})[_KEY])
         DataSpec.read(meta["spec"])
         return {key: meta[key] for key in ("card", "version", "spec", "digest", "fingerprints")}
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+    except Exception:  # Whatever pyarrow and JSON raise of a damaged or foreign file.
         return None
 
 
-def _decode(path: Path) -> Decoded:
+def _decode(path: Path, side: int) -> Decoded:
     table = read_table(path)
-    return Decoded.of(*decode_table(table, path), class_names(table.schema))
+    return Decoded.of(*decode_table(table, path, side), class_names(table.schema))
 
 
 def _name(version: int, spec: dict[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import numpy as np
 
 from lt_bench.data.arrays import extract
 from lt_bench.data.cards import Card, FolderSource, ImageList
+from lt_bench.data.class_names import ClassFile, from_folders
+from lt_bench.data.reading import lines_of, read_bytes, regular_size
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split
 from lt_bench.errors import UserError
@@ -19,7 +22,8 @@ from lt_bench.errors import UserError
 if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
 
-_LINE = re.compile(r"(\S.*?)[\s,]+(\d+)\s*")
+_SEPARATORS = " \t,"
+_WHAT = "list of images"
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,14 @@ class FilePart:
         sizes, missing = [], []
         for file in self.files:
             try:
-                sizes.append((self.folder / file).stat().st_size)
+                sizes.append(regular_size(self.folder / file))
             except OSError:
                 missing.append(file)
         if missing:
             raise UserError(
                 f"{self.folder}: {len(missing)} of {len(self.files)} images are missing, the first is {missing[0]}"
-                " (lists exist for validation images in class folders, val/<wnid>/, and for all of them flat in val/:"
-                " take the one that fits)"
+                " (or it is no regular file; lists exist for validation images in class folders, val/<wnid>/, and for"
+                " all of them flat in val/: take the one that fits)"
             )
         return sizes
 
@@ -65,13 +69,15 @@ def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, ca
         )
     train, test = (read_list(folder, images, card.classes) for images in (source.train, source.test))
     validation = None if source.validation is None else read_list(folder, source.validation, card.classes)
-    for part in (validation, test):
-        if part is not None:
+    _check_train(train, folder / source.train.file, card.classes)
+    for part, images in ((validation, source.validation), (test, source.test)):
+        if part is not None and images is not None:
             part.sizes()
+            _check_apart(train, source.train, part, images)
     return Split(
         card=card,
         spec=spec,
-        class_names=_class_names(folder, source, train, card.classes),
+        class_names=_class_names(card, folder, [train, test]),
         train=train,
         validation=validation,
         test=test,
@@ -84,47 +90,81 @@ def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, ca
 
 
 def read_list(folder: Path, images: ImageList, classes: int) -> FilePart:
-    """Read a list of `relative/path label` lines (space, tab or comma). Raises UserError with the line."""
+    """Read a list of `relative/path label` lines (space, tab or comma). Raises UserError with the line.
+
+    A file may stand in it more than once, but with one label. What a published list says is taken as it is.
+    """
     path = folder / images.file
-    try:
-        data = path.read_bytes()
-        lines = data.decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable list of images: {error}") from None
+    data = read_bytes(path, _WHAT)
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # what `git hash-object` prints
     if images.git_blobs and blob not in images.git_blobs:
         raise UserError(f"{path}: not the published list (git blob {blob}, known: {', '.join(images.git_blobs)})")
-    rows = [_parse_line(line, f"{path}:{number}", classes) for number, line in enumerate(lines, 1) if line.strip()]
+    lines = [(line, f"{path}:{number}") for number, line in enumerate(lines_of(data, path, _WHAT), 1) if line.strip()]
+    rows = [_parse_line(line, where, classes) for line, where in lines]
     if len(rows) != images.images:
         raise UserError(f"{path}: lists {len(rows)} images, expected {images.images}")
+    if not images.git_blobs:
+        _check_labels(rows, lines)
     files, labels = zip(*rows, strict=True)
     return FilePart(folder, files, np.asarray(labels, dtype=np.int64))
 
 
 def _parse_line(line: str, where: str, classes: int) -> tuple[str, int]:
-    match = _LINE.fullmatch(line)
-    if match is None:
+    # Cut from the end: a regular expression would try every blank of a line of blanks.
+    rest = line.rstrip(" \t")
+    front = rest.rstrip("0123456789")
+    file, digits = front.rstrip(_SEPARATORS), rest[len(front) :]
+    if not file or file == front or not digits or file[0] in " \t":
         raise UserError(f"{where}: expected 'relative/path label', found {line[:80]!r}")
-    file, label = match[1], int(match[2])
     if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-        raise UserError(f"{where}: {file!r} leaves the data folder")
-    if label >= classes:
-        raise UserError(f"{where}: label {label} is not in 0..{classes - 1}")
-    return file, label
+        raise UserError(f"{where}: {file[:80]!r} leaves the data folder")
+    if "\0" in file:
+        raise UserError(f"{where}: {file[:80]!r} holds NUL, which no name of a file does")
+    label = digits.lstrip("0") or "0"
+    if len(label) > 9 or int(label) >= classes:
+        raise UserError(f"{where}: label {label[:20]} is not in 0..{classes - 1}")
+    return file, int(label)
 
 
-def _class_names(folder: Path, source: FolderSource, train: FilePart, classes: int) -> tuple[str, ...]:
-    """First words of the class file, or the folder each class's images lie in."""
-    if source.class_names is None:
-        parents = dict(
-            zip(train.labels.tolist(), (PurePosixPath(file).parent.name for file in train.files), strict=True)
+def _check_labels(rows: Sequence[tuple[str, int]], lines: Sequence[tuple[str, str]]) -> None:
+    """Raises UserError for a file with two labels."""
+    label_of: dict[str, int] = {}
+    for (file, label), (_, where) in zip(rows, lines, strict=True):
+        if label_of.setdefault(posixpath.normpath(file), label) != label:
+            known = label_of[posixpath.normpath(file)]
+            raise UserError(f"{where}: {file} has the label {label} here and {known} before")
+
+
+def _check_train(train: FilePart, path: Path, classes: int) -> None:
+    empty = np.flatnonzero(np.bincount(train.labels, minlength=classes) == 0)
+    if len(empty):
+        raise UserError(f"{path}: {len(empty)} of {classes} classes have no training image, the first is {empty[0]}")
+
+
+def _check_apart(train: FilePart, train_list: ImageList, part: FilePart, images: ImageList) -> None:
+    """Raises UserError for an image that is trained on and tested.
+
+    By path: copies under other names are not looked for. Where both lists are published ones, they are the set.
+    """
+    if train_list.git_blobs and images.git_blobs:
+        return
+    trained = set(map(posixpath.normpath, train.files))
+    shared = [file for file in part.files if posixpath.normpath(file) in trained]
+    if shared:
+        raise UserError(
+            f"{part.folder / images.file}: {len(shared)} of its images are in {train_list.file} too, the first is"
+            f" {shared[0]}"
         )
-        return tuple(parents.get(c, str(c)) for c in range(classes))
-    path = folder / source.class_names
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable list of classes: {error}") from None
-    if len(lines) != classes:
-        raise UserError(f"{path}: names {len(lines)} classes, expected {classes}")
-    return tuple(line.partition("\t")[2].split(",")[0] or line for line in lines)
+
+
+def _class_names(card: Card, folder: Path, parts: Sequence[FilePart]) -> tuple[str, ...]:
+    """From the card, from the class file, or from the folders of the training images."""
+    assert isinstance(card.source, FolderSource)
+    if card.class_names is not None:
+        return card.class_names
+    if card.source.class_names is None:
+        return from_folders(parts[0], card.classes)
+    names = ClassFile(folder / card.source.class_names, card.classes)
+    for part in parts:
+        names.check_folders(part)
+    return names.names

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torchvision.transforms import v2
 
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.cards import Card
+from lt_bench.data.decoding import UnreadableError, read_rgb
 from lt_bench.data.device_set import normalisation
 from lt_bench.data.folder import FilePart
 from lt_bench.data.types import Batch, IntArray
@@ -60,9 +61,7 @@ class FolderSet:
             generator=torch.Generator(),  # or the loader would draw from the global generator
         )
         labels = self._labels[torch.from_numpy(order).to(self.device)]
-        for k, images in enumerate(loader):
-            if isinstance(images, str):
-                raise RunError(images)
+        for k, images in enumerate(_decoded(loader)):
             pixels = images.to(self.device, non_blocking=True).float()
             yield Batch(pixels.mul_(self._scale).add_(self._shift), labels[k * batch_size : (k + 1) * batch_size])
 
@@ -85,8 +84,8 @@ class _Decoder(Dataset[Tensor | str]):
         state = torch.get_rng_state()
         places = range(k * self.batch_size, min((k + 1) * self.batch_size, len(self.order)))
         try:
-            return torch.stack([self._image(place) for place in places])
-        except _UnreadableError as error:
+            return _shared(torch.stack([self._image(place) for place in places]))
+        except UnreadableError as error:
             return str(error)
         finally:
             torch.set_rng_state(state)
@@ -97,14 +96,39 @@ class _Decoder(Dataset[Tensor | str]):
             # Not torch.manual_seed, which would also reseed the accelerators.
             torch.default_generator.manual_seed(int(self.seeds[place]))
         try:
-            with Image.open(path) as image:
-                return self.transform(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _UnreadableError(f"{path}: not a readable image: {error}") from None
+            return self.transform(read_rgb(path))
+        except UnreadableError as error:
+            raise UnreadableError(f"{path}: not a readable image: {error}") from None
 
 
-class _UnreadableError(Exception):
-    pass
+def _shared(images: Tensor) -> Tensor | str:
+    """A worker's batch in shared memory, or that there is no room for it.
+
+    The loader's queue would put it there, but in a thread whose errors leave the run waiting for ever.
+    """
+    try:
+        return images.share_memory_() if get_worker_info() else images  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        return f"no room for a batch in shared memory (/dev/shm): {_last_line(error)}; fewer --workers need less"
+
+
+def _decoded(loader: DataLoader[Tensor | str]) -> Iterator[Tensor]:
+    """The batches of a loader. Raises RunError in one line, whatever ends it."""
+    try:
+        for images in loader:
+            if isinstance(images, str):
+                raise RunError(images)
+            yield images
+    except (RuntimeError, OSError, MemoryError) as error:
+        raise RunError(
+            f"decoding ended: {_last_line(error)}; if memory or shared memory (/dev/shm) ran out, fewer --workers need"
+            " less"
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    """The loader puts a worker's whole traceback before it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _train_transform(augmentation: Augmentation, flip: bool) -> Transform:

@@ -9,6 +9,7 @@ from lt_bench.data.arrays import cache_folder
 from lt_bench.data.cards import FolderSource, load_card
 from lt_bench.data.export import find_exported, read_exported
 from lt_bench.data.folder import open_folder
+from lt_bench.data.reading import user_folder
 from lt_bench.data.sources import has_pool, open_pool
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split, draw_split
@@ -17,11 +18,7 @@ from lt_bench.errors import UserError
 
 def data_folder(data_root: Path | None) -> Path:
     """Where data lies: the argument, LT_BENCH_DATA, or ./data."""
-    root = data_root or Path(os.environ.get("LT_BENCH_DATA") or "data")
-    try:
-        return root.expanduser()
-    except RuntimeError:  # ~somebody
-        raise UserError(f"{root}: there is no such user's folder") from None
+    return user_folder(data_root or Path(os.environ.get("LT_BENCH_DATA") or "data"))
 
 
 def open_split(spec: DataSpec, data_root: Path | None = None, cache: Path | None = None) -> Split:

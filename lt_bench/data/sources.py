@@ -11,6 +11,8 @@ import numpy as np
 
 from lt_bench.data.arrays import ArrayPart, Decoded, Pixels, cached, extract, file_sha256
 from lt_bench.data.cards import Card, CifarSource, DigitsSource
+from lt_bench.data.class_names import agreed
+from lt_bench.data.reading import reason
 from lt_bench.data.tables import class_names, decode_table, read_table
 from lt_bench.errors import UserError
 
@@ -49,7 +51,19 @@ def open_pool(card: Card, root: Path, cache: Path) -> Pool:
                 f"{origin}: altered: the fingerprint of the {name} part is {decoded.fingerprint[:16]}, that of"
                 f" {card.name} is {wanted[:16]}; fetch the data again"
             )
-    return Pool(train.part, test.part, train.class_names or tuple(map(str, range(card.classes))), origin)
+        _check_card(card, decoded.part, origin)
+    names = [agreed(card, decoded.class_names, origin) for decoded in (train, test)]
+    return Pool(train.part, test.part, names[0], origin)
+
+
+def _check_card(card: Card, part: ArrayPart, origin: str) -> None:
+    """Whether a card that has the fingerprint of the data tells the truth about it."""
+    classes, side = len(np.unique(part.labels)), part.images.shape[1]
+    if (classes, part.labels.max() + 1, side) != (card.classes, card.classes, card.image_size):
+        raise UserError(
+            f"{origin}: holds {classes} classes of images of {side} pixels, the card of {card.name} says"
+            f" {card.classes} and {card.image_size}"
+        )
 
 
 def download(card: Card, root: Path) -> None:
@@ -64,7 +78,7 @@ def download(card: Card, root: Path) -> None:
     try:
         getattr(datasets, source.torchvision)(root=str(root), download=True)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{root}: the archive of {card.title} could not be fetched: {error}") from None
+        raise UserError(f"{root}: the archive of {card.title} could not be fetched: {reason(error)}") from None
 
 
 def digits(test_per_class: int) -> tuple[Decoded, Decoded]:
@@ -113,7 +127,8 @@ def _cifar(card: Card, source: CifarSource, root: Path, cache: Path) -> tuple[De
             f"{root}{missing}: no data for {card.name}: looked for {source.hub}/{{train,test}}-*.parquet and for"
             f" torchvision's archive of {source.torchvision}; name the folder with --data-root or LT_BENCH_DATA"
         )
-    return _parquet_part(train, cache), _parquet_part(test, cache), str(root / source.hub)
+    side = card.image_size
+    return _parquet_part(train, cache, side), _parquet_part(test, cache, side), str(root / source.hub)
 
 
 def _hub_files(source: CifarSource, root: Path) -> tuple[list[Path], list[Path]]:
@@ -121,10 +136,10 @@ def _hub_files(source: CifarSource, root: Path) -> tuple[list[Path], list[Path]]
     return sorted(folder.glob("train-*.parquet")), sorted(folder.glob("test-*.parquet"))
 
 
-def _parquet_part(paths: Sequence[Path], cache: Path) -> Decoded:
+def _parquet_part(paths: Sequence[Path], cache: Path, side: int) -> Decoded:
     def decode() -> Decoded:
         tables = [read_table(path) for path in paths]
-        parts = [decode_table(table, path) for table, path in zip(tables, paths, strict=True)]
+        parts = [decode_table(table, path, side) for table, path in zip(tables, paths, strict=True)]
         images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Decoded.of(images, labels, class_names(tables[0].schema))
 

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from lt_bench.data.augment import Augmentation
-from lt_bench.data.cards import card_names, load_card
+from lt_bench.data.cards import card_names, load_card, read_card
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
+from lt_bench.resources import resource_folder
+from lt_bench.yaml_files import read_yaml
 
 
 def test_all_cards_load_and_carry_their_file_name() -> None:
@@ -24,6 +29,68 @@ def test_all_cards_load_and_carry_their_file_name() -> None:
 def test_unknown_card_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean cifar10-lt"):
         load_card("cifar10lt")
+
+
+CIFAR, FOLDER, DIGITS = (
+    read_yaml(resource_folder("datasets") / f"{name}.yaml") for name in ("cifar10-lt", "imagenet-mini", "digits-lt")
+)
+
+
+@pytest.mark.parametrize(
+    ("card", "change", "message"),
+    [
+        (CIFAR, {"classes": 1}, "classes: Input should be greater than or equal to 2"),
+        (CIFAR, {"classes": 9}, "class_names.9: 10 classes are named, expected 9"),
+        (CIFAR, {"class_names": [*"abcdefghi", "a"]}, "class_names.9: the class name 'a' is that of class_names.0 too"),
+        (CIFAR, {"class_names": [*"abcdefghi", " "]}, "class_names.9: the class name ' ' is blank"),
+        (CIFAR, {"class_names": [*"abcdefghi", "a\nb"]}, r"class_names.9: the class name 'a\\nb' holds a line break"),
+        (CIFAR, {"class_names": [*"abcdefghi", "a" * 501]}, "class_names.9: .* has 501 characters, the most is 500"),
+        (CIFAR, {"image_size": -32}, "image_size"),
+        (CIFAR, {"version": 0}, "version"),
+        (CIFAR, {"n_max": -1}, "n_max"),
+        (CIFAR, {"n_max": None}, "profile and n_max are needed"),
+        (DIGITS, {"profile": None}, "profile and n_max are needed"),
+        (CIFAR, {"factor": 0.5}, "factor"),
+        (CIFAR, {"factor": float("inf")}, "factor"),
+        (CIFAR, {"mean": [float("nan"), 0.5, 0.5]}, "mean.0"),
+        (CIFAR, {"mean": [128, 128, 128]}, "mean.0: Input should be less than or equal to 1"),
+        (CIFAR, {"std": [0.2, 0, 0.2]}, "std.1: Input should be greater than 0"),
+        (CIFAR, {"std": [0.2, 0.2, float("inf")]}, "std.2"),
+        (CIFAR, {"std": [0.2, 0.2, float("nan")]}, "std.2"),
+        (CIFAR, {"known": [{"total": -1}]}, "known.0.total"),
+        (CIFAR, {"colour": "red"}, "colour: Extra inputs"),
+        (
+            FOLDER,
+            {"profile": "exponential"},
+            "profile: the list files are the split, nothing is drawn from a set of im",
+        ),
+        (FOLDER, {"factor": 10}, "factor: the list files are the split"),
+        (FOLDER, {"n_max": 10}, "n_max: the list files are the split"),
+        (FOLDER, {"classes": 2, "class_names": ["a", "b"]}, "class_names: source.class_names names a file of them"),
+        (FOLDER, {"source": FOLDER["source"] | {"train": {"file": "a", "images": 0}}}, "train.images"),
+    ],
+)
+def test_a_card_with_nonsense(tmp_path: Path, card: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(yaml.safe_dump(card | change))
+    with pytest.raises(UserError, match=message) as error:
+        read_card(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_card_is_called_what_its_file_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(CIFAR))
+    monkeypatch.setattr("lt_bench.data.cards.resource_folder", lambda _: tmp_path)
+    with pytest.raises(UserError, match=r"mine.yaml: name: 'cifar10-lt' is not the name of the file"):
+        load_card("mine")
+
+
+def test_a_card_names_the_classes_of_image_files(tmp_path: Path) -> None:
+    source = {key: value for key, value in FOLDER["source"].items() if key != "class_names"}
+    path = tmp_path / "card.yaml"
+    path.write_text(yaml.safe_dump(FOLDER | {"source": source, "classes": 2, "class_names": ["a", "b"]}))
+    assert read_card(path).class_names == ("a", "b")
 
 
 def test_both_cifars_use_the_literatures_normalisation() -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
-from tiny_data import tiny_card, use_card, write_hub
+from tiny_data import NAMES, tiny_card, use_card, write_hub
 
 from lt_bench.data import DataSpec, Split, export_split, open_split
 from lt_bench.errors import UserError
@@ -91,6 +95,82 @@ def test_an_altered_export_is_refused(split: Split, tmp_path: Path, column: str,
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
     with pytest.raises(UserError, match=r"split.parquet: altered"):
         open_split(SPEC, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop_columns("part"), "altered: its column part must name train and test rows"),
+        (lambda table: table.drop_columns("index"), "no column index"),
+        (lambda table: table.drop_columns("image"), "no column img or image"),
+        (lambda table: table.drop_columns("label"), "no column label or fine_label"),
+        (lambda table: table.filter(pyarrow.compute.equal(table["part"], "train")), "must name train and test rows"),
+        (lambda table: table.slice(0, 0), "must name train and test rows"),
+        (lambda table: put(table, "part", [None] * len(table)), "must name train and test rows"),
+        (lambda table: put(table, "part", [["train"]] * len(table)), "must name train and test rows"),
+        (lambda table: put(table, "index", [None] * len(table)), "index must hold a whole number in every row"),
+        (lambda table: put(table, "index", [0.5] * len(table)), "whole number in every row, found double"),
+        (lambda table: table.replace_schema_metadata(named(table, ["a"] * 10)), "the class name 'a' is that of"),
+        (lambda table: table.replace_schema_metadata(named(table, NAMES[::-1])), "class 0 is called 'class 9', on the"),
+    ],
+)
+def test_an_export_with_something_missing(
+    split: Split, tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    path = tmp_path / "split.parquet"
+    export_split(split, path)
+    pq.write_table(change(pq.read_table(path)), path)
+    with pytest.raises(UserError, match=f"split.parquet.*{message}") as error:
+        open_split(SPEC, path)
+    assert "\n" not in str(error.value)
+
+
+def put(table: pa.Table, column: str, values: list[object]) -> pa.Table:
+    return table.set_column(table.column_names.index(column), column, pa.array(values))
+
+
+def named(table: pa.Table, names: list[str]) -> dict[bytes, bytes]:
+    meta = dict(table.schema.metadata)
+    features = json.loads(meta[b"huggingface"])
+    features["info"]["features"]["label"]["names"] = names
+    return meta | {b"huggingface": json.dumps(features).encode()}
+
+
+@pytest.mark.parametrize("own", [b"[]", b"7", b"{}", b'{"card": 1}', b"[" * 100_000, b"\xff"])
+def test_metadata_that_no_export_writes(split: Split, tmp_path: Path, own: bytes) -> None:
+    path = tmp_path / "split.parquet"
+    export_split(split, path)
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata(dict(table.schema.metadata) | {b"lt_bench": own}), path)
+    with pytest.raises(UserError, match="neither a folder of data nor a split written by"):
+        open_split(SPEC, path)
+
+
+def test_a_pipe_named_like_an_export_is_not_waited_for(split: Split, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data" / "a.parquet")
+    export_split(split, tmp_path / "data" / "b.parquet")
+    assert open_split(SPEC, tmp_path / "data").origin.endswith("b.parquet")
+
+
+def test_a_full_disk_leaves_the_older_export(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "out" / "split.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"older")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"split.parquet: cannot be written: No space left on device$"):
+        export_split(split, path)
+    assert path.read_bytes() == b"older"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "nowhere/split.parquet"])
+def test_a_name_that_cannot_be_written(split: Split, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"cannot be written: (File name too long|No such file)"):
+        export_split(split, tmp_path / name)
 
 
 def test_files_that_are_not_exports(split: Split, tmp_path: Path) -> None:

@@ -1,17 +1,30 @@
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
+import os
+import posixpath
+import re
+import shutil
+import signal
 import tarfile
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from tiny_data import png
 
 from lt_bench.data import Augmentation, DataSpec, ImageSets, describe, export_split, image_sets, load_card, open_split
-from lt_bench.data.cards import Card, ImageList
+from lt_bench.data.cards import Card, FolderSource, ImageList
 from lt_bench.data.folder import read_list
+from lt_bench.data.folder_set import FolderSet
 from lt_bench.data.types import generator
 from lt_bench.errors import RunError, UserError
 
@@ -201,3 +214,173 @@ def test_imagenet_mini(data_root: Path, cache: Path) -> None:
     counts = facts["counts"]
     assert (facts["total"], facts["test"], max(counts), min(counts)) == (5288, 2500, 200, 5)
     assert facts["groups"] == {"many": 19, "medium": 43, "few": 38}
+
+
+# list files
+
+
+def is_name(text: str) -> bool:
+    """Whether a list can hold the name: a relative path without a separator at its ends."""
+    inside = not text.startswith("/") and ".." not in text.split("/")
+    return inside and text == text.strip(" \t") and text == text.rstrip(" \t,") and text[0] != "\ufeff"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), min_size=1).filter(is_name),
+            st.integers(0, 9),
+        ),
+        min_size=1,
+        unique_by=lambda row: posixpath.normpath(row[0]),
+    ),
+    st.sampled_from([" ", "\t", ",", ", ", " \t"]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", "\ufeff"]),
+)
+def test_a_list_is_read_back(rows: list[tuple[str, int]], separator: str, end: str, mark: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lines = (f"{name}{separator}{label}{end}" for name, label in rows)
+        (Path(folder) / "list.txt").write_bytes((mark + "".join(lines)).encode())
+        part = read_list(Path(folder), ImageList(file="list.txt", images=len(rows)), 10)
+    assert list(zip(part.files, part.labels.tolist(), strict=True)) == rows
+
+
+@given(
+    st.lists(st.binary(max_size=6) | st.sampled_from([b"a 0\n", b"b.jpg", b"\r\n", b" ", b"9" * 20, b"..", b"/"])).map(
+        b"".join
+    )
+)
+def test_any_bytes_are_a_list_or_told_in_one_line(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "list.txt").write_bytes(data)
+        lines = len([line for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()])
+        try:
+            part = read_list(Path(folder), ImageList(file="list.txt", images=max(lines, 1)), 3)
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert len(part.files) == lines
+            assert set(part.labels.tolist()) <= {0, 1, 2}
+            assert not any(file.startswith("/") or ".." in file.split("/") or "\0" in file for file in part.files)
+
+
+@pytest.mark.parametrize("filler", [" ", ",", " ,", "\t", "x ", "9 ", "\u3000"])
+@pytest.mark.parametrize("end", ["", " 1", "x"])
+def test_a_line_of_blanks_is_read_at_once(tmp_path: Path, filler: str, end: str) -> None:
+    # Twenty million of them: what tries every one from every other would not end.
+    (tmp_path / "list.txt").write_text("a" + filler * (20_000_000 // len(filler)) + end + "\n")
+    begin = time.process_time()
+    with contextlib.suppress(UserError):
+        read_list(tmp_path, ImageList(file="list.txt", images=1), 10)
+    assert time.process_time() - begin < 20
+
+
+def test_a_file_has_one_label(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg 0\nb.jpg 1\na.jpg 0\n./a.jpg 1\n")
+    with pytest.raises(UserError, match=r"list.txt:4: ./a.jpg has the label 1 here and 0 before"):
+        read_list(tmp_path, ImageList(file="list.txt", images=4), 2)
+    (tmp_path / "list.txt").write_text("a.jpg 0\nb.jpg 1\na.jpg 0\n")
+    assert read_list(tmp_path, ImageList(file="list.txt", images=3), 2).files == ("a.jpg", "b.jpg", "a.jpg")
+
+
+def test_an_image_is_not_trained_on_and_tested(root: Path) -> None:
+    path = root / "mini" / "test.txt"
+    path.write_text(path.read_text().replace("test/n1/1.JPEG", "train//n1/6.JPEG"))
+    with pytest.raises(UserError, match=r"test.txt: 1 of its images are in train.txt too, the first is train//n1/6"):
+        open_split(SPEC, root)
+
+
+def test_published_lists_are_taken_as_they_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, line in (("test", "train/n1/6.JPEG 1"), ("train", "train/n1/6.JPEG 1")):
+        path = root / "mini" / f"{name}.txt"
+        path.write_text(f"{path.read_text()}{line}\n")
+    card = mini_card()
+    assert isinstance(card.source, FolderSource)
+    lists = {
+        name: ImageList(file=f"{name}.txt", images=images, git_blobs=(git_blob(root / "mini" / f"{name}.txt"),))
+        for name, images in (("train", 10), ("test", 4))
+    }
+    published = card.model_copy(update={"source": card.source.model_copy(update=lists)})
+    monkeypatch.setattr("lt_bench.data.opening.load_card", lambda name: published)
+    assert open_split(SPEC, root).counts.tolist() == [5, 4, 1]
+
+
+def git_blob(path: Path) -> str:
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def test_a_class_without_training_images_is_found_when_the_set_is_opened(root: Path) -> None:
+    path = root / "mini" / "train.txt"
+    path.write_text(path.read_text().replace("8.JPEG 2", "8.JPEG 1"))
+    with pytest.raises(UserError, match=r"train.txt: 1 of 3 classes have no training image, the first is 2"):
+        open_split(SPEC, root)
+
+
+@pytest.mark.parametrize("name", ["train.txt", "classes.txt", "train/n1/6.JPEG", "mini.tar"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_never_hangs(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    card = mini_card()
+    named = card.model_copy(update={"source": card.source.model_copy(update={"class_names": "classes.txt"})})
+    monkeypatch.setattr("lt_bench.data.opening.load_card", lambda name: named)
+    (root / "mini" / "classes.txt").write_text("n0\nn1\nn2\n")
+    path = root / "mini" / name
+    if name == "mini.tar":
+        shutil.rmtree(root / "mini")
+        path = root / name
+    path.unlink(missing_ok=True)
+    {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": Path.mkdir}[kind](path)
+    with pytest.raises(UserError, match=r"not a regular file|no regular file|looked for"):
+        open_split(SPEC, root)
+
+
+# images
+
+
+def test_odd_names_and_deep_images_are_decoded(root: Path) -> None:
+    image = Image.fromarray(np.full((20, 20), 128 * 257, np.uint16))
+    names = ["a b.PNG", "a, b.png", "žába\u2028.TIF", "=1+1.Png"]
+    for name in names:
+        image.save(root / "mini" / "train" / name, "TIFF" if "TIF" in name else "PNG")
+    lines = [f"train/{name} {label}\n" for name, label in zip(names, [0, 1, 2, 0], strict=True)]
+    (root / "mini" / "train.txt").write_bytes("".join(lines).replace("\n", "\r\n").encode("utf-8-sig"))
+    part = read_list(root / "mini", ImageList(file="train.txt", images=4), 3)
+    assert len(part.sizes()) == 4
+    batch = next(FolderSet(part, mini_card(), SETTINGS, torch.device("cpu"), 0).clean(4))
+    card = mini_card()
+    grey = torch.tensor([(128 / 255 - m) / s for m, s in zip(card.mean, card.std, strict=True)])
+    torch.testing.assert_close(batch.images, grey[None, :, None, None].expand(4, 3, 16, 16), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_pillow_refuses_is_named(root: Path, workers: int) -> None:
+    path = root / "mini/train/n2/8.JPEG"
+    path.write_bytes(png(2, 8, np.zeros((1, 1, 3), np.uint8), 20_000, 20_000))
+    with pytest.raises(RunError, match=r"8.JPEG: not a readable image: Image size \(400000000 pixels\)") as error:
+        list(sets(root, workers).train.clean(4))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["killed", "error", "no room"])
+def test_decoding_that_ends_says_so_in_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    def decode(_: Path) -> Image.Image:
+        if end == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end == "error":
+            raise RuntimeError("two\nlines")
+        return Image.new("RGB", (20, 20))
+
+    def full(_: torch.Tensor) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr("lt_bench.data.folder_set.read_rgb", decode)
+    if end == "no room":
+        monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(RunError, match="fewer --workers need less") as error:
+        list(sets(root, 0 if end == "error" else 1).train.clean(4))
+    said = {"killed": "exited unexpectedly|killed", "error": "decoding ended: lines", "no room": "no room for a batch"}
+    assert re.search(said[end], str(error.value))
+    assert "\n" not in str(error.value)

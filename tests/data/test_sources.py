@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
 import pickle
 import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_data import NAMES, TEST, TRAIN, Exploding, encode, tiny_card, trust, use_card, write_archive, write_hub
+from tiny_data import NAMES, TEST, TRAIN, Exploding, encode, png, tiny_card, trust, use_card, write_archive, write_hub
 
 from lt_bench.data import DataSpec, open_split
 from lt_bench.data.arrays import ArrayPart
@@ -87,9 +89,73 @@ def test_one_altered_pixel_or_label_is_found(tmp_path: Path, cache: Path, change
 def test_an_unreadable_image_is_an_error_in_one_line(tmp_path: Path, cache: Path, image: bytes) -> None:
     path = next(write_hub(tmp_path).glob("test-*"))
     rewrite(path, [image], np.array([0]))
-    with pytest.raises(UserError, match="holds an image or label that cannot be read") as error:
+    with pytest.raises(UserError, match=r"test-.*parquet: row 0: not a readable image: ") as error:
         open_pool(tiny_card(), tmp_path, cache)
     one_line(error)
+
+
+def test_images_as_bytes_without_a_struct(tmp_path: Path, cache: Path) -> None:
+    for path, part in zip(sorted(write_hub(tmp_path).iterdir()), (TEST, TRAIN), strict=True):
+        pq.write_table(pa.table({"img": [encode(image) for image in part.images], "label": part.labels}), path)
+    pool = open_pool(tiny_card(), tmp_path, cache)
+    np.testing.assert_array_equal(pool.train.images, TRAIN.images)
+    assert list(pool.class_names) == NAMES  # the card's: the file has none
+
+
+IMAGE = encode(TRAIN.images[0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"img": ["text"], "label": [0]}, "column img must hold images as bytes, found string"),
+        (
+            {"img": [{"path": "a.png"}], "label": [0]},
+            "column img must hold images as bytes, found struct<path: string>",
+        ),
+        ({"img": [IMAGE, None], "label": [0, 1]}, r"row 1: holds no image \(its bytes are missing\)"),
+        (
+            {"img": [IMAGE, encode(TRAIN.images[0, :9, :8])], "label": [0, 1]},
+            "row 1: an image of 8 x 9 pixels, expected",
+        ),
+        ({"img": [png(2, 8, TRAIN.images[0], 20_000, 20_000)], "label": [0]}, "row 0: .*400000000 pixels"),
+        ({"img": [IMAGE], "label": [None]}, "column label must hold a whole number in every row"),
+        ({"img": [IMAGE], "label": [0.5]}, "column label must hold a whole number in every row, found double"),
+        ({"img": [IMAGE], "label": ["cat"]}, "column label must hold a whole number in every row, found string"),
+        ({"img": [IMAGE], "label": [256]}, r"labels must lie in 0..255, found 256..256"),
+        ({"img": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, "labels .*, found no rows"),
+    ],
+)
+def test_a_column_that_holds_something_else(
+    tmp_path: Path, cache: Path, columns: dict[str, object], message: str
+) -> None:
+    path = next(write_hub(tmp_path).glob("train-*"))
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(UserError, match=message) as error:
+        open_pool(tiny_card(), tmp_path, cache)
+    assert str(path) in one_line(error)
+
+
+def test_names_in_another_order_than_the_cards(tmp_path: Path, cache: Path) -> None:
+    write_hub(tmp_path)
+    card = tiny_card().model_copy(update={"class_names": (*NAMES[1:], NAMES[0])})
+    with pytest.raises(UserError, match="class 0 is called 'class 0', on the card of cifar10-lt 'class 1'"):
+        open_pool(card, tmp_path, cache)
+
+
+@pytest.mark.parametrize("change", [{"classes": 9}, {"classes": 11}])
+def test_a_card_with_another_number_of_classes(tmp_path: Path, cache: Path, change: dict[str, int]) -> None:
+    write_hub(tmp_path)
+    with pytest.raises(UserError, match=r"holds 10 classes of images of 32 pixels, the card of cifar10-lt says"):
+        open_pool(tiny_card().model_copy(update={**change, "class_names": None}), tmp_path, cache)
+
+
+def test_a_pipe_among_the_parquet_files(tmp_path: Path, cache: Path) -> None:
+    path = next(write_hub(tmp_path).glob("train-*"))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"train-.*parquet: not readable: not a regular file"):
+        open_pool(tiny_card(), tmp_path, cache)
 
 
 def test_a_parquet_of_something_else_is_refused(tmp_path: Path, cache: Path) -> None:

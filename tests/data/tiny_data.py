@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import pickle
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +37,9 @@ def tiny_card() -> Card:
     card = load_card("cifar10-lt")
     prints = {"train": TRAIN.fingerprint(), "test": TEST.fingerprint()}
     source = card.source.model_copy(update={"fingerprint": card.source.fingerprint.model_copy(update=prints)})
-    return card.model_copy(update={"source": source, "n_max": 15, "factor": 5.0, "known": ()})
+    return card.model_copy(
+        update={"source": source, "class_names": tuple(NAMES), "n_max": 15, "factor": 5.0, "known": ()}
+    )
 
 
 def use_card(monkeypatch: pytest.MonkeyPatch, card: Card) -> None:
@@ -46,6 +50,18 @@ def encode(pixels: np.ndarray, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
     return buffer.getvalue()
+
+
+def png(color_type: int, depth: int, samples: np.ndarray, width: int = 0, height: int = 0) -> bytes:
+    """A PNG written by hand; samples [H, W, C], big-endian where they have 16 bits."""
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    size = (width or samples.shape[1], height or samples.shape[0])
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", *size, depth, color_type, 0, 0, 0)), (b"IDAT", zlib.compress(rows))]
+    chunks = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in (*parts, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def write_hub(root: Path, columns: tuple[str, str] = ("img", "label"), kind: str = "PNG") -> Path:
