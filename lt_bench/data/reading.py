@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lt_bench.errors import UserError
 from lt_bench.files import in_words
+from lt_bench.paths import parse_path
 
 MAX_LIST_BYTES = 2**30
 """Far above the longest published list, that of ImageNet-21K."""
@@ -57,14 +58,12 @@ def lines_of(data: bytes, path: Path, what: str) -> list[str]:
 
 
 def user_folder(path: Path) -> Path:
-    """Expand `~`, and make sure that the path can be asked for. Raises UserError."""
+    """Expand `~`, and make sure that one may look whether the folder is there. Raises UserError."""
+    folder = parse_path(path)
     try:
-        folder = path.expanduser()
         os.stat(folder)  # noqa: PTH116 (Path.exists would hide some errors and raise others)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except RuntimeError:  # ~somebody
-        raise UserError(f"{path}: there is no such user's folder") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be looked into: {in_words(error)}") from None
     return folder

@@ -71,7 +71,7 @@ def test_lines_end_where_editors_end_them(data: bytes, lines: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "message"), [("~nobody-of-this-name/data", "no such user's folder"), ("n" * 300, "File name too long")]
+    ("path", "message"), [("~nobody-of-this-name/data", "no user of that name"), ("n" * 300, "longer than a name")]
 )
 def test_folders_that_cannot_be(path: str, message: str) -> None:
     for folder in (data_folder, cache_folder):
