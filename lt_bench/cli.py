@@ -86,6 +86,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]
 CompileName = Annotated[str, typer.Option("--compile", help="auto, on or off: code compiled for this machine.")]
 Workers = Annotated[int, typer.Option(min=0, help="Decoding processes per stream of image files.")]
+Seeds = Annotated[
+    str | None, typer.Option(help="Training seeds, such as 0,1,2. Default: run 0, sweep 0,1,2; a record's own.")
+]
 Plugins = Annotated[list[Path] | None, _option("--plugin", help="Python file with components of your own.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -93,7 +96,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 @app.command()
 def run(
     recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
-    seeds: Annotated[str, typer.Option(help="Training seeds, such as 0,1,2.")] = "0",
+    seeds: Seeds = None,
     data_root: DataRoot = None,
     records: Records = RECORDS,
     work: Work = Path("runs"),
@@ -106,7 +109,10 @@ def run(
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint where there is one.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and train nothing.")] = False,
 ) -> None:
-    """Train recipes and write their records. A finished run is not repeated; an interrupted one goes on."""
+    """Train recipes, SETTING/METHOD or files, and write their records.
+
+    A finished run is not repeated; an interrupted one goes on. A record in place of a recipe is run again as it was.
+    """
     from lt_bench.sweep import Sweep
 
     _load_plugins(plugin)
@@ -123,7 +129,7 @@ def run(
 @app.command()
 def sweep(
     recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
-    seeds: Annotated[str, typer.Option(help="Training seeds, such as 0,1,2.")] = "0,1,2",
+    seeds: Seeds = None,
     missing: Annotated[bool, typer.Option("--missing/--all", help="Only runs without a record, or all anew.")] = True,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, which share the cores or the GPU.")] = 1,
     budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 40m, 2h.")] = None,
@@ -144,7 +150,7 @@ def sweep(
     _load_plugins(plugin)
     options = _options(data_root, records, work, device, precision, compile, workers, force=not missing, resume=True)
     budget_s = None if budget is None else parse_budget(budget)
-    Sweep.plan(recipe, _seeds(seeds), options).execute(budget_s, jobs=jobs)
+    Sweep.plan(recipe, _seeds(seeds), options, usual=(0, 1, 2)).execute(budget_s, jobs=jobs)
 
 
 @app.command("list")
@@ -460,7 +466,9 @@ def _load_plugins(paths: list[Path] | None) -> None:
             load_plugin(path)
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
     parts = [part.strip() for part in text.split(",")]
     digits = len(str(LARGEST_SEED))  # counted first, because Python reads no number of thousands of them
     if not all(part.isdecimal() and len(part) <= digits and int(part) <= LARGEST_SEED for part in parts):

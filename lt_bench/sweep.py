@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import multiprocessing
 import os
 import re
@@ -15,13 +16,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 
 from lt_bench.errors import RunError, UserError
+from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import Recipe, load_recipe
+from lt_bench.recipe.files import shipped_recipes
+from lt_bench.recipe.loading import recorded
 from lt_bench.recipe.overrides import split_arguments
 from lt_bench.registry import load_plugin, plugin_files
 from lt_bench.training.run import BudgetSpent, Options, Outcome, check_network, run
@@ -37,17 +41,23 @@ class Sweep:
     """The list of runs. Every recipe is validated before the first one starts."""
 
     recipes: tuple[Recipe, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[tuple[int, ...], ...]
+    """Of each recipe."""
     options: Options
 
     @classmethod
-    def plan(cls, arguments: Sequence[str], seeds: Sequence[int], options: Options) -> Sweep:
-        """From command-line arguments: recipes, and `key=value` overrides that hold for all of them."""
+    def plan(
+        cls, arguments: Sequence[str], seeds: Sequence[int] | None, options: Options, usual: Sequence[int] = (0,)
+    ) -> Sweep:
+        """From command-line arguments: recipes, and `key=value` overrides that hold for all of them.
+
+        A record stands for its recipe and, unless `seeds` are given, its seed; others then get the `usual` ones. Where
+        `*` stands for any method or setting, what does not fit is left out and told. Raises UserError for the rest.
+        """
         names, overrides = split_arguments(arguments)
-        recipes = tuple(load_recipe(name, overrides) for name in names)
-        for recipe in recipes:
-            check_network(recipe)
-        return cls(recipes, tuple(seeds), options)
+        planned = [found for name in names for found in _planned(name, overrides)]
+        chosen = [(recipe, tuple(seeds or own or usual)) for recipe, own in planned]
+        return cls(tuple(recipe for recipe, _ in chosen), tuple(every for _, every in chosen), options)
 
     def execute(self, budget_s: float | None = None, *, jobs: int = 1, stop_on_failure: bool = False) -> None:
         """Run what has no record yet, seed by seed, so that early results cover all recipes.
@@ -79,7 +89,9 @@ class Sweep:
     def _runs(self) -> list[Run]:
         return [
             (f"{recipe.data.name}/{recipe.name} {recipe.protocol.name} seed {seed}", recipe, seed)
-            for seed, recipe in product(self.seeds, self.recipes)
+            for round_ in zip_longest(*self.seeds)
+            for recipe, seed in zip(self.recipes, round_, strict=True)
+            if seed is not None
         ]
 
     def _one_by_one(self, options: Options) -> Iterator[tuple[str, Outcome | BaseException]]:
@@ -118,7 +130,38 @@ class Sweep:
         if failures:
             kind = UserError if all(isinstance(error, UserError) for _, error in failures) else RunError
             titles = ", ".join(title for title, _ in failures)
-            raise kind(f"{len(failures)} of {len(self.recipes) * len(self.seeds)} runs failed: {titles}")
+            raise kind(f"{len(failures)} of {sum(map(len, self.seeds))} runs failed: {titles}")
+
+
+def _planned(name: str, overrides: Sequence[str]) -> Iterator[tuple[Recipe, tuple[int, ...]]]:
+    """The recipes that a word of the command line stands for, each with the seeds it brings along."""
+    path = Path(name)
+    if path.suffix == ".json" and path.is_file():
+        record = load_record(path)
+        if overrides:
+            raise UserError(f"{name}: a record is repeated as it was, without {overrides[0]}")
+        yield recorded(record.recipe, path), (record.seed,)
+    elif "*" in name and not path.exists():
+        yield from ((recipe, ()) for recipe in _matching(name, overrides))
+    else:
+        yield _checked(name, overrides), ()
+
+
+def _matching(pattern: str, overrides: Sequence[str]) -> Iterator[Recipe]:
+    names = fnmatch.filter(shipped_recipes(), pattern)
+    if not names:
+        raise UserError(f"{pattern}: no shipped SETTING/METHOD is like that")
+    for name in names:
+        try:
+            yield _checked(name, overrides)
+        except UserError as error:
+            print(f"{name}: left out: {error}", file=sys.stderr)
+
+
+def _checked(name: str, overrides: Sequence[str]) -> Recipe:
+    recipe = load_recipe(name, overrides)
+    check_network(recipe)
+    return recipe
 
 
 def spread(runs: Sequence[Run]) -> list[Run]:

@@ -18,7 +18,7 @@ from lt_bench import sweep as sweep_module
 from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
-from lt_bench.sweep import parse_budget, spread
+from lt_bench.sweep import Sweep, parse_budget, spread
 from lt_bench.training import run as run_module
 from lt_bench.training.run import Options
 
@@ -274,6 +274,37 @@ def test_an_interruption_stops_the_sweep(
     failing(monkeypatch, KeyboardInterrupt(), "mixup seed0")  # type: ignore[arg-type]
     assert lt_bench("sweep", *TWO, "--seeds", "0,1").code == 130
     assert records(working_folder) == ["ce seed0"]
+
+
+def test_a_record_is_run_again_as_it_was(lt_bench: Callable[..., Any], working_folder: Path) -> None:
+    assert lt_bench("run", "digits-lt/mixup", *TINY, "--seeds", "7").code == 0
+    (first,) = working_folder.rglob("seed7-*.json")
+    done = lt_bench("run", first)
+    assert (done.code, "already done" in done.out) == (0, True)
+    again = lt_bench("run", first, "--records", "again", "--work", "elsewhere")
+    assert again.code == 0
+    (second,) = (working_folder / "again").rglob("seed7-*.json")
+    before, after = (json.loads(path.read_text()) for path in (first, second))
+    assert (before["identity"], before["selections"]) == (after["identity"], after["selections"])
+    assert lt_bench("run", first, "mix=cutmix").err.endswith("a record is repeated as it was, without mix=cutmix\n")
+
+
+def test_a_record_of_what_was_corrected_since_cannot_be_repeated(lt_bench: Callable[..., Any]) -> None:
+    shipped = Path(__file__).parents[1] / "leaderboard" / "v1" / "records"
+    record = next(path for path in sorted(shipped.rglob("glmc/*.json")) if '"revision"' not in path.read_text())
+    refused = lt_bench("run", record)
+    assert (refused.code, "cannot be run any more" in refused.err) == (2, True)
+
+
+def test_a_star_stands_for_all_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Sweep.plan(["imagenet-mini/dbn-mix*"], None, Options(), usual=(3,))
+    found = [recipe.name for recipe in plan.recipes]
+    assert {"dbn-mix", "dbn-mix-reverse"} <= set(found)
+    assert "dbn-mix-own-protocol" not in found
+    assert plan.seeds == ((3,),) * len(found)
+    assert "imagenet-mini/dbn-mix-own-protocol: left out: " in capsys.readouterr().err
+    with pytest.raises(UserError, match="no shipped SETTING/METHOD is like that"):
+        Sweep.plan(["digit/*"], None, Options())
 
 
 def test_every_recipe_is_checked_before_the_first_run(lt_bench: Callable[..., Any], working_folder: Path) -> None:

@@ -34,7 +34,11 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     `lt-bench show` prints it.
     """
     origin = locate(str(name))
-    return _resolved(origin.method, overrides) if is_resolved(origin) else _load(origin, overrides)
+    if not is_resolved(origin):
+        return _load(origin, overrides)
+    if overrides:
+        raise UserError(f"{name}: is a resolved recipe, to be run as it is; change {overrides[0]} in the file")
+    return recorded(read_yaml(origin.method), origin.method)
 
 
 def is_resolved(origin: Origin) -> bool:
@@ -42,10 +46,8 @@ def is_resolved(origin: Origin) -> bool:
     return origin.setting is None and {"name", "plugins"} <= set(read_yaml(origin.method))
 
 
-def _resolved(path: Path, overrides: Sequence[str]) -> Recipe:
-    if overrides:
-        raise UserError(f"{path}: is a resolved recipe, to be run as it is; change {overrides[0]} in the file")
-    node = read_yaml(path)
+def recorded(node: Node, path: Path) -> Recipe:
+    """A resolved recipe as a record or a file holds it. Raises UserError where it cannot be run as it was."""
     if (reason := superseded(node)) is not None:
         raise UserError(f"{path}: {reason}; what it resolved to cannot be run any more")
     return checked(validated(Recipe, node, path), path)
