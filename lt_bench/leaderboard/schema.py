@@ -213,7 +213,7 @@ class Record(Settings):
     """The `key=value` of the command line that made this another method than the recipe's."""
     protocol: Protocol
     dataset: Dataset
-    seed: Count
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     environment: Environment
     timing: Timing
     first_stage: FirstStage | None = added(None)
@@ -228,7 +228,7 @@ class Record(Settings):
             raise ValueError("selections.last is missing")
         names, counts = self.dataset.class_names, self.dataset.train_counts
         total = self.selections["last"].total
-        _same_length(class_names=names, train_counts=counts, total=total)
+        _same_length(**{"dataset.class_names": names, "dataset.train_counts": counts, "selections.last.total": total})
         if any(selection.total != total for selection in self.selections.values()):
             raise ValueError("the selections have different test sets")
         return self
