@@ -10,7 +10,7 @@ A backbone is a bare word in a recipe: a corrected one gets another name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,10 @@ def settings_of(kind: str, node: Mapping[str, Any]) -> Node:
 
 def superseded(recipe: Mapping[str, Any]) -> str | None:
     """What has been corrected since a recorded recipe was run, None where nothing has."""
+    kinds = {kind for kind, _ in CORRECTIONS}  # ten thousand records are asked
     reasons = [
         f"{node['name']}: {correction.what} (corrected on {correction.date})"
-        for kind, node in _components(recipe)
+        for kind, node in _components(recipe, kinds)
         for correction in _later(kind, node)
     ]
     return "; ".join(dict.fromkeys(reasons)) or None
@@ -67,16 +68,20 @@ def _later(kind: str, node: Mapping[str, Any]) -> tuple[Correction, ...]:
     return known[max(0, revision - 1) :] if isinstance(revision, int) else known
 
 
-def _components(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Node]]:
-    """All nodes of a recorded recipe with their kinds. A record may hold anything: what is no node is left out."""
+def _components(recipe: Mapping[str, Any], kinds: Set[str]) -> Iterator[tuple[str, Node]]:
+    """All nodes of such kinds in a recorded recipe. A record may hold anything: what is no node is left out."""
+    if "method" in kinds:
+        yield "method", _mapping(recipe.get("method"))
+    if "head" in kinds:
+        yield "head", _mapping(_mapping(recipe.get("model")).get("head"))
     phases = recipe.get("phases")
     parts = [*(phases if isinstance(phases, list) else []), recipe.get("second_stage")]
-    given = [("method", recipe.get("method")), ("head", _mapping(recipe.get("model")).get("head"))]
-    given += [(kind, _mapping(part).get(kind)) for part in parts for kind in ("sampler", "mix", "loss", "stage")]
-    for kind, node in given:
-        yield kind, _mapping(node)
-        if kind == "mix":  # which may choose partners for another
-            yield kind, _mapping(_mapping(node).get("generator"))
+    for kind in kinds & {"sampler", "mix", "loss", "stage"}:
+        for part in parts:
+            node = _mapping(_mapping(part).get(kind))
+            yield kind, node
+            if kind == "mix":  # which may choose partners for another
+                yield kind, _mapping(node.get("generator"))
 
 
 def _mapping(value: Any) -> Node:

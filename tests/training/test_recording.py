@@ -54,7 +54,7 @@ def test_names_that_a_record_cannot_hold(
 @pytest.mark.usefixtures("untrained")
 def test_more_names_than_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classes_are_called(monkeypatch, *"0123456789", "ten")
-    with pytest.raises(UserError, match=r"class_names has 11, train_counts has 10"):
+    with pytest.raises(UserError, match=r"dataset.class_names has 11, dataset.train_counts has 10"):
         train(tiny(), tmp_path)
 
 
