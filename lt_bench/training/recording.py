@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from lt_bench import __version__
 from lt_bench.data.split import Split
+from lt_bench.data.types import ImageSet
 from lt_bench.errors import UserError, shown
 from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
-from lt_bench.leaderboard.record import MOST_BYTES, Curve, Record, to_json
+from lt_bench.leaderboard.belief import believe
+from lt_bench.leaderboard.record import MOST_BYTES, MOST_VALUES, Curve, Record, to_json
 from lt_bench.recipe import Recipe
 from lt_bench.training.checkpoint import History
 from lt_bench.training.loop import Job, select
@@ -36,29 +38,47 @@ def last_top1(record: Record) -> float:
 def draft_record(recipe: Recipe, split: Split, job: Job, start: Weights | None) -> Record:
     """The record of a run that is still to come, as if it predicted the first class everywhere.
 
-    Raises UserError, before anything is lost, where a record cannot hold what is known of the run already.
+    Raises UserError, before anything is lost, where what is known of the run already makes no record.
     """
-    labels, epochs = split.test.labels, job.protocol.epochs
-    history = History(ended=now())
-    history.curve = [{"epoch": index, "lr": job.protocol.lr(index), "train_loss": 0.0} for index in range(epochs)]
-    history.curve = history.curve or [{"epoch": 0, "lr": 0.0, "train_loss": 0.0}]
-    nothing = Predictions(labels, np.zeros(len(labels), np.int16), np.ones(len(labels), np.float32))
     try:
-        select(history, nothing, None, job.num_classes)
-        record = make_record(recipe, split, job, history, start)
+        record = make_record(recipe, split, job, _draft_history(job), start)
+        believe(record)
+        _check_size(to_json(record), job)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         said = f"{field}: {first['msg']}, found {shown(first['input'])}" if field else first["msg"]
         reason = said.replace("Value error, ", "")
-        raise UserError(f"{recipe.data.name}/{recipe.name}: no record could hold this run: {reason}") from None
-    size = len(to_json(record))
-    if size > MOST_BYTES:
-        raise UserError(
-            f"{recipe.data.name}/{recipe.name}: the record of {epochs} epochs and {job.num_classes} classes would have "
-            f"{size >> 20} MiB, allowed are {MOST_BYTES >> 20}"
-        )
-    return record
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return record
+    raise UserError(f"{recipe.data.name}/{recipe.name}: no record could hold this run: {reason}")
+
+
+def _draft_history(job: Job) -> History:
+    epochs = job.protocol.epochs
+    history = History(ended=now())
+    history.curve = [{"epoch": index, "lr": job.protocol.lr(index), "train_loss": 0.0} for index in range(epochs)]
+    history.curve = history.curve or [{"epoch": 0, "lr": 0.0, "train_loss": 0.0}]
+    test, validation = job.sets.test, job.sets.validation
+    select(history, _nothing(test), None if validation is None else _nothing(validation), job.num_classes)
+    return history
+
+
+def _nothing(images: ImageSet) -> Predictions:
+    """The first class for every image."""
+    count = len(images.labels)
+    return Predictions(images.labels, np.zeros(count, np.int16), np.ones(count, np.float32))
+
+
+def _check_size(text: str, job: Job) -> None:
+    """Raise ValueError for a record that would be refused for its size when it is read."""
+    size, values = len(text.encode()), text.count(",")
+    if size > MOST_BYTES or values > MOST_VALUES:
+        what = f"{job.protocol.epochs} epochs and {job.num_classes} classes"
+        most = f"at most {MOST_BYTES} and {MOST_VALUES} can be read again"
+        raise ValueError(f"{what} are {size} bytes and {values} values, {most}")
 
 
 def make_record(recipe: Recipe, split: Split, job: Job, history: History, start: Weights | None) -> Record:

@@ -11,6 +11,7 @@ from run_cases import only, record, tiny, train
 
 from lt_bench.errors import UserError
 from lt_bench.leaderboard.record import Record
+from lt_bench.recipe import Recipe
 from lt_bench.training import loop, recording
 from lt_bench.training import run as run_module
 
@@ -59,9 +60,19 @@ def test_more_names_than_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("untrained")
-def test_a_record_too_large_to_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "MOST_BYTES", 2**11)
-    with pytest.raises(UserError, match="the record of 5 epochs and 10 classes would have 0 MiB, allowed are 0"):
+@pytest.mark.parametrize(("limit", "most"), [("MOST_BYTES", 2**11), ("MOST_VALUES", 100)])
+def test_a_record_too_large_to_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(recording, limit, most)
+    with pytest.raises(UserError, match=rf"5 epochs and 10 classes are \d+ bytes and \d+ values, at most .*\b{most}\b"):
+        train(tiny(), tmp_path)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_record_that_would_not_be_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recipe, "identity", lambda *_: "1" * 64)
+    with pytest.raises(UserError, match="no record could hold this run: identity: "):
         train(tiny(), tmp_path)
 
 
