@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_NAME = 500
 _WHAT = "list of classes"
+# Surrogates, which JSON can spell and UTF-8 cannot, are no text either.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 

@@ -6,6 +6,7 @@ import hashlib
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -70,10 +71,10 @@ def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, ca
     train, test = (read_list(folder, images, card.classes) for images in (source.train, source.test))
     validation = None if source.validation is None else read_list(folder, source.validation, card.classes)
     _check_train(train, folder / source.train.file, card.classes)
-    for part, images in ((validation, source.validation), (test, source.test)):
-        if part is not None and images is not None:
+    for part in (validation, test):
+        if part is not None:
             part.sizes()
-            _check_apart(train, source.train, part, images)
+    _check_apart([(source.train, train), (source.validation, validation), (source.test, test)])
     return Split(
         card=card,
         spec=spec,
@@ -141,20 +142,19 @@ def _check_train(train: FilePart, path: Path, classes: int) -> None:
         raise UserError(f"{path}: {len(empty)} of {classes} classes have no training image, the first is {empty[0]}")
 
 
-def _check_apart(train: FilePart, train_list: ImageList, part: FilePart, images: ImageList) -> None:
-    """Raises UserError for an image that is trained on and tested.
+def _check_apart(parts: Sequence[tuple[ImageList | None, FilePart | None]]) -> None:
+    """Raises UserError for an image in two of the parts.
 
-    By path: copies under other names are not looked for. Where both lists are published ones, they are the set.
+    By path: copies under other names are not looked for. Lists that are all published are the set, overlaps included.
     """
-    if train_list.git_blobs and images.git_blobs:
+    lists = [(images, set(map(posixpath.normpath, part.files))) for images, part in parts if images and part]
+    if all(images.git_blobs for images, _ in lists):
         return
-    trained = set(map(posixpath.normpath, train.files))
-    shared = [file for file in part.files if posixpath.normpath(file) in trained]
-    if shared:
-        raise UserError(
-            f"{part.folder / images.file}: {len(shared)} of its images are in {train_list.file} too, the first is"
-            f" {shared[0]}"
-        )
+    for (one, first), (other, second) in combinations(lists, 2):
+        if shared := first & second:
+            raise UserError(
+                f"{other.file}: {len(shared)} of its images are in {one.file} too, the first is {min(shared)}"
+            )
 
 
 def _class_names(card: Card, folder: Path, parts: Sequence[FilePart]) -> tuple[str, ...]:

@@ -36,7 +36,10 @@ def has_pool(card: Card, root: Path) -> bool:
 
 
 def open_pool(card: Card, root: Path, cache: Path) -> Pool:
-    """Decode the data set of a card and check it against the card. Raises UserError."""
+    """Decode the data set of a card and check it against the card. Raises UserError.
+
+    Its fingerprint makes it the published one, and the near-duplicates that CIFAR's parts share stay in.
+    """
     source = card.source
     if isinstance(source, DigitsSource):
         train, test, origin = *digits(source.test_per_class), "scikit-learn"

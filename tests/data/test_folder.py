@@ -287,7 +287,20 @@ def test_a_file_has_one_label(tmp_path: Path) -> None:
 def test_an_image_is_not_trained_on_and_tested(root: Path) -> None:
     path = root / "mini" / "test.txt"
     path.write_text(path.read_text().replace("test/n1/1.JPEG", "train//n1/6.JPEG"))
-    with pytest.raises(UserError, match=r"test.txt: 1 of its images are in train.txt too, the first is train//n1/6"):
+    with pytest.raises(UserError, match=r"test.txt: 1 of its images are in train.txt too, the first is train/n1/6.JPE"):
+        open_split(SPEC, root)
+
+
+def test_validation_images_are_neither_trained_on_nor_tested(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = mini_card()
+    source = card.source.model_copy(update={"validation": ImageList(file="val.txt", images=1)})
+    validated = card.model_copy(update={"source": source})
+    monkeypatch.setattr("lt_bench.data.opening.load_card", lambda name: validated)
+    (root / "mini" / "val.txt").write_text("test/n1/1.JPEG 1\n")
+    with pytest.raises(UserError, match=r"test.txt: 1 of its images are in val.txt too, the first is test/n1/1.JPEG"):
+        open_split(SPEC, root)
+    (root / "mini" / "val.txt").write_text("train/n1/6.JPEG 1\n")
+    with pytest.raises(UserError, match=r"val.txt: 1 of its images are in train.txt too"):
         open_split(SPEC, root)
 
 
