@@ -147,14 +147,13 @@ def _check_apart(parts: Sequence[tuple[ImageList | None, FilePart | None]]) -> N
 
     By path: copies under other names are not looked for. Lists that are all published are the set, overlaps included.
     """
-    lists = [(images, set(map(posixpath.normpath, part.files))) for images, part in parts if images and part]
+    lists = [(images, part) for images, part in parts if images and part]
     if all(images.git_blobs for images, _ in lists):
         return
-    for (one, first), (other, second) in combinations(lists, 2):
+    files = [(part.folder / images.file, set(map(posixpath.normpath, part.files))) for images, part in lists]
+    for (one, first), (other, second) in combinations(files, 2):
         if shared := first & second:
-            raise UserError(
-                f"{other.file}: {len(shared)} of its images are in {one.file} too, the first is {min(shared)}"
-            )
+            raise UserError(f"{other}: {len(shared)} of its images are in {one.name} too, the first is {min(shared)}")
 
 
 def _class_names(card: Card, folder: Path, parts: Sequence[FilePart]) -> tuple[str, ...]:
