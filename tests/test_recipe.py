@@ -220,6 +220,11 @@ def test_percentages_follow_the_length_of_the_training(
     assert [phase.until for phase in found.phases] == ends
 
 
+def test_a_schedule_may_have_no_steps() -> None:
+    flat = ["protocol.schedule.milestones=[]", "protocol.schedule.factors=[]"]
+    assert load_recipe("digits-lt/ce", flat).protocol.schedule.milestones == ()
+
+
 def test_two_phases_need_two_epochs() -> None:
     with pytest.raises(UserError, match="2 phases need as many epochs"):
         load_recipe("cifar100-lt/ldam-drw", ["protocol.epochs=1"])

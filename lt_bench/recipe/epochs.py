@@ -75,7 +75,7 @@ def with_whole_epochs(protocol: Node) -> Node:
 
 def _steps(milestones: Sequence[Any], factors: Sequence[Any], epochs: int) -> tuple[list[int], list[Any]]:
     starts = [whole_epochs(given, epochs, "protocol.schedule.milestones") for given in milestones]
-    following = [*starts[1:], epochs]
+    following = [*starts[1:], epochs][: len(starts)]  # none where there are no steps
     kept = [
         (start, factor)
         for start, factor, given, after in zip(starts, factors, milestones, following, strict=True)
