@@ -58,6 +58,9 @@ class Run:
     created: str
     scores: Scores
     figure: Mapping[str, Any]
+    recipe_name: str
+    overrides: tuple[str, ...]
+    commit: str | None
     superseded: str | None = None
     """What has been corrected since in what it was made by; see `corrections`."""
 
@@ -72,6 +75,9 @@ class Run:
             created=record.created,
             scores=scores(record),
             figure=reported_figure(record),
+            recipe_name=record.recipe_name,
+            overrides=record.overrides,
+            commit=record.environment.commit,
             superseded=record.superseded,
         )
 

@@ -16,6 +16,7 @@ from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_together
 from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
 from lt_bench.leaderboard.record import latest
+from lt_bench.leaderboard.repeating import command, commits
 from lt_bench.markdown import escape, one_line, table_row
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ NOTES = (
     "Best on test − last is a diagnostic: what choosing among the evaluated epochs on the test set would add. "
     "Paper: the published figure, only where it was obtained under this protocol; on CIFAR-LT most papers print "
     "the best epoch on test, these tables the last one. Figure seen: whether it was found at the source named below.\n"
+)
+
+
+REPEAT = (
+    "The commits are those of this repository that the runs were made by. Any run is also repeated by its record, "
+    "`lt-bench run RECORD.json`, unless what it was made by has been corrected since.\n"
 )
 
 
@@ -161,7 +168,15 @@ def _markdown(table: Table) -> str:
     lines += ["", NOTES]
     lines += [f"- {escape(line)}" for line in _superseded(table)]
     lines += [f"- {escape(row.method)}: {escape(row.paper)}" for row in table.rows if row.paper]
+    lines += ["", "## To repeat a row\n", REPEAT, *(_repeat(row, table.key) for row in table.rows)]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _repeat(row: Row, key: TableKey) -> str:
+    asked = command(row, key)
+    made_by = ", ".join(commit[:12] for commit in commits(row))
+    how = f"`{one_line(asked)}`" if asked and "`" not in asked else "its records"
+    return f"- {escape(row.method)}: {how}" + (f"; made by {made_by}" if made_by else "")
 
 
 def _superseded(table: Table) -> list[str]:
@@ -172,7 +187,7 @@ def _superseded(table: Table) -> list[str]:
 def _csv(table: Table) -> str:
     """One line per row with all digits; an empty field is a missing value."""
     buffer = io.StringIO()
-    rows = [_full(row) for row in table.rows]
+    rows = [_full(row, table.key) for row in table.rows]
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({title: _cell(value) for title, value in row.items()} for row in rows)
@@ -187,7 +202,7 @@ def _cell(value: object) -> object:
     return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 
-def _full(row: Row) -> dict[str, object]:
+def _full(row: Row, key: TableKey) -> dict[str, object]:
     best, worst = row.rank or (None, None)
     return {
         "rank_best": best,
@@ -202,6 +217,8 @@ def _full(row: Row) -> dict[str, object]:
         "paper_top1": row.paper_top1,
         "difference": _digits(row.difference),
         "verified": row.verified,
+        "command": command(row, key),
+        "commits": " ".join(commits(row)),
     }
 
 

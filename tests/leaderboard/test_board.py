@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from lt_bench.errors import UserError
 from lt_bench.evaluation.significance import mean_interval
 from lt_bench.leaderboard import build, check, load_record, print_tables
 from lt_bench.leaderboard.board import MARK, render
+from lt_bench.recipe import load_recipe
+from lt_bench.recipe.overrides import split_arguments
+
+ONCE = "54369bc3fd723b4d7ff957ecb002f4621ec69a107d2f770c14f896d9a0452a52"
+SHIPPED = Path(__file__).parents[2] / "leaderboard" / "v1"
 
 A, B, C = (10, 9, 8, 7, 6, 5), (9, 8, 7, 6, 5, 4), (2, 2, 2, 2, 2, 2)
 
@@ -409,3 +415,29 @@ def test_no_records_is_an_empty_board(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     (index,) = build(tmp_path / "records", tmp_path / "out")
     assert "no records yet" in index.read_text()
+
+
+# --- back from a row to the command ------------------------------------------------------------------
+
+
+def test_the_command_of_a_row_gives_its_recipe() -> None:
+    """Every command of the shipped board leads to the recipe that the row's records have."""
+    commands = 0
+    for page in sorted((SHIPPED / "tables").glob("*.csv")):
+        with page.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                # Recorded once, before its recipe changed: a second record will tell the two apart.
+                if row["command"] and row["recipe_sha256"] != ONCE:
+                    words = shlex.split(row["command"])
+                    assert words[:2] == ["lt-bench", "run"]
+                    assert words[-2:] == ["--seeds", row["seeds"].replace(" ", ",")]
+                    (name,), overrides = split_arguments(words[2:-2])
+                    assert load_recipe(name, overrides).sha256() == row["recipe_sha256"], row["command"]
+                    commands += 1
+    assert commands > 100
+
+
+def test_what_no_command_repeats_says_so(tmp_path: Path) -> None:
+    add_record(tmp_path, protocol={"modified": True})
+    (name,) = tables(tmp_path)
+    assert ": its records" in render(tmp_path)[name].decode()
