@@ -56,7 +56,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Prepare, verify, describe and export long-tailed splits.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, prepare, verify, describe and export long-tailed splits.", no_args_is_help=True)
 board_app = typer.Typer(help="Tables made from records.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(board_app, name="leaderboard")
@@ -289,6 +289,35 @@ def diagnostics(
     print(f"{path}: the distances between classes after epoch {drawn}")
 
 
+@data_app.command("new")
+def new_data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The word that recipes will use, such as my-birds.")],
+    images: Annotated[
+        Path | None, _option("--images", help="Folder of the class folders, or of the images that the lists name.")
+    ] = None,
+    train: Annotated[Path | None, _option("--train", help="List of `relative/path label` lines.")] = None,
+    test: Annotated[Path | None, _option("--test", help="List of the test images.")] = None,
+    test_per_class: Annotated[
+        int | None, typer.Option(min=1, help="Test images to draw of each class. Default: half of the smallest, 50.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Chooses the test images.")] = 0,
+    out: Annotated[Path, _option("--out", help="Folder to make the folder NAME in.")] = Path(),
+) -> None:
+    """Make a data set of images of your own: the folder NAME with a card and a setting, for NAME/METHOD to be run."""
+    from lt_bench.data.new_set import new_from_folder, new_from_lists
+
+    if train is not None and test is not None:
+        if test_per_class is not None:
+            raise UserError("--test-per-class: the test part is that of --test")
+        made = new_from_lists(name, train, test, images, out)
+    elif train is None and test is None and images is not None:
+        made = new_from_folder(name, images, out, test_per_class, seed)
+    else:
+        raise UserError("give --images FOLDER with a folder for each class, or --train LIST and --test LIST")
+    print("\n".join(made.lines()))
+    print(f"lt-bench run {made.folder}/balanced-softmax")
+
+
 @data_app.command()
 def prepare(
     card: str,
@@ -298,11 +327,11 @@ def prepare(
 ) -> None:
     """Read a data set once, check it, and keep the decoded images for later runs."""
     if fetch:
-        from lt_bench.data import load_card
+        from lt_bench.data.cards import load_card, named_card
         from lt_bench.data.opening import data_folder
         from lt_bench.data.sources import download
 
-        download(load_card(card), data_folder(data_root))
+        download(load_card(named_card(card)), data_folder(data_root))
     split = _split(card, settings, data_root)
     print(f"{card}: {int(split.counts.sum())} training images ready, index sha256 {split.index_sha256[:12]}")
 
@@ -426,9 +455,10 @@ def main() -> None:
 
 def _split(card: str, settings: list[str] | None, data_root: Path | None) -> Any:
     from lt_bench.data import open_split
+    from lt_bench.data.cards import named_card
     from lt_bench.recipe import data_spec
 
-    return open_split(data_spec(card, settings or []), data_root)
+    return open_split(data_spec(named_card(card), settings or []), data_root)
 
 
 def _options(

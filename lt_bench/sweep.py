@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from lt_bench.data.cards import remember, remembered
 from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import Recipe, load_recipe
@@ -191,7 +192,7 @@ class _Worker:
         self.pool = self._new_pool()
 
     def submit(self, recipe: Recipe, seed: int, options: Options) -> Future[Outcome | BaseException]:
-        task = partial(_attempt, recipe, seed, options, plugin_files())
+        task = partial(_attempt, recipe, seed, options, plugin_files(), remembered())
         try:
             return self.pool.submit(task)
         except BrokenProcessPool:
@@ -209,11 +210,15 @@ def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _attempt(recipe: Recipe, seed: int, options: Options, plugins: Sequence[Path]) -> Outcome | BaseException:
+def _attempt(
+    recipe: Recipe, seed: int, options: Options, plugins: Sequence[Path], card_folders: Sequence[Path]
+) -> Outcome | BaseException:
     """What a run gives, in a worker. Errors become ones of ours: another's class may not survive the way back."""
     try:
         for path in plugins:
             load_plugin(path)
+        for folder in card_folders:
+            remember(folder)
         return run(recipe, seed, options)
     except BudgetSpent as error:
         return error

@@ -1,4 +1,8 @@
-"""Data cards: what a data set is, where it comes from and what must come out of it."""
+"""Data cards: what a data set is, where it comes from and what must come out of it.
+
+A card ships as `datasets/<name>.yaml`, or is one's own: `<name>/card.yaml` in the working folder, or in a folder that
+was named by path. In a card of one's own all paths are relative to the card.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,10 @@ Channels = tuple[float, float, float]
 Factor = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Profile = Literal["exponential", "step"]
+
+MAX_CLASSES = 100_000
+MAX_NAME = 60
+"""Characters of the name of one's own set."""
 
 
 class Fingerprint(Settings):
@@ -53,11 +61,16 @@ class ImageList(Settings):
     file: str
     images: int = Field(ge=1)
     git_blobs: tuple[str, ...] = ()
-    """What `git hash-object` prints for the known variants of the file. Empty: any file will do."""
+    """What `git hash-object` prints for the known variants of a published file. Empty: any file will do."""
+    sha256: str | None = None
+    """Of the file that the card was made for. None: any file will do."""
 
 
 class FolderSource(Settings):
-    """Image files named by list files. `folder` lies below the data root, or as `folder`.tar beside it."""
+    """Image files named by list files. `folder` lies below the data root, or as `folder`.tar beside it.
+
+    Published lists are the split. From any other a long-tailed one is drawn where a factor asks for it.
+    """
 
     kind: Literal["image-folder"]
     folder: str
@@ -66,6 +79,24 @@ class FolderSource(Settings):
     test: ImageList
     class_names: str | None = None
     """File of `class words` lines in label order, separated by a tab; or of plain names."""
+
+    @property
+    def published(self) -> bool:
+        return bool(self.train.git_blobs)
+
+    def beside(self, folder: Path) -> FolderSource:
+        """The same with paths that were relative to a folder."""
+
+        def place(path: str) -> str:
+            return str((folder / path).resolve())
+
+        lists = {
+            part: images.model_copy(update={"file": place(images.file)})
+            for part in ("train", "validation", "test")
+            if (images := getattr(self, part)) is not None
+        }
+        names = None if self.class_names is None else place(self.class_names)
+        return self.model_copy(update={**lists, "folder": place(self.folder), "class_names": names})
 
 
 class Known(Settings):
@@ -84,17 +115,17 @@ class Card(Settings):
     version: int = Field(ge=1)
     title: str
     source: Annotated[DigitsSource | CifarSource | FolderSource, Field(discriminator="kind")]
-    classes: int = Field(ge=2, le=100_000)
+    classes: int = Field(ge=2, le=MAX_CLASSES)
     class_names: tuple[str, ...] | None = None
     """In label order; names in the data must agree. None: they are found in the data, or made."""
     image_size: Side
     """Height and width in pixels; of image files what they are brought to."""
     profile: Profile | None = None
-    """Default profile; None: the training set is long-tailed by nature or by its list file."""
+    """Default profile; None, of image files: exponential."""
     n_max: int | None = Field(default=None, ge=1)
-    """Default images of the largest class."""
+    """Default images of the largest class, where a split is drawn."""
     factor: Factor | None = None
-    """Default imbalance factor, largest over smallest class."""
+    """Default imbalance factor, largest over smallest class. None, of image files: nothing is drawn."""
     mean: tuple[Mean, Mean, Mean]
     """Of red, green and blue, where 1 is the brightest."""
     std: tuple[Deviation, Deviation, Deviation]
@@ -112,17 +143,27 @@ class Card(Settings):
         return self
 
     def _contradictions(self) -> Iterator[str]:
-        source, fields = self.source, ("profile", "n_max", "factor")
+        source = self.source
         if isinstance(source, FolderSource):
-            drawn = [name for name in fields if getattr(self, name) is not None]
-            if drawn:
-                yield f"{drawn[0]}: the list files are the split, nothing is drawn from a set of image files"
+            yield from self._undrawn(source)
             if self.class_names and source.class_names:
                 yield "class_names: source.class_names names a file of them already"
         elif self.profile is None or self.n_max is None:
             yield "profile and n_max are needed, for a split is drawn from this kind of source"
         if self.class_names is not None:
             yield from _faults(self.class_names, self.classes)
+
+    def _undrawn(self, source: FolderSource) -> Iterator[str]:
+        """What a card of image files says of a split that nobody draws."""
+        said = [name for name in ("profile", "n_max", "factor") if getattr(self, name) is not None]
+        if said and source.published:
+            yield f"{said[0]}: published list files are the split, nothing is drawn from them"
+        elif self.profile is not None and self.factor is None:
+            yield "profile: nothing is drawn without a factor"
+        elif self.factor is not None and self.n_max is None:
+            yield "n_max is needed where a factor asks for a drawn split"
+        elif self.factor is not None and source.validation is not None:
+            yield "factor: source.validation is a part of the natural counts; leave one of the two out"
 
     def expected(self, profile: Profile | None, factor: float | None, n_max: int | None, seed: int) -> Known | None:
         """The published facts of one split, None where there are none."""
@@ -131,19 +172,77 @@ class Card(Settings):
         return next((k for k in self.known if (k.profile, k.factor) == (profile, factor)), None)
 
 
+FILE = "card.yaml"
+"""Of a set of one's own, in the folder of its name."""
+_named: dict[Path, None] = {}
+"""Folders of one's own sets that were named by path, in order; see `remember`."""
+
+
 def card_names() -> list[str]:
-    """All data sets there are cards for."""
+    """All data sets that ship."""
     return sorted(path.stem for path in resource_folder("datasets").glob("*.yaml"))
 
 
+def own_names() -> list[str]:
+    """The sets of one's own in the working folder."""
+    return sorted(path.parent.name for path in Path().glob(f"*/{FILE}"))
+
+
+def remember(folder: Path) -> None:
+    """Find the card in a folder from now on, by the folder's name, wherever the folder is."""
+    _named[folder.absolute()] = None
+
+
+def remembered() -> tuple[Path, ...]:
+    """The folders that were named by path, which another process has to be told of."""
+    return tuple(_named)
+
+
+def named_card(word: str) -> str:
+    """The name of the set that a word of the command line stands for; a path is remembered."""
+    folder = Path(word)
+    if len(folder.parts) > 1 and (folder / FILE).is_file():
+        remember(folder)
+        return folder.name
+    return word
+
+
 def load_card(name: str) -> Card:
-    """Read a card. Raises UserError with the nearest valid name."""
-    if name not in card_names():
-        raise UserError(unknown("data set", name, card_names()))
-    path = resource_folder("datasets") / f"{name}.yaml"
-    card = read_card(path)
+    """Read a card that ships or is one's own. Raises UserError with the nearest valid name.
+
+    One's own lies in the working folder or in a folder that was named by path, and its name is its own.
+    """
+    shipped, own = name in card_names(), _own_folder(name)
+    if shipped and own is not None:
+        raise UserError(f"{own / FILE}: {name} is a data set that ships; rename the folder, the card and what names it")
+    if shipped:
+        path = resource_folder("datasets") / f"{name}.yaml"
+        return _called(name, read_card(path), path, "file")
+    if own is None:
+        raise UserError(unknown("data set", name, [*card_names(), *own_names()]))
+    card = _called(name, read_card(own / FILE), own / FILE, "folder")
+    if not isinstance(card.source, FolderSource):
+        raise UserError(f"{own / FILE}: source.kind: a card of one's own has image-folder, found {card.source.kind}")
+    return card.model_copy(update={"source": card.source.beside(own)})
+
+
+def _own_folder(name: str) -> Path | None:
+    """Where the card of one's own with this name lies. Raises UserError if there are two."""
+    places = [Path(name), *(folder for folder in _named if folder.name == name)]
+    found = {place.resolve(): place for place in places if _plain(name) and (place / FILE).is_file()}
+    if len(found) > 1:
+        raise UserError(f"{name}: there is a card of this name in {' and in '.join(map(str, found))}; rename one")
+    return next(iter(found.values()), None)
+
+
+def _plain(name: str) -> bool:
+    """Whether a name can be that of a folder in the working folder."""
+    return len(name) <= MAX_NAME and "\0" not in name and Path(name).parts == (name,) and name not in ("..", "/")
+
+
+def _called(name: str, card: Card, path: Path, what: str) -> Card:
     if card.name != name:
-        raise UserError(f"{path}: name: {card.name!r} is not the name of the file")
+        raise UserError(f"{path}: name: {card.name!r} is not the name of the {what}")
     return card
 
 

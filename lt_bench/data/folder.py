@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lt_bench.data.arrays import extract
-from lt_bench.data.cards import Card, FolderSource, ImageList
+from lt_bench.data.cards import MAX_CLASSES, Card, FolderSource, ImageList
 from lt_bench.data.class_names import ClassFile, from_folders
 from lt_bench.data.reading import lines_of, read_bytes, regular_size
 from lt_bench.data.spec import DataSpec
-from lt_bench.data.split import Split
+from lt_bench.data.split import Split, draw_positions
 from lt_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SEPARATORS = " \t,"
 _WHAT = "list of images"
+_ROOT_HINT = "name the folder above it with --data-root or LT_BENCH_DATA"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class FilePart:
     folder: Path
     files: tuple[str, ...]
     labels: IntArray
+
+    def take(self, positions: IntArray) -> FilePart:
+        return FilePart(self.folder, tuple(self.files[k] for k in positions), self.labels[positions])
 
     def sha256(self) -> str:
         """Of the files, their labels and sizes, in order. Raises UserError as `sizes` does."""
@@ -58,36 +62,50 @@ class FilePart:
 
 
 def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, cache: Path) -> Split:
-    """The split that a card's list files give. Raises UserError for a missing or altered list or image."""
-    folder = root / source.folder
-    archive = root / f"{source.folder}.tar"
-    if not folder.is_dir() and archive.is_file():
-        folder = extract(archive, cache) / source.folder
-    if not folder.is_dir():
-        raise UserError(
-            f"{root}: no data for {card.name}: looked for the folder {source.folder} and for {archive.name};"
-            " name the folder above it with --data-root or LT_BENCH_DATA"
-        )
-    train, test = (read_list(folder, images, card.classes) for images in (source.train, source.test))
+    """The split that a card's list files are, or one drawn from them where the resolved spec has a factor.
+
+    Raises UserError for a missing or altered list or image, or where classes are too small for the split.
+    """
+    folder = _images_folder(card, source, root, cache)
+    listed, test = (read_list(folder, images, card.classes) for images in (source.train, source.test))
     validation = None if source.validation is None else read_list(folder, source.validation, card.classes)
-    _check_train(train, folder / source.train.file, card.classes)
+    _check_train(listed, folder / source.train.file, card.classes)
     for part in (validation, test):
         if part is not None:
             part.sizes()
-    _check_apart([(source.train, train), (source.validation, validation), (source.test, test)])
+    _check_apart([(source.train, listed), (source.validation, validation), (source.test, test)])
+    names = _class_names(card, folder, [listed, test])
+    indices: IntArray = np.arange(len(listed.labels))
+    held_out: IntArray = np.arange(0)
+    if spec.factor is not None:
+        indices, held_out = draw_positions(spec, listed.labels, names)
+    train = listed.take(indices)
     return Split(
         card=card,
         spec=spec,
-        class_names=_class_names(card, folder, [train, test]),
+        class_names=names,
         train=train,
-        validation=validation,
+        validation=listed.take(held_out) if len(held_out) else validation,
         test=test,
-        train_indices=np.arange(len(train.labels)),
-        validation_indices=np.arange(0),
+        train_indices=indices,
+        validation_indices=held_out,
         content_sha256=train.sha256(),
         content_kind="files",
         origin=str(folder),
     )
+
+
+def _images_folder(card: Card, source: FolderSource, root: Path, cache: Path) -> Path:
+    folder, archive = root / source.folder, root / f"{source.folder}.tar"
+    if not folder.is_dir() and archive.is_file():
+        folder = extract(archive, cache) / folder.name
+    if not folder.is_dir():
+        hint = "its card says where it is" if Path(source.folder).is_absolute() else _ROOT_HINT
+        raise UserError(
+            f"{folder.parent}: no data for {card.name}: looked for the folder {folder.name} and for {archive.name};"
+            f" {hint}"
+        )
+    return folder
 
 
 def read_list(folder: Path, images: ImageList, classes: int) -> FilePart:
@@ -100,14 +118,37 @@ def read_list(folder: Path, images: ImageList, classes: int) -> FilePart:
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # what `git hash-object` prints
     if images.git_blobs and blob not in images.git_blobs:
         raise UserError(f"{path}: not the published list (git blob {blob}, known: {', '.join(images.git_blobs)})")
-    lines = [(line, f"{path}:{number}") for number, line in enumerate(lines_of(data, path, _WHAT), 1) if line.strip()]
-    rows = [_parse_line(line, where, classes) for line, where in lines]
+    if images.sha256 and (found := hashlib.sha256(data).hexdigest()) != images.sha256:
+        raise UserError(
+            f"{path}: not the list that the card was made for (its sha256 is {found[:16]}, on the card"
+            f" {images.sha256[:16]}); make the card anew"
+        )
+    rows = _rows(data, path, classes, checked=not images.git_blobs)
     if len(rows) != images.images:
         raise UserError(f"{path}: lists {len(rows)} images, expected {images.images}")
-    if not images.git_blobs:
-        _check_labels(rows, lines)
+    return _part(folder, rows)
+
+
+def read_any_list(folder: Path, path: Path) -> FilePart:
+    """Read a list that no card describes yet: its labels say how many classes there are. Raises UserError."""
+    rows = _rows(read_bytes(path, _WHAT), path, MAX_CLASSES, checked=True)
+    if not rows:
+        raise UserError(f"{path}: lists no images")
+    return _part(folder, rows)
+
+
+def _part(folder: Path, rows: Sequence[tuple[str, int]]) -> FilePart:
     files, labels = zip(*rows, strict=True)
     return FilePart(folder, files, np.asarray(labels, dtype=np.int64))
+
+
+def _rows(data: bytes, path: Path, classes: int, checked: bool) -> list[tuple[str, int]]:
+    """The files and labels of a list; `checked`: no file has two labels. Raises UserError with the line."""
+    lines = [(line, f"{path}:{number}") for number, line in enumerate(lines_of(data, path, _WHAT), 1) if line.strip()]
+    rows = [_parse_line(line, where, classes) for line, where in lines]
+    if checked:
+        _check_labels(rows, lines)
+    return rows
 
 
 def _parse_line(line: str, where: str, classes: int) -> tuple[str, int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from lt_bench.data.cards import Profile
+from lt_bench.data.cards import FolderSource, Profile
 from lt_bench.errors import UserError
 from lt_bench.settings import Settings
 
@@ -29,19 +29,29 @@ class DataSpec(Settings):
     """Size of the balanced validation part, taken from unused training images."""
 
     def resolve(self, card: Card) -> DataSpec:
-        """Fill in the card's defaults. Raises UserError where a fixed list leaves nothing to choose."""
-        if card.profile is None:
-            for field in ("factor", "profile", "subset_seed", "n_max", "validation_per_class"):
-                if getattr(self, field) != type(self).model_fields[field].default:
-                    raise UserError(
-                        f"data.{field}: {card.name} is given by its list files, so {field} must not be set"
-                        f" (found {getattr(self, field)!r})"
-                    )
-            return self
-        return self.model_copy(
-            update={
-                "factor": float(self.factor if self.factor is not None else card.factor or 1),
-                "profile": self.profile or card.profile,
-                "n_max": self.n_max or card.n_max,
-            }
-        )
+        """Fill in the card's defaults.
+
+        Image files keep their natural counts where neither the spec nor the card has a factor. Raises UserError where
+        nothing is drawn and something is set all the same, and where what is drawn is not said in full.
+        """
+        factor, n_max = self.factor or card.factor, self.n_max or card.n_max
+        if isinstance(card.source, FolderSource):
+            published, validation = card.source.published, card.source.validation
+            if published or factor is None:
+                return self._natural(card, published)
+            if n_max is None:
+                raise UserError(f"data.n_max: the card of {card.name} has none; set the images of the largest class")
+            if validation is not None:
+                raise UserError(
+                    f"data.factor: {card.name} has a list of validation images, which belongs to its natural counts;"
+                    " take source.validation off its card"
+                )
+        profile = self.profile or card.profile or "exponential"
+        return self.model_copy(update={"factor": float(factor or 1), "profile": profile, "n_max": n_max})
+
+    def _natural(self, card: Card, published: bool) -> DataSpec:
+        why = "is given by its list files" if published else "keeps its natural counts without data.factor"
+        for field in ("factor", "profile", "subset_seed", "n_max", "validation_per_class"):
+            if (found := getattr(self, field)) != type(self).model_fields[field].default:
+                raise UserError(f"data.{field}: {card.name} {why}, so {field} must not be set (found {found!r})")
+        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,14 +130,41 @@ def _check_class(name: str, size: int, validation: int, available: int) -> None:
         )
 
 
-def draw_split(card: Card, spec: DataSpec, pool: Pool) -> Split:
-    """The split that a resolved spec names. Raises UserError when the pool cannot give it."""
+def largest_n_max(counts: Sequence[int], factor: float, profile: Profile) -> int:
+    """The most images of the largest class that classes of these sizes can serve; 0 where none can be served."""
+
+    def served(n_max: int) -> bool:
+        sizes = class_sizes(len(counts), n_max, factor, profile)
+        return all(size <= count for size, count in zip(sizes, counts, strict=True))
+
+    most = bisect_left(range(1, counts[0] + 1), True, key=lambda n_max: not served(n_max))
+    return most if most and min(class_sizes(len(counts), most, factor, profile)) else 0
+
+
+def draw_positions(spec: DataSpec, labels: IntArray, class_names: Sequence[str]) -> tuple[IntArray, IntArray]:
+    """The training and validation positions of a resolved spec. Raises UserError where a class is too small.
+
+    The error then names the largest n_max that all classes can serve.
+    """
     assert spec.n_max is not None
     assert spec.factor is not None
     assert spec.profile is not None
-    sizes = class_sizes(card.classes, spec.n_max, spec.factor, spec.profile)
-    labels = pool.train.labels
-    indices, held_out = draw(labels, sizes, spec.validation_per_class, spec.subset_seed, pool.class_names)
+    sizes = class_sizes(len(class_names), spec.n_max, spec.factor, spec.profile)
+    try:
+        return draw(labels, sizes, spec.validation_per_class, spec.subset_seed, class_names)
+    except UserError as error:
+        counts = np.bincount(labels, minlength=len(class_names)) - spec.validation_per_class
+        most = largest_n_max(counts.tolist(), spec.factor, spec.profile)
+        asked = f"factor {spec.factor:g}"
+        if spec.validation_per_class:
+            asked += f" and {spec.validation_per_class} validation images a class"
+        hint = f"with {asked} data.n_max can be {most}" if most else f"no data.n_max can give {asked}"
+        raise UserError(f"{error} ({hint})") from None
+
+
+def draw_split(card: Card, spec: DataSpec, pool: Pool) -> Split:
+    """The split that a resolved spec names. Raises UserError when the pool cannot give it."""
+    indices, held_out = draw_positions(spec, pool.train.labels, pool.class_names)
     train = pool.train.take(indices)
     return Split(
         card=card,

@@ -2,7 +2,8 @@
 
 `cifar100-lt/dbn-mix` is the method `dbn-mix` on the setting `cifar100-lt`. A *method* file says what a method is, and
 under `on` what its authors change from one data set or factor to the next. A *setting* says what it is tried on: data
-set, factor, protocol, backbone. A complete recipe file says both.
+set, factor, protocol, backbone. A complete recipe file says both. `my-birds/ce` and `path/to/my-birds/ce` are on the
+setting of the user's own in that folder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from lt_bench.data.cards import remember
 from lt_bench.errors import UserError, unknown
 from lt_bench.recipe.epochs import with_whole_epochs
 from lt_bench.resources import resource_folder
@@ -23,6 +25,8 @@ Node = dict[str, Any]
 
 PROTOCOLS = "protocols"
 SETTINGS = "settings"
+OWN_SETTING = "setting.yaml"
+"""Of the user's own, in the folder of its name, where the card of the data set may lie too."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Origin:
     setting: Path | None = None
 
     def __str__(self) -> str:
-        return f"{self.setting.stem}/{self.method.stem}" if self.setting else str(self.method)
+        return f"{_name(self.setting)}/{self.method.stem}" if self.setting else str(self.method)
 
 
 def recipes_folder() -> Path:
@@ -79,10 +83,21 @@ def locate(name: str) -> Origin:
 
 
 def _setting(setting: str, name: str) -> Path:
-    found = shipped(SETTINGS).get(setting)
-    if found is None:
-        raise UserError(f"{name}: there is no such file and {_known('setting', setting, shipped(SETTINGS))}")
-    return found
+    """A shipped setting, or one of the user's own in a folder given by name or path, whose card is then found too."""
+    own, known = Path(setting, OWN_SETTING), shipped(SETTINGS).get(setting)
+    if exists(own) and known is not None:
+        raise UserError(f"{name}: {setting} is a shipped setting and {own} a file here; rename your folder")
+    if exists(own):
+        remember(own.parent)
+        return own
+    if known is None:
+        settings = shipped(SETTINGS) | {_name(path): path for path in Path().glob(f"*/{OWN_SETTING}")}
+        raise UserError(f"{name}: there is no such file and {_known('setting', setting, settings)}")
+    return known
+
+
+def _name(setting: Path) -> str:
+    return setting.absolute().parent.name if setting.name == OWN_SETTING else setting.stem
 
 
 def _method(method: str, setting: Path, name: str) -> Path:
@@ -93,7 +108,7 @@ def _method(method: str, setting: Path, name: str) -> Path:
     if exists(own):
         return own
     if known is None:
-        known_methods = _known("method", method, shipped(), f"{setting.stem}/")
+        known_methods = _known("method", method, shipped(), f"{_name(setting)}/")
         raise UserError(f"{name}: there is no such file and {known_methods}")
     return known
 

@@ -128,7 +128,8 @@ def _first_stage(origin: Origin) -> Origin:
     second = next((index for index, (_, node) in enumerate(files) if "second_stage" in node), None)
     if second is None:  # It came by an override.
         return origin
-    setting = next((path for path, _ in files if path in shipped(SETTINGS).values()), None)
+    settings = (origin.setting, *shipped(SETTINGS).values())
+    setting = next((path for path, _ in files if path in settings), None)
     before = [path for path, _ in files[:second] if path not in (setting, files[second][0])]
     if not before:
         raise UserError(f"{origin.method}: second_stage: the recipe must extend that of its first stage")

@@ -36,6 +36,14 @@ CIFAR, FOLDER, DIGITS = (
 )
 
 
+LIST = {"file": "a.txt", "images": 4}
+OWN = {key: value for key, value in FOLDER.items() if key != "known"} | {
+    "name": "mine",
+    "n_max": 10,
+    "source": {"kind": "image-folder", "folder": "photos", "train": LIST, "test": LIST},
+}
+
+
 @pytest.mark.parametrize(
     ("card", "change", "message"),
     [
@@ -59,13 +67,12 @@ CIFAR, FOLDER, DIGITS = (
         (CIFAR, {"std": [0.2, 0.2, float("nan")]}, "std.2"),
         (CIFAR, {"known": [{"total": -1}]}, "known.0.total"),
         (CIFAR, {"colour": "red"}, "colour: Extra inputs"),
-        (
-            FOLDER,
-            {"profile": "exponential"},
-            "profile: the list files are the split, nothing is drawn from a set of im",
-        ),
-        (FOLDER, {"factor": 10}, "factor: the list files are the split"),
-        (FOLDER, {"n_max": 10}, "n_max: the list files are the split"),
+        (FOLDER, {"profile": "exponential"}, "profile: published list files are the split, nothing is drawn from them"),
+        (FOLDER, {"factor": 10}, "factor: published list files are the split"),
+        (FOLDER, {"n_max": 10}, "n_max: published list files are the split"),
+        (OWN, {"profile": "step"}, "profile: nothing is drawn without a factor"),
+        (OWN, {"factor": 10, "n_max": None}, "n_max is needed where a factor asks for a drawn split"),
+        (OWN, {"factor": 10, "source": OWN["source"] | {"validation": LIST}}, "factor: source.validation is a part of"),
         (FOLDER, {"classes": 2, "class_names": ["a", "b"]}, "class_names: source.class_names names a file of them"),
         (FOLDER, {"source": FOLDER["source"] | {"train": {"file": "a", "images": 0}}}, "train.images"),
     ],
