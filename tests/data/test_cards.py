@@ -40,7 +40,7 @@ LIST = {"file": "a.txt", "images": 4}
 OWN = {key: value for key, value in FOLDER.items() if key != "known"} | {
     "name": "mine",
     "n_max": 10,
-    "source": {"kind": "image-folder", "folder": "photos", "train": LIST, "test": LIST},
+    "source": {"kind": "image-folder", "folder": "photos", "train": {**LIST}, "test": {**LIST}},
 }
 
 
@@ -72,7 +72,11 @@ OWN = {key: value for key, value in FOLDER.items() if key != "known"} | {
         (FOLDER, {"n_max": 10}, "n_max: published list files are the split"),
         (OWN, {"profile": "step"}, "profile: nothing is drawn without a factor"),
         (OWN, {"factor": 10, "n_max": None}, "n_max is needed where a factor asks for a drawn split"),
-        (OWN, {"factor": 10, "source": OWN["source"] | {"validation": LIST}}, "factor: source.validation is a part of"),
+        (
+            OWN,
+            {"factor": 10, "source": OWN["source"] | {"validation": {**LIST}}},
+            "factor: source.validation is a part",
+        ),
         (FOLDER, {"classes": 2, "class_names": ["a", "b"]}, "class_names: source.class_names names a file of them"),
         (FOLDER, {"source": FOLDER["source"] | {"train": {"file": "a", "images": 0}}}, "train.images"),
     ],
