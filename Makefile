@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 DEMO_RECIPES := ce balanced-softmax mixup cmo dbn-mix class-distance-mix-ours
 
-.PHONY: demo test lint typecheck check leaderboard docs clean
+.PHONY: demo test lint typecheck check campaign leaderboard docs clean
 
 demo: $(READY)
 	$(BIN)/lt-bench sweep $(DEMO_RECIPES:%=digits-lt/%) --seeds 0,1,2 --work demo/runs --records demo/records
@@ -25,6 +25,10 @@ typecheck: $(READY)
 
 check: lint typecheck test
 	$(BIN)/lt-bench leaderboard check
+
+# Attacks that take half an hour; writes its figures into docs/reliability.md.
+campaign: $(READY)
+	$(BIN)/python tests/campaign --write docs/reliability.md
 
 leaderboard: $(READY)
 	$(BIN)/lt-bench leaderboard build
