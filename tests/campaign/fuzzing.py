@@ -26,7 +26,7 @@ def part(trial: Trial) -> Iterator[Verdict]:
 
 def _judge(trial: Trial, case: int) -> Verdict:
     arguments = draw(trial, case)
-    done = here("validate", *arguments)
+    done = here("validate", "--", *arguments)
     fault = done.fault or ("" if done.code else _inconsistent(arguments))
     how = " ".join(shlex.quote(text if len(text) <= SHOWN else f"{text[:SHOWN]}…") for text in arguments)
     return Verdict(case, "recipe", refused=done.code == 2, fault=fault, how=how)

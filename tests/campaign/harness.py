@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BEGIN, END = "<!-- written by make campaign -->\n", "<!-- end -->\n"
+SHOWN = 3
+"""Faults of a kind that are shown one by one."""
 LONGEST_LINE = 1000
 """Characters that a complaint may have, names of folders included."""
 
@@ -79,25 +81,26 @@ Part = Callable[[Trial], Iterator[Verdict]]
 
 
 def conduct(part: Part, trial: Trial) -> Result:
-    """Run the cases of a part, showing each fault at once."""
-    result, start = Result(trial.part, trial.seed, notes=trial.notes), time.monotonic()
+    """Run the cases of a part, showing the first faults of each kind at once."""
+    result, start, shown = Result(trial.part, trial.seed, notes=trial.notes), time.monotonic(), Counter[str]()
     for verdict in part(trial):
         result.verdicts.append(verdict)
-        if verdict.fault:
+        shown[kind(verdict)] += bool(verdict.fault)
+        if verdict.fault and shown[kind(verdict)] <= SHOWN:
             repeat = f"python tests/campaign {trial.part} --seed {trial.seed} --case {verdict.case}"
             print(f"FAULT {verdict.title}: {verdict.fault}\n      {verdict.how or 'again'}: {repeat}", flush=True)
-        elif len(result.verdicts) % 100 == 0:
+        if len(result.verdicts) % 500 == 0:
             print(f"{trial.part}: {len(result.verdicts)} cases", file=sys.stderr, flush=True)
     result.seconds = time.monotonic() - start
     return result
 
 
+def kind(verdict: Verdict) -> str:
+    """The same for faults that differ only in numbers, names, or what stands in brackets."""
+    return re.sub(r"'[^']*'|\S*/\S*|\d+| \(.*", "…", f"{verdict.title}: {verdict.fault}")[:200]
+
+
 def kinds(result: Result) -> list[str]:
-    """Faults of a part; those that differ only in numbers, names or what stands in brackets are one kind."""
-
-    def kind(verdict: Verdict) -> str:
-        return re.sub(r"'[^']*'|\S*/\S*|\d+| \(.*", "…", f"{verdict.title}: {verdict.fault}")[:200]
-
     counted = Counter(map(kind, result.faults))
     return [f"{count} x {text}" for text, count in counted.most_common()]
 

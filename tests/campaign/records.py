@@ -113,7 +113,7 @@ def _believed(truth: Truth, folder: Path) -> str:
             if not FREE.match(place):
                 generic = re.sub(r"\.\d+(?=\.|$)", ".#", place)
                 return f"accepted with another {generic} ({str(now)[:40]} for {str(before)[:40]})"
-    lost = [path for path in truth.records if not (folder / path).exists()]
+    lost = [path for path in truth.records if not (folder / path).is_file()]
     if not lost and _numbers(_board(folder)) != _numbers(truth.board):
         return "the tables show other numbers"
     return ""
