@@ -31,7 +31,7 @@ WAYS = ("plain", "torch.compile", "kernels")
 def step_of(precision: str, layout: str, way: str) -> Callable[[], float]:
     """A function that makes a training step and returns its seconds."""
     images, labels = torch.randn(BATCH, 3, 32, 32).to(memory_format=LAYOUTS[layout]), torch.arange(BATCH) % 10
-    network = build_network(ResNet32, Linear(Linear.Config()), 10, 0).to(memory_format=LAYOUTS[layout])
+    network = build_network(ResNet32, Linear(), 10, 0).to(memory_format=LAYOUTS[layout])
     if way == "kernels":
         fuse(network)
     if way == "torch.compile":

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 from lt_bench.errors import UserError, unknown
 from lt_bench.settings import Settings
+from lt_bench.validation import settled
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,12 @@ class Info:
 
 
 class Component:
-    """Base of all families. `name` is the word a recipe uses; `info` is what `lt-bench list` prints."""
+    """Base of all families. `name` is the word a recipe uses; `info` is what `lt-bench list` prints.
+
+    A recipe and a script build it by one call: what it works on, then its settings, validated together (`config`) or
+    one by one, as in `LDAM(counts, max_margin=0.5)`. Nothing but a family's base has an `__init__`: what else a
+    component needs, it makes in `prepare`.
+    """
 
     name: str
     info: Info
@@ -45,6 +51,11 @@ class Component:
 
     class Config(Settings):
         """A component without settings."""
+
+    @classmethod
+    def settled(cls, config: Any, settings: dict[str, Any]) -> Any:
+        """The `Config`: the one given, or one with these settings. Raises UserError for a wrong name or value."""
+        return settled(cls.Config, config, settings, cls.__name__)
 
     @classmethod
     def active_epochs(cls, config: Any, epochs: range, total: int) -> range:
@@ -196,5 +207,7 @@ def _missing(component: type[Component]) -> str:
         return "has no `info`, such as info = Info('what it does')"
     if not (inspect.isclass(component.Config) and issubclass(component.Config, Settings)):
         return "has a `Config` that is no subclass of its base's `Config`"
+    if hasattr(component, "prepare") and "config" in [*inspect.signature(component.__init__).parameters][1:2]:
+        return "has an `__init__(config, ...)`; what it makes goes into `prepare`, with the settings in self.config"
     unwritten = sorted(getattr(component, "__abstractmethods__", ()))
     return f"does not define {', '.join(unwritten)}" if unwritten else ""

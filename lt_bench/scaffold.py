@@ -79,11 +79,10 @@ class $class_name(Loss):
     config: Config
     shift: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
         prior = stats.counts.double() / stats.counts.sum()
         # A buffer goes to the device with the loss.
-        self.register_buffer("shift", (config.tau * prior.log()).float(), persistent=False)  # [C]
+        self.register_buffer("shift", (self.config.tau * prior.log()).float(), persistent=False)  # [C]
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits + self.shift, labels, reduction="none")  # [B]
@@ -152,11 +151,10 @@ class $class_name(Method):
 
     config: Config
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
+    def prepare(self, task: Task) -> None:
         num_classes = task.stats.num_classes
-        self.natural = Instance(Instance.Config(), task.labels, num_classes)
-        self.balanced = ClassBalanced(ClassBalanced.Config(), task.labels, num_classes)
+        self.natural = Instance(task.labels, num_classes)
+        self.balanced = ClassBalanced(task.labels, num_classes)
 
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
         # Each stream draws from a generator of its own: a resumed run then equals an uninterrupted one.

@@ -27,6 +27,21 @@ def validated(model: type[Settings], data: Any, path: Path, field: str = "") -> 
         raise UserError(f"{path}: {_complaint(error, model, field)}") from None
 
 
+def settled(model: type[Settings], given: Any, settings: dict[str, Any], name: str) -> Any:
+    """The settings of a component called `name`: those `given`, or made from keyword arguments.
+
+    Raises UserError for a wrong name or value, ValueError where there is both.
+    """
+    if given is None:
+        try:
+            return model.read(settings)
+        except ValidationError as error:
+            raise UserError(_complaint(error, model, name)) from None
+    if settings:
+        raise ValueError(f"{name}: both a config and {', '.join(settings)}")
+    return given
+
+
 def validated_inside(model: type[Settings], data: Any, name: str) -> Any:
     """`validated` for the validator of a field of a larger model, which calls the settings in it by `name`.
 

@@ -14,7 +14,6 @@ from recipe_cases import MISFITS, SHIPPED
 from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
 from lt_bench.data.split import class_sizes
-from lt_bench.data.types import ClassStats
 from lt_bench.errors import UserError
 from lt_bench.models import build_network
 from lt_bench.protocol import Protocol
@@ -291,7 +290,7 @@ def test_softmax_equalisation_spares_some_classes_of_every_data_set(dataset: str
     assert recipe.data.factor is not None
     counts = class_sizes(card.classes, card.n_max, recipe.data.factor, "exponential")
     loss = recipe.phase_choices()[0].loss
-    assert int(loss.component(loss.config, ClassStats(torch.tensor(counts))).rare.sum()) == rare
+    assert int(loss.component(counts, loss.config).rare.sum()) == rare
 
 
 @pytest.mark.parametrize(("dataset", "eta"), [("cifar10-lt", 3), ("cifar100-lt", 7)])

@@ -3,28 +3,69 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from pydantic import Field, FiniteFloat
 
-from lt_bench.data.types import Epoch, IntArray, effective_number
+from lt_bench.data.types import ClassStats, Epoch, IntArray, effective_number
+from lt_bench.errors import UserError
 from lt_bench.registry import Component, Info, between
 from lt_bench.settings import Settings
 
+PURPOSE = "sampler"
+"""What the draws of a run's main stream are for, the key of their generator."""
 
-class Sampler(Component, ABC):
+
+class Sampler(Component, torch.utils.data.Sampler[int], ABC):
     """Draws one epoch of positions, as many as there are training images.
 
-    `labels` is int64 [N]; every class is expected to hold at least one image.
+    As torch's sampler, for `DataLoader(data, sampler=...)`, it draws what a run with this seed draws, epoch by epoch:
+    `set_epoch` says which, from 0. `epochs` is how many there will be, for a sampler that changes over them.
+    Raises UserError where a class has no image.
     """
+
+    needs_epochs: ClassVar[bool] = False
+    """Whether `order` depends on how many epochs there are."""
 
     class Config(Settings):
         """No settings."""
 
-    def __init__(self, config: Config, labels: IntArray, num_classes: int) -> None:
-        self.config = config
-        self.labels = labels
-        self.counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
+    def __init__(
+        self,
+        labels: IntArray | Sequence[int] | torch.Tensor,
+        num_classes: int | None = None,
+        config: Config | None = None,
+        *,
+        seed: int = 0,
+        epochs: int | None = None,
+        **settings: Any,
+    ) -> None:
+        self.config: Sampler.Config = self.settled(config, settings)
+        self.labels: IntArray = np.asarray(labels)
+        """int64 [N], in 0..C-1."""
+        counts = ClassStats.of(self.labels, num_classes or 0).counts
+        self.counts = counts.numpy().astype(np.float64)
+        self.seed, self.epoch, self.epochs = seed, 0, epochs
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch the next pass draws. Raises UserError outside 0..epochs - 1."""
+        if epoch < 0 or (self.epochs is not None and epoch >= self.epochs):
+            of = "" if self.epochs is None else f" of {self.epochs}"
+            raise UserError(f"{type(self).__name__}.set_epoch: there is no epoch {epoch}{of}; the first is 0")
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """The positions of the epoch that was set, the same at every pass until another is."""
+        if self.needs_epochs and self.epochs is None:
+            raise UserError(f"{type(self).__name__}: needs epochs=, how many there will be")
+        epoch = Epoch(self.epoch, self.epochs or self.epoch + 1, self.seed)
+        return iter(self.order(epoch, epoch.rng(PURPOSE)).tolist())
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     @abstractmethod
     def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
@@ -140,6 +181,8 @@ class Progressive(Sampler):
 
     name = "progressive"
     info = Info("from instance-balanced to class-balanced over the training", "Kang et al., ICLR 2020", 2020)
+
+    needs_epochs = True
 
     @classmethod
     def active_epochs(cls, config: Sampler.Config, epochs: range, total: int) -> range:

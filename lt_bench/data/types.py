@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lt_bench.errors import UserError
+from lt_bench.errors import UserError, shown
 
 T = TypeVar("T", np.ndarray, Tensor)
 
@@ -50,6 +50,18 @@ class ClassStats:
         return (self.counts.double() / self.counts.sum()).float()
 
     @classmethod
+    def of_counts(cls, counts: Counts) -> ClassStats:
+        """From training images per class [C], in whatever form. Raises UserError unless all are integers above 0."""
+        if isinstance(counts, ClassStats):
+            return counts
+        found = np.array(counts.detach().cpu() if isinstance(counts, Tensor) else counts)
+        if found.ndim != 1 or not len(found) or found.dtype.kind not in "iuf" or (found != found.round()).any():
+            raise UserError(f"counts: should be the training images of each class, found {shown(counts)}")
+        if found.min() < 1:
+            raise UserError(f"counts: class {found.argmin()} has {found.min():g} training images")
+        return cls(torch.from_numpy(found.astype(np.int64)))
+
+    @classmethod
     def of(cls, labels: IntArray, num_classes: int) -> ClassStats:
         """Count labels int64 [N] with values in 0..num_classes-1. Raises UserError where a class has no image."""
         counts = np.bincount(labels, minlength=num_classes)
@@ -57,6 +69,10 @@ class ClassStats:
             empty = np.flatnonzero(counts == 0)
             raise UserError(f"{len(empty)} of {num_classes} classes have no training image, the first is {empty[0]}")
         return cls(torch.from_numpy(counts))
+
+
+Counts = ClassStats | Sequence[int] | np.ndarray | Tensor
+"""Training images per class, as scripts have them."""
 
 
 @dataclass(frozen=True)
@@ -104,3 +120,11 @@ class Step:
     index: int
     total: int
     rng: np.random.Generator
+
+    @classmethod
+    def at(cls, index: int, total: int, *, epoch: int, epochs: int, seed: int) -> Step:
+        """Step `index` of the `total` of an epoch, all counted from 0, for a loop of one's own.
+
+        Its draws follow from seed, epoch and index: a script that goes on in the middle draws what it would have.
+        """
+        return cls(Epoch(epoch, epochs, seed), index, total, generator(seed, f"step {index}", epoch))

@@ -11,8 +11,8 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from lt_bench.data.types import ClassStats, effective_number
-from lt_bench.mixing import Share
+from lt_bench.data.types import ClassStats, Counts, Step, effective_number
+from lt_bench.mixing import Mixed, Share
 from lt_bench.registry import Component
 from lt_bench.settings import Settings, added
 
@@ -73,11 +73,16 @@ class Loss(Component, torch.nn.Module, ABC):
 
     class_weights: Tensor | None
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
+    def __init__(self, counts: Counts, config: Config | None = None, **settings: Any) -> None:
         super().__init__()
-        self.config = config
-        weights = None if config.weights is None else config.weights.tensor(stats)
+        self.config: Loss.Config = self.settled(config, settings)
+        stats = ClassStats.of_counts(counts)
+        weights = None if self.config.weights is None else self.config.weights.tensor(stats)
         self.register_buffer("class_weights", weights, persistent=False)
+        self.prepare(stats)
+
+    def prepare(self, stats: ClassStats) -> None:
+        """What the loss keeps of the class sizes, in buffers, which move with it; called once, the settings read."""
 
     @abstractmethod
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -118,3 +123,12 @@ class Loss(Component, torch.nn.Module, ABC):
     def changes_scores(cls, config: Any) -> bool:
         """Whether `scores` with these settings are others than the logits, in a loss that is not trained with too."""
         return cls.scores is not Loss.scores
+
+
+def mixed_loss(loss: Loss, logits: Tensor, mixed: Mixed, step: Step, *features: Tensor) -> Tensor:
+    """The loss, a scalar, of the logits [B, C] of mixed images: the sum over their labels, which see the same logits.
+
+    `features` [B, D] where the loss `takes_features`.
+    """
+    logits = loss.disturbed(logits, [labels for labels, _ in mixed.terms], step.rng)
+    return torch.stack([loss(logits, labels, share, *features) for labels, share in mixed.terms]).sum()

@@ -45,9 +45,8 @@ class ClassBalanced(Loss):
 
     config: Config
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
-        self.class_weights = ClassWeights(name="effective-number", beta=config.beta).tensor(stats)
+    def prepare(self, stats: ClassStats) -> None:
+        self.class_weights = ClassWeights(name="effective-number", beta=self.config.beta).tensor(stats)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.config.form == "softmax":

@@ -43,8 +43,7 @@ class GCL(Loss):
     config: Config
     delta: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("delta", noise_share(stats), persistent=False)
 
     def disturbed(self, logits: Tensor, labels: Sequence[Tensor], rng: np.random.Generator) -> Tensor:

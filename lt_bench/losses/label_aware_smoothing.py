@@ -41,9 +41,8 @@ class LabelAwareSmoothing(Loss):
     config: Config
     epsilon: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
-        self.register_buffer("epsilon", smoothing(config, stats), persistent=False)
+    def prepare(self, stats: ClassStats) -> None:
+        self.register_buffer("epsilon", smoothing(self.config, stats), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         surprise = -F.log_softmax(logits, dim=1)  # [B, C]

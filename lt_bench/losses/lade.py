@@ -39,8 +39,8 @@ class LADE(BalancedSoftmax):
     config: Config
     prior: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
+        super().prepare(stats)
         self.register_buffer("prior", stats.prior, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:

@@ -32,10 +32,10 @@ class LDAM(Loss):
     config: Config
     margins: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
         counts = stats.counts.double()
-        self.register_buffer("margins", (config.max_margin * (counts.min() / counts) ** 0.25).float(), persistent=False)
+        margins = self.config.max_margin * (counts.min() / counts) ** 0.25
+        self.register_buffer("margins", margins.float(), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         margins = F.one_hot(labels, logits.shape[1]) * self.margins

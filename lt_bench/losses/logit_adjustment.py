@@ -19,8 +19,7 @@ class BalancedSoftmax(Loss):
 
     log_prior: Tensor
 
-    def __init__(self, config: Loss.Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("log_prior", log_prior(stats), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -50,9 +49,8 @@ class LogitAdjustment(Loss):
     config: Config
     shift: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
-        self.register_buffer("shift", config.tau * log_prior(stats), persistent=False)
+    def prepare(self, stats: ClassStats) -> None:
+        self.register_buffer("shift", self.config.tau * log_prior(stats), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         shifted = logits if self.config.post_hoc else logits + self.shift

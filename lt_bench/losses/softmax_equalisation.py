@@ -36,9 +36,8 @@ class SoftmaxEqualisation(Loss):
     config: Config
     rare: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
-        self.register_buffer("rare", stats.prior < config.lam, persistent=False)
+    def prepare(self, stats: ClassStats) -> None:
+        self.register_buffer("rare", stats.prior < self.config.lam, persistent=False)
 
     def disturbed(self, logits: Tensor, labels: Sequence[Tensor], rng: np.random.Generator) -> Tensor:
         drawn = torch.from_numpy(rng.random(logits.shape) < self.config.gamma)

@@ -30,10 +30,9 @@ class CDT(Loss):
     config: Config
     temperatures: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
         counts = stats.counts.double()
-        self.register_buffer("temperatures", ((counts.max() / counts) ** config.gamma).float(), persistent=False)
+        self.register_buffer("temperatures", ((counts.max() / counts) ** self.config.gamma).float(), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits / self.temperatures, labels, reduction="none")
@@ -60,9 +59,9 @@ class VectorScaling(CDT):
     config: Config
     shift: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
-        self.register_buffer("shift", config.tau * log_prior(stats), persistent=False)
+    def prepare(self, stats: ClassStats) -> None:
+        super().prepare(stats)
+        self.register_buffer("shift", self.config.tau * log_prior(stats), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits / self.temperatures + self.shift, labels, reduction="none")

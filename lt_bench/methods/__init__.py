@@ -59,9 +59,13 @@ class Method(Component, torch.nn.Module, ABC):
     class Config(Settings):
         """No settings."""
 
-    def __init__(self, config: Config, task: Task) -> None:
+    def __init__(self, task: Task, config: Config | None = None, **settings: Any) -> None:
         super().__init__()
-        self.config = config
+        self.config: Method.Config = self.settled(config, settings)
+        self.prepare(task)
+
+    def prepare(self, task: Task) -> None:
+        """What the method makes of its task: streams, buffers, parts; called once, the settings read."""
 
     @classmethod
     def check(cls, config: Any, head: Any, num_classes: int) -> None:

@@ -37,8 +37,8 @@ class BalPoE(MultiExpert):
     config: Config
     log_prior: Tensor
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
         self.register_buffer("log_prior", safe_log(task.stats.prior), persistent=False)
 
     @classmethod

@@ -31,10 +31,9 @@ class BBN(Method):
     def active_epochs(cls, config: Method.Config, epochs: range, total: int) -> range:
         return between(epochs, 1, total)  # the reversed stream has no weight in the first
 
-    def __init__(self, config: Method.Config, task: Task) -> None:
-        super().__init__(config, task)
-        self.uniform = Instance(Instance.Config(), task.labels, task.stats.num_classes)
-        self.reverse = Reverse(Reverse.Config(), task.labels, task.stats.num_classes)
+    def prepare(self, task: Task) -> None:
+        self.uniform = Instance(task.labels, task.stats.num_classes)
+        self.reverse = Reverse(task.labels, task.stats.num_classes)
 
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
         return {

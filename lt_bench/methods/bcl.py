@@ -44,9 +44,8 @@ class BCL(Method):
     config: Config
     log_prior: Tensor
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
-        self.sampler = Instance(Instance.Config(), task.labels, task.stats.num_classes)
+    def prepare(self, task: Task) -> None:
+        self.sampler = Instance(task.labels, task.stats.num_classes)
         self.register_buffer("log_prior", log_prior(task.stats), persistent=False)
 
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:

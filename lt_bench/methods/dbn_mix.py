@@ -48,12 +48,11 @@ class DBNMix(Method):
     config: Config
     temperature: Tensor
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
-        rebalanced = Reverse if config.rebalanced_sampler == "reverse" else ClassBalanced
-        self.uniform = Instance(Instance.Config(), task.labels, task.stats.num_classes)
-        self.rebalanced = rebalanced(rebalanced.Config(), task.labels, task.stats.num_classes)
-        temperature = class_temperature(task.stats, config.temperature_epsilon, config.temperature_eta)
+    def prepare(self, task: Task) -> None:
+        rebalanced = Reverse if self.config.rebalanced_sampler == "reverse" else ClassBalanced
+        self.uniform = Instance(task.labels, task.stats.num_classes)
+        self.rebalanced = rebalanced(task.labels, task.stats.num_classes)
+        temperature = class_temperature(task.stats, self.config.temperature_epsilon, self.config.temperature_eta)
         self.register_buffer("temperature", temperature, persistent=False)
 
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:

@@ -55,11 +55,10 @@ class GLMC(Method):
     def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
         return between(epochs, 1, total)  # the classifier that predicts learns nothing in the first
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
-        self.natural = Instance(Instance.Config(), task.labels, task.stats.num_classes)
-        self.resampled = Weighted(Weighted.Config(exponent=config.q), task.labels, task.stats.num_classes)
-        weights = power_weights(task.stats, config.label_weighting)
+    def prepare(self, task: Task) -> None:
+        self.natural = Instance(task.labels, task.stats.num_classes)
+        self.resampled = Weighted(task.labels, task.stats.num_classes, exponent=self.config.q)
+        weights = power_weights(task.stats, self.config.label_weighting)
         self.register_buffer("class_weights", weights, persistent=False)
 
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:

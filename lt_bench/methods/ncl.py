@@ -49,10 +49,10 @@ class NCL(Standard):
     config: Config
     log_counts: Tensor
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
-        self.views = [f"view-{k}" for k in range(config.num_networks)]
-        self.hard_classes = config.hard_classes or max(2, round(0.3 * task.stats.num_classes))
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.views = [f"view-{k}" for k in range(self.config.num_networks)]
+        self.hard_classes = self.config.hard_classes or max(2, round(0.3 * task.stats.num_classes))
         # Not the log prior: a masked class has logit 0, so a constant over the others matters.
         self.register_buffer("log_counts", task.stats.counts.double().log().float(), persistent=False)
 

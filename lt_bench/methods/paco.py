@@ -62,10 +62,9 @@ class PaCo(Method):
     queue_labels: Tensor
     queue_start: Tensor
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
-        self.sampler = Instance(Instance.Config(), task.labels, task.stats.num_classes)
-        self.follow = get_ema_multi_avg_fn(config.momentum)  # type: ignore[no-untyped-call]
+    def prepare(self, task: Task) -> None:
+        self.sampler = Instance(task.labels, task.stats.num_classes)
+        self.follow = get_ema_multi_avg_fn(self.config.momentum)  # type: ignore[no-untyped-call]
         self.register_buffer("log_prior", log_prior(task.stats), persistent=False)
 
     def attach(self, network: Network) -> None:

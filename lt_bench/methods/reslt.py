@@ -42,9 +42,10 @@ class ResLT(MultiExpert):
     config: Config
     trained: Tensor
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
-        trained = torch.stack([behind(share, task.stats) for share in (0.0, config.medium_from, config.tail_from)])
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        shares = (0.0, self.config.medium_from, self.config.tail_from)
+        trained = torch.stack([behind(share, task.stats) for share in shares])
         self.register_buffer("trained", trained, persistent=False)  # [3, C]
 
     def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats, Epoch
 from lt_bench.errors import UserError
-from lt_bench.losses import Beta, ClassWeights
+from lt_bench.losses import Beta
 from lt_bench.losses.ldam import LDAM
 from lt_bench.methods import Method, Task
 from lt_bench.methods.experts import MultiExpert
@@ -58,14 +58,14 @@ class RIDE(MultiExpert):
         """Those after the switch, without which only its first half is trained; all where no switch is asked for."""
         return epochs if config.reweight_from == 1 else between(epochs, switch(config, total), total)
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
-        ldam = LDAM.Config(max_margin=config.max_margin, scale=config.scale)
-        weights = ClassWeights(name="effective-number", beta=config.beta)
-        self.ldam = LDAM(ldam, task.stats)
-        self.late_ldam = LDAM(ldam.model_copy(update={"weights": weights}), task.stats)
-        late = config.diversity_temperature * relative_temperature(task.stats, config.temperature_rho)
-        self.register_buffer("temperature", torch.full_like(late, config.diversity_temperature), persistent=False)
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        max_margin, scale = self.config.max_margin, self.config.scale
+        weights = {"name": "effective-number", "beta": self.config.beta}
+        self.ldam = LDAM(task.stats, max_margin=max_margin, scale=scale)
+        self.late_ldam = LDAM(task.stats, max_margin=max_margin, scale=scale, weights=weights)
+        late = self.config.diversity_temperature * relative_temperature(task.stats, self.config.temperature_rho)
+        self.register_buffer("temperature", torch.full_like(late, self.config.diversity_temperature), persistent=False)
         self.register_buffer("late_temperature", late, persistent=False)
 
     @classmethod

@@ -35,10 +35,10 @@ class SADE(MultiExpert):
     config: Config
     shifts: Tensor
 
-    def __init__(self, config: Config, task: Task) -> None:
-        super().__init__(config, task)
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
         uniform = safe_log(task.stats.prior)
-        backward = uniform - config.tau * safe_log(reversed_prior(task.stats))
+        backward = uniform - self.config.tau * safe_log(reversed_prior(task.stats))
         shifts = torch.stack([torch.zeros_like(uniform), uniform, backward])
         self.register_buffer("shifts", shifts, persistent=False)  # [3, C]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-import torch
 from torch import Tensor, nn
 
-from lt_bench.data.samplers import Sampler
+from lt_bench.data.samplers import PURPOSE, Sampler
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
-from lt_bench.losses import Loss
+from lt_bench.losses import Loss, mixed_loss
 from lt_bench.methods import Choice, Method, Task
 from lt_bench.mixing import Mix, Mixed
 from lt_bench.models.network import Network
@@ -23,13 +22,12 @@ class Standard(Method):
     info = Info("sampler, mix and loss composed, changed by phase")
     uses = frozenset({"sampler", "mix", "loss"})
 
-    def __init__(self, config: Method.Config, task: Task) -> None:
-        super().__init__(config, task)
+    def prepare(self, task: Task) -> None:
         self.labels = task.labels
         self.stats = task.stats
         self.untils = [phase.until for phase in task.phases]
         self.samplers = [
-            phase.sampler.component(phase.sampler.config, task.labels, task.stats.num_classes) for phase in task.phases
+            phase.sampler.component(task.labels, task.stats.num_classes, phase.sampler.config) for phase in task.phases
         ]
         # Phases that name the same component share one instance, so that its state lives on between them.
         self.built: list[Choice] = []
@@ -39,7 +37,7 @@ class Standard(Method):
 
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
         sampler, mix, _ = self.phase(epoch)
-        order = sampler.order(epoch, epoch.rng("sampler"))
+        order = sampler.order(epoch, epoch.rng(PURPOSE))
         partner = mix.partner_order(order, self.labels, epoch)
         return {"main": order} if partner is None else {"main": order, "partner": partner}
 
@@ -48,14 +46,13 @@ class Standard(Method):
         return self.mixed_loss(network, mix(batches["main"], batches.get("partner"), step), step)
 
     def mixed_loss(self, network: Network, mixed: Mixed, step: Step) -> Tensor:
-        """The loss, a scalar, of mixed images: the sum over their labels, all of which see the same outputs."""
+        """The loss, a scalar, of mixed images."""
         _, _, loss = self.phase(step.epoch)
         if loss.takes_features:
             *features, logits = network.features_and_logits(mixed.images)
         else:
             features, logits = [], network(mixed.images)
-        logits = loss.disturbed(logits, [labels for labels, _ in mixed.terms], step.rng)
-        return torch.stack([loss(logits, labels, share, *features) for labels, share in mixed.terms]).sum()
+        return mixed_loss(loss, logits, mixed, step, *features)
 
     def scores(self, network: Network, images: Tensor) -> Tensor:
         # All phases read their logits alike; the last is the one that trained the final network.
@@ -82,5 +79,5 @@ class Standard(Method):
     def _build(self, choice: Choice) -> int:
         if choice not in self.built:
             self.built.append(choice)
-            self.parts.append(choice.component(choice.config, self.stats))
+            self.parts.append(choice.component(self.stats, choice.config))
         return self.built.index(choice)

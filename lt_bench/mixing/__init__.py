@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
+from lt_bench.data.types import Batch, ClassStats, Counts, Epoch, IntArray, Step
 from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
@@ -46,9 +46,13 @@ class Mix(Component, torch.nn.Module, ABC):
     class Config(Settings):
         """No settings."""
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
+    def __init__(self, counts: Counts, config: Config | None = None, **settings: Any) -> None:
         super().__init__()
-        self.config = config
+        self.config: Mix.Config = self.settled(config, settings)
+        self.prepare(ClassStats.of_counts(counts))
+
+    def prepare(self, stats: ClassStats) -> None:
+        """What the mix keeps of the class sizes, in buffers, which move with it; called once, the settings read."""
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         """Positions [N] of a second stream that runs beside the main one, drawn at the start of an epoch.

@@ -82,12 +82,11 @@ class ClassDistanceMix(Mix):
         chosen = between(epochs, max(config.warmup_epochs, epochs.start + 1), total)
         return chosen if isinstance(config.generator, str) else generator_epochs(config.generator, chosen, total)
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("prior", stats.prior, persistent=False)
-        given = config.generator
+        given = self.config.generator
         self.generator = build_generator(given, stats) if isinstance(given, dict) else None
-        self.classes = ClassMeans(stats.num_classes, config.momentum)
+        self.classes = ClassMeans(stats.num_classes, self.config.momentum)
         self._measures = False
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:

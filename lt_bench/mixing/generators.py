@@ -43,7 +43,7 @@ Generator = Annotated[Word | dict[str, Any], BeforeValidator(complete)]
 def build_generator(node: dict[str, Any], stats: ClassStats) -> Mix:
     """The mix that a resolved mapping names."""
     component, config = _looked_up(node)
-    return component(config, stats)
+    return component(stats, config)
 
 
 def generator_epochs(node: dict[str, Any], epochs: range, total: int) -> range:

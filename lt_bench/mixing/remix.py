@@ -35,8 +35,7 @@ class Remix(Mix):
     config: Config
     counts: Tensor
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("counts", stats.counts.float(), persistent=False)
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:

@@ -43,8 +43,7 @@ class UniMix(Mix):
     def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
         return between(epochs, 0, total if config.stop_epoch is None else config.stop_epoch)
 
-    def __init__(self, config: Config, stats: ClassStats) -> None:
-        super().__init__(config, stats)
+    def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("counts", stats.counts.float(), persistent=False)
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:

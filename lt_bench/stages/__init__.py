@@ -44,9 +44,13 @@ class Stage(Component, nn.Module, ABC):
         shifted_batch_norm: bool = False
         """Whether the running statistics of batch normalisation follow the stage's sampler or stand still."""
 
-    def __init__(self, config: Config, trained: nn.Module) -> None:
+    def __init__(self, trained: nn.Module, config: Config | None = None, **settings: Any) -> None:
         super().__init__()
-        self.config = config
+        self.config: Stage.Config = self.settled(config, settings)
+        self.prepare(trained)
+
+    def prepare(self, trained: Any) -> None:
+        """What the stage takes over from the trained classifier, of one of `heads`; called once, the settings read."""
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
@@ -91,7 +95,7 @@ class DecoupledNetwork(Network):
         last_stage = branch.get_submodule("stage")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, "second stage").integers(2**63)))
-            classifier = stage(config, branch.get_submodule("classifier"))
+            classifier = stage(branch.get_submodule("classifier"), config)
         super().__init__(trained.trunk.requires_grad_(False), [Branch(last_stage.requires_grad_(False), classifier)])
         self.shifted_batch_norm = config.shifted_batch_norm
 

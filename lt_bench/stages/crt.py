@@ -26,8 +26,7 @@ class ClassifierRetraining(Stage):
 
         shifted_batch_norm: bool = True
 
-    def __init__(self, config: Config, trained: nn.Linear) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: nn.Linear) -> None:
         self.linear = linear_classifier(trained.in_features, trained.out_features)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -25,8 +25,7 @@ class DisAlign(Stage):
         "loss": {"name": "cross-entropy", "weights": {"name": "inverse-frequency", "exponent": 1.2}}
     }
 
-    def __init__(self, config: Stage.Config, trained: nn.Linear) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: nn.Linear) -> None:
         self.linear = frozen(trained)
         self.scale = nn.Parameter(torch.ones(trained.out_features))
         self.offset = nn.Parameter(torch.zeros(trained.out_features))

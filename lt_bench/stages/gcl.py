@@ -39,8 +39,7 @@ class GaussianCloudedClassifier(Stage):
         epochs: int = Field(default=30, ge=1)
         lr: FiniteFloat = Field(default=0.002, gt=0)
 
-    def __init__(self, config: Config, trained: CosineClassifier) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: CosineClassifier) -> None:
         self.cosine = trained
 
     def forward(self, features: Tensor) -> Tensor:

@@ -27,8 +27,7 @@ class LearnableWeightScaling(Stage):
         epochs: int = Field(default=5, ge=1)
         shifted_batch_norm: bool = True
 
-    def __init__(self, config: Config, trained: nn.Linear) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: nn.Linear) -> None:
         self.linear = frozen(trained)
         self.scale = nn.Parameter(torch.ones(trained.out_features))
 

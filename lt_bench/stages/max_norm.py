@@ -36,11 +36,10 @@ class MaxNorm(Stage):
     config: Config
     radius: Tensor
 
-    def __init__(self, config: Config, trained: nn.Linear) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: nn.Linear) -> None:
         self.linear = trained
         norms = row_norms(trained.weight.detach())
-        self.register_buffer("radius", torch.lerp(norms.min(), norms.max(), config.threshold))
+        self.register_buffer("radius", torch.lerp(norms.min(), norms.max(), self.config.threshold))
 
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.linear(features)

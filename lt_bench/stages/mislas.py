@@ -41,8 +41,7 @@ class MiSLAS(Stage):
 
     config: Config
 
-    def __init__(self, config: Config, trained: nn.Linear) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: nn.Linear) -> None:
         self.linear = trained
         self.scale = nn.Parameter(torch.ones(trained.out_features))
 

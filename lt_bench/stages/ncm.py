@@ -30,8 +30,7 @@ class NearestClassMean(Stage):
     centre: Tensor
     means: Tensor
 
-    def __init__(self, config: Config, trained: nn.Linear) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: nn.Linear) -> None:
         self.register_buffer("centre", torch.zeros(trained.in_features))
         self.register_buffer("means", torch.zeros(trained.out_features, trained.in_features))
 

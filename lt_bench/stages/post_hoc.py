@@ -22,8 +22,7 @@ class PostHoc(Stage):
     class Config(NoTraining):
         """No settings: nothing is trained, and tau is a setting of the loss."""
 
-    def __init__(self, config: Config, trained: nn.Linear) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: nn.Linear) -> None:
         self.linear = frozen(trained)
 
     def forward(self, features: Tensor) -> Tensor:

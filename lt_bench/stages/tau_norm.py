@@ -31,10 +31,9 @@ class TauNormalisation(Stage):
     config: Config
     weight: Tensor
 
-    def __init__(self, config: Config, trained: nn.Linear) -> None:
-        super().__init__(config, trained)
+    def prepare(self, trained: nn.Linear) -> None:
         weight = trained.weight.detach()
-        self.register_buffer("weight", weight / row_norms(weight) ** config.tau)
+        self.register_buffer("weight", weight / row_norms(weight) ** self.config.tau)
 
     def forward(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight)

@@ -187,7 +187,7 @@ def build_job(
     network = build_recipe_network(recipe, num_classes, seed, start)
     task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())
     choice = recipe.method_choice()
-    method: Method = choice.component(choice.config, task)
+    method: Method = choice.component(task, choice.config)
     network = runtime.prepare(network)
     method.attach(network)
     return Job(method.to(runtime.device), network, recipe.training, sets, runtime, seed, num_classes)

@@ -22,7 +22,7 @@ FEATURES = torch.tensor([[1.0, -2.0], [0.0, 2.0], [-1.0, 0.5], [0.25, 0.25]])
 
 def build(name: str, stats: ClassStats = STATS, **settings: Any) -> Loss:
     component = lookup("loss", name)
-    loss: Loss = component(component.Config.read(settings), stats)
+    loss: Loss = component(stats, **settings)
     return loss
 
 

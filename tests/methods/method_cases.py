@@ -37,13 +37,13 @@ def phase(until: int = 200, sampler: str = "instance", mix: str = "none", loss: 
 def build(name: str, phases: tuple[Phase, ...] = (), labels: IntArray = LABELS, **settings: Any) -> Method:
     task = Task(labels, ClassStats.of(labels, int(labels.max()) + 1), phases or (phase(),))
     chosen = choice("method", name, **settings)
-    method: Method = chosen.component(chosen.config, task)
+    method: Method = chosen.component(task, chosen.config)
     return method
 
 
 def tiny_network(head: str = "linear", num_classes: int = 3, seed: int = 0) -> Network:
     component = lookup("head", head)
-    return build_network(Tiny, component(component.Config()), num_classes, seed)
+    return build_network(Tiny, component(), num_classes, seed)
 
 
 def step_at(index: int = 10, total: int = 200, seed: int = 0) -> Step:

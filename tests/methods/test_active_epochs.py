@@ -34,19 +34,19 @@ Epochs = list[Epoch]
 
 def mixing(config: Any, epochs: Epochs) -> list[int]:
     """Whether an epoch of `cmo`, or of `label-occurrence-balanced-mixup`, has a stream of its own for the partners."""
-    mix = lookup("mix", NAMES[type(config)])(config, STATS)
+    mix = lookup("mix", NAMES[type(config)])(STATS, config)
     return [epoch.index for epoch in epochs if mix.partner_order(ORDER, LABELS, epoch) is not None]
 
 
 def changes_images(config: Any, epochs: Epochs) -> list[int]:
-    mix, batch = lookup("mix", NAMES[type(config)])(config, STATS), batch_of(size=8)
+    mix, batch = lookup("mix", NAMES[type(config)])(STATS, config), batch_of(size=8)
     steps = [Step(epoch, 0, 1, epoch.rng("method")) for epoch in epochs]
     return [step.epoch.index for step in steps if not torch.equal(mix(batch, None, step).images, batch.images)]
 
 
 def chooses_partners(config: Any, epochs: Epochs) -> list[int]:
     """By the law of its classes, for a generator that mixes in this epoch."""
-    mix, found = lookup("mix", "class-distance-mix-ours")(config, STATS), []
+    mix, found = lookup("mix", "class-distance-mix-ours")(STATS, config), []
     for epoch in epochs:
         order = mix.partner_order(ORDER, LABELS, epoch)
         if mix.classes.seen.any():
@@ -71,7 +71,7 @@ def mixes(mix: Mix, epoch: Epoch) -> bool:
 
 def leaves_the_natural_law(config: Any, epochs: Epochs) -> list[int]:
     labels = np.repeat(np.arange(2), [1990, 10])
-    sampler = lookup("sampler", "progressive")(config, labels, 2)
+    sampler = lookup("sampler", "progressive")(labels, 2, config)
     natural = np.array([0.995, 0.005])
     return [
         epoch.index

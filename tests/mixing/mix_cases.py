@@ -15,7 +15,7 @@ STATS = ClassStats(torch.tensor([100, 10, 1]))
 
 def build(name: str, stats: ClassStats = STATS, **settings: Any) -> Mix:
     component = lookup("mix", name)
-    mix: Mix = component(component.Config.read(settings), stats)
+    mix: Mix = component(stats, **settings)
     return mix
 
 

@@ -29,7 +29,7 @@ def partners(name: str, labels: IntArray = LABELS, main: IntArray = MAIN, epoch:
 
 def balanced_pairs(epochs: int = 30) -> tuple[IntArray, IntArray]:
     """Classes of the pairs of label-occurrence-balanced mixup over some epochs of CIFAR-10-LT, factor 100."""
-    sampler, mix = ClassBalanced(ClassBalanced.Config(), LABELS, 10), build("label-occurrence-balanced-mixup")
+    sampler, mix = ClassBalanced(LABELS, 10), build("label-occurrence-balanced-mixup")
     own, other = [], []
     for index in range(epochs):
         epoch = Epoch(index, epochs, 0)

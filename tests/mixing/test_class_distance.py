@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mix_cases import STATS, batch_of, build, constant, step_at
-from pydantic import ValidationError
 from torch import Tensor
 
 from lt_bench.data.types import Batch, Epoch, IntArray
+from lt_bench.errors import UserError
 from lt_bench.mixing import Mix
 from lt_bench.mixing.class_distance import (
     ClassDistanceMix,
@@ -291,8 +291,7 @@ class Following(Mix):
 
     epochs: Tensor
 
-    def __init__(self, stats: Any) -> None:
-        super().__init__(Mix.Config(), stats)
+    def prepare(self, stats: Any) -> None:
         self.register_buffer("epochs", torch.zeros(2))
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
@@ -320,7 +319,7 @@ def test_a_generator_lives_through_every_epoch() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("alpha", 0.5), ("probability", 0.5)])
 def test_settings_of_the_words_are_refused_beside_a_mix(field: str, value: float) -> None:
-    with pytest.raises(ValidationError, match="has no effect on cmo, which brings its own settings"):
+    with pytest.raises(UserError, match="has no effect on cmo, which brings its own settings"):
         build("class-distance-mix-ours", generator="cmo", **{field: value})
     assert build("class-distance-mix-ours", generator="cmo", **{field: 1.0})  # as a resolved recipe holds it
     assert build("class-distance-mix-ours", generator="cutmix", **{field: value})

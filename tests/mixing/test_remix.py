@@ -131,7 +131,7 @@ def test_deferred_weights_act_as_in_the_reference(dataset: str, name: str) -> No
     chosen = load_recipe(f"{dataset}/{name}").phase_choices()[-1]
     counts = [90, 9, 1]
     stats = ClassStats(torch.tensor(counts))
-    loss, mix = (part.component(part.config, stats) for part in (chosen.loss, chosen.mix))
+    loss, mix = (part.component(stats, part.config) for part in (chosen.loss, chosen.mix))
     batch, logits = batch_of(size=6), torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
     terms = mix(batch, None, step_at()).terms
     found = sum(loss(logits, labels, share) for labels, share in terms)

@@ -172,19 +172,19 @@ def test_default_settings_are_those_of_the_released_code() -> None:
 
 def test_bayias_for_a_uniform_test_prior_is_balanced_softmax() -> None:
     """CE(z + log prior + log C, y), whose constant log C changes nothing."""
-    offset = BalancedSoftmax(BalancedSoftmax.Config(), CIFAR10_LT).log_prior + math.log(10)
+    offset = BalancedSoftmax(CIFAR10_LT).log_prior + math.log(10)
     expected = [1.393843, 0.882017, 0.369967, -0.141416, -0.654100]
     expected += [-1.164926, -1.676613, -2.188876, -2.704510, -3.211327]
     torch.testing.assert_close(offset, torch.tensor(expected), atol=2e-6, rtol=0)
     logits, labels = torch.randn(10, 10, generator=torch.Generator().manual_seed(0)), torch.arange(10)
-    found = BalancedSoftmax(BalancedSoftmax.Config(), CIFAR10_LT)(logits, labels)
+    found = BalancedSoftmax(CIFAR10_LT)(logits, labels)
     torch.testing.assert_close(found, F.cross_entropy(logits + offset, labels))
 
 
 def test_bayias_at_zero_logits() -> None:
     zero, labels = torch.zeros(3, 3), torch.arange(3)
-    found = BalancedSoftmax(BalancedSoftmax.Config(), STATS).per_sample(zero, labels)
+    found = BalancedSoftmax(STATS).per_sample(zero, labels)
     torch.testing.assert_close(found, torch.tensor([0.104360, 2.406945, 4.709530]), atol=1e-6, rtol=0)
-    balanced = BalancedSoftmax(BalancedSoftmax.Config(), ClassStats(torch.tensor([9, 9, 9])))
+    balanced = BalancedSoftmax(ClassStats(torch.tensor([9, 9, 9])))
     logits = torch.tensor([[2.0, 0.5, -1.0], [0.2, 1.0, 0.3], [1.5, 0.1, 0.9]])
     torch.testing.assert_close(balanced(logits, labels), F.cross_entropy(logits, labels))

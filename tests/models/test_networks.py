@@ -29,7 +29,7 @@ SMALL_BACKBONES = ["resnet8", "resnet10"]
 
 def network(backbone: str = "resnet8", head: str = "linear", num_classes: int = 10, seed: int = 0) -> Network:
     component = lookup("head", head)
-    made: Head = component(component.Config())
+    made: Head = component()
     return build_network(lookup("backbone", backbone), made, num_classes, seed)
 
 
@@ -284,7 +284,7 @@ class Empty(Unsplit):
 def test_the_bilateral_head_refuses_a_last_stage_that_has_no_last_block(backbone: type[Backbone]) -> None:
     head = lookup("head", "bilateral")
     with pytest.raises(UserError, match=f"the head bilateral needs a last stage .* that of {backbone.name} is not"):
-        build_network(backbone, head(head.Config()), 10, seed=0)
+        build_network(backbone, head(), 10, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -339,10 +339,10 @@ def test_experts_of_an_imagenet_resnet_begin_at_the_third_stage() -> None:
 
 
 def test_a_backbone_that_cuts_no_earlier_shares_its_trunk() -> None:
-    net = build_network(Tiny, Experts(Experts.Config()), 10, seed=0)
+    net = build_network(Tiny, Experts(), 10, seed=0)
     assert parameters(net.trunk) == parameters(Tiny().trunk())
     with pytest.raises(UserError, match="reduce_dimension: tiny has no narrower late stages"):
-        build_network(Tiny, Experts(Experts.Config(reduce_dimension=True)), 10, seed=0)
+        build_network(Tiny, Experts(reduce_dimension=True), 10, seed=0)
 
 
 def test_the_logits_of_experts_are_scaled_cosines_and_their_mean_predicts() -> None:
@@ -387,7 +387,7 @@ def test_whole_networks_share_nothing_and_their_mean_predicts() -> None:
 
 
 def test_as_many_whole_networks_as_asked_for() -> None:
-    net = build_network(Tiny, Ensemble(Ensemble.Config(num_networks=2)), 10, seed=0)
+    net = build_network(Tiny, Ensemble(num_networks=2), 10, seed=0)
     assert net.all_logits(images()).shape == (2, 2, 10)
 
 

@@ -150,7 +150,7 @@ def test_a_network_has_the_gradients_it_has_without(bf16: bool) -> None:
     images, labels = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 10
     gradients = []
     for fused in (False, True):
-        net = build_network(ResNet8, Linear(Linear.Config()), 10, 0).to(memory_format=torch.channels_last)
+        net = build_network(ResNet8, Linear(), 10, 0).to(memory_format=torch.channels_last)
         if fused:
             fuse(net)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -38,7 +38,7 @@ def trained(weight: Tensor = WEIGHT, bias: Tensor = BIAS) -> nn.Linear:
 
 def build(name: str, classifier: nn.Module | None = None, **settings: Any) -> Stage:
     component = lookup("stage", name)
-    stage: Stage = component(component.Config.read(settings), classifier or trained())
+    stage: Stage = component(classifier or trained(), **settings)
     return stage
 
 
@@ -151,7 +151,7 @@ def test_the_settings_of_weight_balancing() -> None:
 def test_mislas_without_smoothing_is_retraining_from_the_trained_weights() -> None:
     """Oracle 8 of its card: scale 1 and no smoothing are cross entropy of the trained classifier."""
     stats = ClassStats(torch.tensor([100, 50, 10]))
-    loss = LabelAwareSmoothing(LabelAwareSmoothing.Config(epsilon_head=0.0), stats)
+    loss = LabelAwareSmoothing(stats, epsilon_head=0.0)
     labels = torch.tensor([2])
     found = loss(build("mislas")(FEATURES), labels)
     assert torch.equal(found, nn.functional.cross_entropy(trained()(FEATURES), labels))
@@ -170,7 +170,7 @@ def test_post_hoc_adjustment_of_a_trained_classifier(tau: float, predicted: list
     """Oracle O1 of the card, its logits made by a classifier of three features."""
     logits = torch.tensor([[2.0, 0.5, -1.0], [0.2, 1.0, 0.3], [1.5, 0.1, 0.9], [-0.5, 0.4, 1.2]])
     stage = build("post-hoc", trained(torch.eye(3), torch.zeros(3)))
-    loss = LogitAdjustment(LogitAdjustment.Config(tau=tau, post_hoc=True), ClassStats(torch.tensor([500, 50, 5])))
+    loss = LogitAdjustment(ClassStats(torch.tensor([500, 50, 5])), tau=tau, post_hoc=True)
     assert loss.scores(stage(logits)).argmax(dim=1).tolist() == predicted
 
 

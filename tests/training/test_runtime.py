@@ -46,7 +46,7 @@ def with_kernels() -> None:
 
 
 def resnet8(head: type[Any] = Linear) -> Network:
-    return build_network(ResNet8, head(head.Config()), 10, 0)
+    return build_network(ResNet8, head(), 10, 0)
 
 
 # --- the choice --------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,8 @@ class Head(Component, ABC):
     class Config(Settings):
         """No settings."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config | None = None, **settings: Any) -> None:
+        self.config: Head.Config = self.settled(config, settings)
 
     @property
     def cost(self) -> str:
