@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lt_bench.data.sets import ImageSets, image_sets
     from lt_bench.data.spec import DataSpec
     from lt_bench.data.split import Split
+    from lt_bench.data.torch_dataset import LongTailed, long_tailed
 
 _HOMES = {
     "Augmentation": "augment",
@@ -32,6 +33,8 @@ _HOMES = {
     "open_split": "opening",
     "DataSpec": "spec",
     "Split": "split",
+    "LongTailed": "torch_dataset",
+    "long_tailed": "torch_dataset",
 }
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "Card",
     "DataSpec",
     "ImageSets",
+    "LongTailed",
     "Split",
     "card_names",
     "describe",
@@ -46,6 +50,7 @@ __all__ = [
     "export_split",
     "image_sets",
     "load_card",
+    "long_tailed",
     "open_split",
     "verify",
 ]

@@ -82,6 +82,9 @@ class Batch:
     images: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
+
 
 class ImageSet(Protocol):
     """A labelled set of images, device-resident or streamed from files.

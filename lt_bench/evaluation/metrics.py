@@ -8,20 +8,23 @@ without test images has the accuracy NaN and is left out of every mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import sub
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lt_bench.data.groups import group_masks
+from lt_bench.errors import UserError
 
 if TYPE_CHECKING:  # Imports torch, which a table of metrics does not need.
     from lt_bench.data.types import IntArray
 
 FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+Summary = dict[str, Any]
 
 NUM_BINS = 15
 
@@ -102,6 +105,47 @@ def ece(bins: CalibrationBins) -> float:
     """
     gaps = map(abs, map(sub, bins.correct, bins.confidence_sum))  # for 15 values cheaper than an array
     return math.fsum(gaps) / int(sum(bins.count))
+
+
+def summary(correct: Sequence[int], total: Sequence[int], bins: CalibrationBins, train_counts: ArrayLike) -> Summary:
+    """What is usually told of a run. `correct` and `total` [C] come back as they are."""
+    accuracy = accuracy_by_class(correct, total)
+    return {
+        "top1": top1(correct, total),
+        **group_accuracy(accuracy, train_counts),
+        "worst_class": worst_class(accuracy),
+        "ece": ece(bins),
+        "correct": list(correct),
+        "total": list(total),
+    }
+
+
+def evaluate_predictions(
+    labels: ArrayLike, predicted: ArrayLike, confidence: ArrayLike, train_counts: ArrayLike
+) -> Summary:
+    """`top1`, `many`, `medium`, `few` (None without classes), `worst_class`, `ece`; `correct` and `total` per class.
+
+    Args:
+        labels: Classes of N test images, integers in 0..C-1.
+        predicted: The classes that were predicted for them.
+        confidence: The probabilities in 0..1 that the predictions were given.
+        train_counts: Training images per class [C], by which classes fall into groups.
+
+    Raises:
+        UserError: The three are not of one length, or hold what is no class or no probability.
+    """
+    labels, predicted, confidence, counts = map(np.asarray, (labels, predicted, confidence, train_counts))
+    if not labels.shape == predicted.shape == confidence.shape == (labels.size,) or not labels.size:
+        shapes = ", ".join(str(list(array.shape)) for array in (labels, predicted, confidence))
+        raise UserError(f"labels, predicted and confidence should be [N], found {shapes}")
+    for name, classes in (("labels", labels), ("predicted", predicted)):
+        if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= len(counts):
+            raise UserError(f"{name}: should be integers in 0..{len(counts) - 1}, as there are {len(counts)} counts")
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise UserError("confidence: should be probabilities in 0..1")
+    correct, total = per_class_counts(labels, predicted, len(counts))
+    bins = calibration_bins(labels, predicted, confidence)
+    return summary(correct.tolist(), total.tolist(), bins, counts)
 
 
 def _mean(values: FloatArray) -> float:

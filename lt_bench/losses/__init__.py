@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,9 +12,63 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from lt_bench.data.types import ClassStats, Counts, Step, effective_number
+from lt_bench.lazy import lazily
 from lt_bench.mixing import Mixed, Share
 from lt_bench.registry import Component
 from lt_bench.settings import Settings, added
+
+if TYPE_CHECKING:
+    from lt_bench.losses.class_balanced import ClassBalanced
+    from lt_bench.losses.cross_entropy import CrossEntropy
+    from lt_bench.losses.focal import Focal, SigmoidFocal
+    from lt_bench.losses.gcl import GCL
+    from lt_bench.losses.influence_balanced import InfluenceBalanced
+    from lt_bench.losses.label_aware_smoothing import LabelAwareSmoothing
+    from lt_bench.losses.lade import LADE
+    from lt_bench.losses.ldam import LDAM
+    from lt_bench.losses.logit_adjustment import BalancedSoftmax, LogitAdjustment
+    from lt_bench.losses.softmax_equalisation import SoftmaxEqualisation
+    from lt_bench.losses.vector_scaling import CDT, VectorScaling
+
+__all__ = [
+    "CDT",
+    "GCL",
+    "LADE",
+    "LDAM",
+    "BalancedSoftmax",
+    "ClassBalanced",
+    "ClassWeights",
+    "CrossEntropy",
+    "Focal",
+    "InfluenceBalanced",
+    "LabelAwareSmoothing",
+    "LogitAdjustment",
+    "Loss",
+    "SigmoidFocal",
+    "SoftmaxEqualisation",
+    "VectorScaling",
+    "mixed_loss",
+]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "BalancedSoftmax": "logit_adjustment",
+        "CDT": "vector_scaling",
+        "ClassBalanced": "class_balanced",
+        "CrossEntropy": "cross_entropy",
+        "Focal": "focal",
+        "GCL": "gcl",
+        "InfluenceBalanced": "influence_balanced",
+        "LADE": "lade",
+        "LDAM": "ldam",
+        "LabelAwareSmoothing": "label_aware_smoothing",
+        "LogitAdjustment": "logit_adjustment",
+        "SigmoidFocal": "focal",
+        "SoftmaxEqualisation": "softmax_equalisation",
+        "VectorScaling": "vector_scaling",
+    },
+)
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

@@ -5,15 +5,61 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Counts, Epoch, IntArray, Step
+from lt_bench.lazy import lazily
 from lt_bench.registry import Component
 from lt_bench.settings import Settings
+
+if TYPE_CHECKING:
+    from lt_bench.mixing.balanced_mixup import BalancedMixup
+    from lt_bench.mixing.class_distance import ClassDistanceMix
+    from lt_bench.mixing.cmo import CMO
+    from lt_bench.mixing.cutmix import CutMix
+    from lt_bench.mixing.label_occurrence_balanced_mixup import (
+        LabelOccurrenceBalancedMixup as LabelOccurrenceBalancedMixup,
+    )
+    from lt_bench.mixing.mixup import Mixup
+    from lt_bench.mixing.none import NoMix
+    from lt_bench.mixing.remix import Remix
+    from lt_bench.mixing.unimix import UniMix
+
+__all__ = [
+    "CMO",
+    "BalancedMixup",
+    "Batch",
+    "ClassDistanceMix",
+    "CutMix",
+    "LabelOccurrenceBalancedMixup",
+    "Mix",
+    "Mixed",
+    "Mixup",
+    "NoMix",
+    "Remix",
+    "Step",
+    "UniMix",
+    "permuted",
+]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "BalancedMixup": "balanced_mixup",
+        "CMO": "cmo",
+        "ClassDistanceMix": "class_distance",
+        "CutMix": "cutmix",
+        "LabelOccurrenceBalancedMixup": "label_occurrence_balanced_mixup",
+        "Mixup": "mixup",
+        "NoMix": "none",
+        "Remix": "remix",
+        "UniMix": "unimix",
+    },
+)
 
 Share = float | Tensor
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lt_bench.data.opening import open_split
 from lt_bench.errors import RunError
-from lt_bench.evaluation.metrics import accuracy_by_class, ece, group_accuracy, top1, worst_class
+from lt_bench.evaluation.metrics import summary
 from lt_bench.evaluation.predictions import predict
 from lt_bench.leaderboard.record import Selection
 from lt_bench.training.loop import EVALUATION_BATCH, check_finite
@@ -32,15 +32,9 @@ def evaluate_weights(path: Path, options: Options) -> dict[str, Any]:
     except RunError as error:
         raise RunError(f"{path}: {error}") from None
     selection = Selection.of(predictions, 0, job.num_classes)
-    accuracy = accuracy_by_class(selection.correct, selection.total)
     return {
         "recipe": recipe.name,
         "dataset": recipe.data.name,
         "seed": weights.seed,
-        "top1": top1(selection.correct, selection.total),
-        **group_accuracy(accuracy, split.counts),
-        "worst_class": worst_class(accuracy),
-        "ece": ece(selection.calibration.bins),
-        "correct": list(selection.correct),
-        "total": list(selection.total),
+        **summary(selection.correct, selection.total, selection.calibration.bins, split.counts),
     }

@@ -1,0 +1,134 @@
+"""Trained networks outside the suite: ready to predict, or as weights of the ResNet that everybody has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lt_bench.data.augment import Augmentation
+from lt_bench.data.cards import load_card
+from lt_bench.data.device_set import normalisation
+from lt_bench.data.opening import open_split
+from lt_bench.data.split import class_sizes
+from lt_bench.data.types import ClassStats, IntArray
+from lt_bench.errors import UserError
+from lt_bench.methods import Method, Task
+from lt_bench.methods.standard import Standard
+from lt_bench.models import Network
+from lt_bench.models.backbones import CifarBlock
+from lt_bench.models.heads import CosineClassifier
+from lt_bench.recipe import Recipe
+from lt_bench.training.run import build_recipe_network
+from lt_bench.training.weights import read_weights
+
+
+class TrainedNetwork(nn.Module):
+    """A network as its run evaluated it: images to logits float32 [B, C], read as the run's loss reads them.
+
+    It normalises by itself: images [B, 3, H, W] are RGB in uint8 or, as torchvision's ToTensor gives them, float32 in
+    0..1. Raises UserError for others. H and W are those of the run.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: Network, method: Method, augmentation: Augmentation, recipe: Recipe) -> None:
+        super().__init__()
+        self.network, self.method, self.recipe = network, method, recipe
+        card = load_card(recipe.data.name)
+        mean, std = augmentation.mean or card.mean, augmentation.std or card.std
+        scale, shift = normalisation(mean, std, torch.device("cpu"))
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dtype != torch.uint8:
+            if not ((images >= 0) & (images <= 1)).all():
+                raise UserError("images: should be uint8, or float in 0..1; the network normalises them by itself")
+            images = images * 255
+        return self.method.scores(self.network, images.float() * self.scale + self.shift).float()
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The classes int64 [B] of images, and the confidence float32 [B] in each."""
+        confidence, classes = self(images).softmax(1).max(1)
+        return classes, confidence
+
+
+def load_network(weights: str | Path, data_root: str | Path | None = None) -> TrainedNetwork:
+    """The network of a run from its `weights.safetensors`, in evaluation mode, on the CPU.
+
+    The data is needed only where prediction depends on class sizes that lie in list files; `data_root` says where.
+    Raises UserError for another file.
+    """
+    read = read_weights(Path(weights))
+    recipe, choice = read.recipe, read.recipe.method_choice()
+    counts = _class_sizes(recipe, None if data_root is None else Path(data_root))
+    network = build_recipe_network(recipe, len(counts), read.seed)
+    read.load_into(network)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    method: Method = choice.component(Task(labels, ClassStats.of_counts(counts), recipe.phase_choices()), choice.config)
+    return TrainedNetwork(network, method, recipe.protocol.augmentation, recipe).eval().requires_grad_(False)
+
+
+def _class_sizes(recipe: Recipe, data_root: Path | None) -> IntArray:
+    """Training images per class [C], made up where only list files hold them and nothing depends on them."""
+    card = load_card(recipe.data.name)
+    spec = recipe.data.resolve(card)
+    if spec.profile is not None and spec.n_max is not None and spec.factor is not None:
+        return np.array(class_sizes(card.classes, spec.n_max, spec.factor, spec.profile))
+    loss = recipe.phase_choices()[-1].loss
+    if recipe.method_choice().component is Standard and not loss.component.changes_scores(loss.config):
+        return np.ones(card.classes, dtype=np.int64)
+    return open_split(spec, data_root).counts
+
+
+def plain_state_dict(network: Network | TrainedNetwork) -> dict[str, Tensor]:
+    """Weights for the CIFAR ResNet of the field's code: conv1, bn1, layer1.0.conv1, ..., linear.
+
+    A cosine head becomes the `linear` of LDAM's NormedLinear, [D, C], whose cosines lack the loss's scale. A second
+    stage, or a loss that adds something to the logits at test time, becomes part of the linear layer.
+    Raises UserError for a network of another shape. It takes images normalised as the run's were.
+    """
+    trained, network = (network, network.network) if isinstance(network, TrainedNetwork) else (None, network)
+    _check_plain(network)
+    read = (lambda part, images: part(images)) if trained is None else trained.method.scores
+    names = {"trunk.0.0": "conv1", "trunk.0.1": "bn1", "trunk.1": "layer1", "trunk.2": "layer2"}
+    names["branches.0.stage"] = "layer3"
+    state = {}
+    for name, tensor in network.state_dict().items():
+        old = next((old for old in names if name.startswith(f"{old}.")), None)
+        if old is not None:
+            state[names[old] + name.removeprefix(old)] = tensor.detach().clone()
+    (classifier,) = network.classifiers
+    return state | _linear(classifier, lambda features: read(classifier, features))  # type: ignore[arg-type]
+
+
+def _check_plain(network: Network) -> None:
+    trunk = network.trunk
+    stages = [*trunk] if isinstance(trunk, nn.Sequential) else []
+    blocks = [block for stage in stages[1:] if isinstance(stage, nn.Sequential) for block in stage]
+    if len(network.branches) != 1 or len(stages) != 3 or not all(isinstance(block, CifarBlock) for block in blocks):
+        raise UserError("the plain ResNet has one branch of CIFAR blocks: this network does not fit into it")
+
+
+def _linear(classifier: nn.Module, read: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Weight and bias of `linear`; `read` gives logits [B, C] of features [B, D] as they are read at test time."""
+    if type(classifier) is CosineClassifier:
+        return {"linear.weight": classifier.weight.detach().T.clone()}
+    dim = next(tensor.shape[1] for tensor in classifier.state_dict().values() if tensor.ndim == 2)
+    with torch.no_grad():
+        features = torch.rand(64, dim, generator=torch.Generator().manual_seed(0))
+        logits = read(features)
+        if isinstance(classifier, nn.Linear) and torch.equal(classifier(features), logits):
+            return {f"linear.{name}": tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+        # What is affine is known by what it makes of zero and of the unit vectors.
+        bias = read(torch.zeros(1, dim))[0]
+        weight = (read(torch.eye(dim)) - bias).T.contiguous()
+        if not torch.allclose(features @ weight.T + bias, logits, rtol=1e-4, atol=1e-4):
+            raise UserError("the plain ResNet ends in a linear layer: what ends this network is none")
+    return {"linear.weight": weight, "linear.bias": bias}
