@@ -20,7 +20,7 @@ train, test = (long_tailed("cifar10-lt", part, factor=100) for part in ("train",
 test.transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(train.mean, train.std)])
 train.transform = v2.Compose([v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), test.transform])
 samplers = [Instance(train.labels, seed=0), Weighted(train.labels, seed=1, exponent=1.0)]  # natural, favouring the rare
-streams = [DataLoader(train, batch_size=128, sampler=sampler, num_workers=2) for sampler in samplers]
+streams = [DataLoader(train, 128, sampler=s, num_workers=2, persistent_workers=True) for s in samplers]
 network, mix = build_network("resnet32", "cosine", num_classes=10, seed=0).to(device), CMO(train.counts)
 plain, deferred = LDAM(train.counts).to(device), LDAM(train.counts, weights="effective-number").to(device)
 optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)

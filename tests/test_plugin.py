@@ -153,6 +153,7 @@ class Mine(Loss):
     [
         ("def per_sample(self, logits, labels): return logits.sum(1)", "has no `info`"),
         ("info = Info('mine')", "does not define per_sample"),
+        ("info = Info('mine')\n    def __init__(self, config, stats): ...", "has an `__init__"),
         ("info = Info('mine')\n    class Config(BaseModel): ...\n    per_sample = None", "has a `Config` that is no"),
     ],
 )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+import torch
 
 from lt_bench import registry
-from lt_bench.data.samplers import Sampler
+from lt_bench.data.samplers import Sampler, Weighted
 from lt_bench.errors import UserError, unknown
 from lt_bench.listing import KINDS, listing
+from lt_bench.losses import LDAM
+from lt_bench.mixing import CMO
+from lt_bench.models.heads.experts import Experts
 from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
 
 PROMISED = {
@@ -65,3 +71,35 @@ def test_everything_can_be_listed(what: str) -> None:
 def test_a_list_of_nothing() -> None:
     with pytest.raises(UserError, match=r"'mixs' is not a known list; did you mean mixes\?"):
         listing("mixs")
+
+
+# --- one construction, for recipes and for scripts ----------------------------------------------------
+
+
+def test_settings_by_name_are_the_config_of_a_recipe() -> None:
+    by_name, by_config = LDAM([50, 5], max_margin=0.3), LDAM([50, 5], LDAM.Config(max_margin=0.3))
+    assert by_name.config == by_config.config
+    assert torch.equal(by_name.margins, by_config.margins)
+    assert Weighted([0, 1, 1], exponent=0.5).config == Weighted.Config(exponent=0.5)
+    assert Experts(num_experts=2).config == Experts.Config(num_experts=2)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: LDAM([50, 5], max_margn=0.3), r"LDAM.max_margn: .* did you mean max_margin\?"),
+        (lambda: LDAM([50, 5], max_margin="0.3"), "LDAM.max_margin: should be a valid number, found '0.3'"),
+        (lambda: LDAM([50, 5], weights="effective"), "LDAM.weights"),
+        (lambda: CMO([50, 5], probability=2), "CMO.probability: should be less than or equal to 1, found 2"),
+        (lambda: Experts(num_expert=2), r"Experts.num_expert: .* did you mean num_experts\?"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as told:
+        build()
+    assert "\n" not in str(told.value)
+
+
+def test_a_config_and_settings_at_once_are_a_mistake_in_the_script() -> None:
+    with pytest.raises(ValueError, match="LDAM: both a config and scale"):
+        LDAM([50, 5], LDAM.Config(), scale=3.0)

@@ -46,7 +46,7 @@ class Sampler(Component, torch.utils.data.Sampler[int], ABC):
         self.config: Sampler.Config = self.settled(config, settings)
         self.labels: IntArray = np.asarray(labels)
         """int64 [N], in 0..C-1."""
-        counts = ClassStats.of(self.labels, num_classes or 0).counts
+        counts = ClassStats.of(self.labels, num_classes or int(self.labels.max()) + 1).counts
         self.counts = counts.numpy().astype(np.float64)
         self.seed, self.epoch, self.epochs = seed, 0, epochs
 

@@ -54,8 +54,9 @@ class ClassStats:
         """From training images per class [C], in whatever form. Raises UserError unless all are integers above 0."""
         if isinstance(counts, ClassStats):
             return counts
-        found = np.array(counts.detach().cpu() if isinstance(counts, Tensor) else counts)
-        if found.ndim != 1 or not len(found) or found.dtype.kind not in "iuf" or (found != found.round()).any():
+        found = counts.detach().cpu().numpy() if isinstance(counts, Tensor) else np.array(counts)
+        numbers = found.ndim == 1 and len(found) > 0 and found.dtype.kind in "iuf" and np.isfinite(found).all()
+        if not numbers or (found % 1).any():
             raise UserError(f"counts: should be the training images of each class, found {shown(counts)}")
         if found.min() < 1:
             raise UserError(f"counts: class {found.argmin()} has {found.min():g} training images")

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from lt_bench.data import samplers
-from lt_bench.data.samplers import EffectiveNumber, Sampler, draw_with_replacement
+from lt_bench.data.samplers import ClassBalanced, EffectiveNumber, Progressive, Sampler, Weighted, draw_with_replacement
 from lt_bench.data.types import Epoch, IntArray, effective_number, generator
 from lt_bench.errors import UserError
 from lt_bench.registry import lookup, members
@@ -143,3 +145,53 @@ def test_zero_weights_are_never_drawn(weights: list[float]) -> None:
 def test_weighted_refuses_an_exponent_out_of_range(exponent: float) -> None:
     with pytest.raises(UserError):
         build("weighted", exponent=exponent)
+
+
+# --- as a sampler of torch ----------------------------------------------------------------------------
+
+
+def test_a_script_draws_what_a_run_draws() -> None:
+    sampler = ClassBalanced(LABELS, seed=3, epochs=10)
+    sampler.set_epoch(4)
+    epoch = Epoch(4, 10, 3)
+    assert list(sampler) == sampler.order(epoch, epoch.rng("sampler")).tolist()
+    assert list(sampler) == list(sampler)
+    assert len(sampler) == len(list(sampler)) == len(LABELS)
+
+
+def test_epochs_and_seeds_differ_and_a_restart_goes_on() -> None:
+    first = ClassBalanced(LABELS, seed=0)
+    orders = []
+    for epoch in range(3):
+        first.set_epoch(epoch)
+        orders.append(list(first))
+    assert orders[0] != orders[1] != orders[2]
+    restarted = ClassBalanced(LABELS, seed=0)
+    restarted.set_epoch(2)
+    assert list(restarted) == orders[2]
+    assert list(ClassBalanced(LABELS, seed=1)) != orders[0]
+
+
+def test_a_loader_takes_it_with_labels_in_any_form() -> None:
+    for labels in (LABELS, LABELS.tolist(), torch.from_numpy(LABELS)):
+        loader = DataLoader(range(len(LABELS)), batch_size=4, sampler=ClassBalanced(labels))  # type: ignore[arg-type]
+        assert torch.cat(list(loader)).tolist() == list(ClassBalanced(LABELS))
+
+
+def test_progressive_asks_how_many_epochs_there_will_be() -> None:
+    with pytest.raises(UserError, match="Progressive: needs epochs="):
+        iter(Progressive(LABELS))
+    natural, balanced = Progressive(LABELS, epochs=200), Progressive(LABELS, epochs=200)
+    balanced.set_epoch(199)
+    # P(k) = 1 / C in the last epoch, n_k / N in the first.
+    rarest = LABELS.max() == LABELS
+    assert np.mean(rarest[list(balanced)]) > 2 * np.mean(rarest[list(natural)])
+
+
+def test_what_it_cannot_draw_from_is_refused() -> None:
+    with pytest.raises(UserError, match="1 of 3 classes have no training image, the first is 1"):
+        ClassBalanced([0, 2, 2])
+    with pytest.raises(UserError, match=r"there is no epoch 5 of 5; the first is 0"):
+        ClassBalanced(LABELS, epochs=5).set_epoch(5)
+    with pytest.raises(UserError, match=r"did you mean exponent\?"):
+        Weighted(LABELS, exponnent=1.0)

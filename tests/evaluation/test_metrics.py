@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lt_bench.data.groups import GROUPS, group_masks
-from lt_bench.evaluation import metrics
+from lt_bench.errors import UserError
+from lt_bench.evaluation import evaluate_predictions, metrics
 
 
 def cifar_counts(num_classes: int, largest: int, factor: float) -> list[int]:
@@ -109,3 +113,38 @@ def test_a_diverged_network_has_no_calibration_error() -> None:
     bins = metrics.calibration_bins(np.array([0, 1]), np.array([0, 0]), np.array([np.nan, 0.5]))
     assert bins.count.sum() == 2
     assert np.isnan(metrics.ece(bins))
+
+
+# --- from predictions ---------------------------------------------------------------------------------
+
+
+def test_predictions_give_all_that_is_told_of_a_run() -> None:
+    found = evaluate_predictions(
+        labels=[0, 0, 1, 1, 2, 2],
+        predicted=torch.tensor([0, 0, 1, 0, 0, 0]),
+        confidence=torch.tensor([0.75, 0.75, 0.5, 0.5, 0.5, 0.5]),
+        train_counts=[500, 50, 5],
+    )
+    # Bins: two right of two at 0.75, one right of four at 0.5.
+    expected_ece = (2 * 0.25 + 4 * 0.25) / 6
+    assert found.pop("ece") == pytest.approx(expected_ece)
+    groups = {"many": 1.0, "medium": 0.5, "few": 0.0}
+    assert found == {"top1": 0.5, **groups, "worst_class": 0.0, "correct": [2, 1, 0], "total": [2, 2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"predicted": [0]}, r"should be \[N\], found \[2\], \[1\], \[2\]"),
+        ({"labels": [0, 3]}, "labels: should be integers in 0..1, as there are 2 counts"),
+        ({"predicted": [0.5, 0.5]}, "predicted: should be integers in 0..1"),
+        ({"predicted": [-1, 0]}, "predicted: should be integers in 0..1"),
+        ({"confidence": [0.5, math.nan]}, "confidence: should be probabilities"),
+        ({"confidence": [0.5, 7.0]}, "confidence: should be probabilities"),
+        ({"labels": [], "predicted": [], "confidence": []}, r"should be \[N\]"),
+    ],
+)
+def test_what_is_no_prediction_is_refused(change: dict[str, list[float]], message: str) -> None:
+    given = {"labels": [0, 1], "predicted": [0, 1], "confidence": [0.5, 0.5]} | change
+    with pytest.raises(UserError, match=message):
+        evaluate_predictions(**given, train_counts=[5, 5])
