@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lt_bench.cli import _exit_codes, _seeds
+from lt_bench.cli.app import exit_codes
+from lt_bench.cli.options import parse_seeds
 from lt_bench.evaluation.metrics import accuracy_by_class, group_accuracy, top1
 from lt_bench.evaluation.significance import equivalence_p, mean_interval
 from lt_bench.leaderboard.record import Record, load_records
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
     parser.add_argument("--only", choices=["plain", "default"], help="train one side, in a process of its own")
     arguments = parser.parse_args()
-    with _exit_codes():
+    with exit_codes():
         sides = []
         for name, settings in {"plain": PLAIN, "default": {}}.items():
             folder = arguments.folder / name
@@ -54,7 +55,7 @@ def main() -> None:
                 data_root=arguments.data_root, work=folder / "runs", records=folder / "records", **settings
             )
             if arguments.only in (None, name):
-                Sweep.plan(arguments.recipe, _seeds(arguments.seeds), options).execute(jobs=arguments.jobs)
+                Sweep.plan(arguments.recipe, parse_seeds(arguments.seeds), options).execute(jobs=arguments.jobs)
             if arguments.only is None:
                 sides.append(side([record for _, record in load_records(folder / "records")]))
     if sides:

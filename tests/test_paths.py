@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_bench import cli
+from lt_bench.cli.app import app, board_app, data_app
 from lt_bench.errors import UserError
 from lt_bench.paths import parse_path
 
@@ -21,8 +21,8 @@ LtBench = Callable[..., Any]
 
 def path_parameters() -> Iterator[tuple[str, Any]]:
     """Command and name of each, and what is declared of it."""
-    for app in (cli.app, cli.data_app, cli.board_app):
-        for command in app.registered_commands:
+    for part in (app, data_app, board_app):
+        for command in part.registered_commands:
             assert command.callback is not None
             for name, hint in get_type_hints(command.callback, include_extras=True).items():
                 kind, *notes = get_args(hint) or (hint,)

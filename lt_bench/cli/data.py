@@ -1,0 +1,119 @@
+"""Commands about data sets and their splits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lt_bench.cli.app import data_app
+from lt_bench.cli.options import AsJson, DataRoot, path_option
+from lt_bench.errors import UserError
+from lt_bench.terminal import print_rows, short
+
+
+@data_app.command("new")
+def new_data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The word that recipes will use, such as my-birds.")],
+    images: Annotated[
+        Path | None, path_option("--images", help="Folder of the class folders, or of the images that the lists name.")
+    ] = None,
+    train: Annotated[Path | None, path_option("--train", help="List of `relative/path label` lines.")] = None,
+    test: Annotated[Path | None, path_option("--test", help="List of the test images.")] = None,
+    test_per_class: Annotated[
+        int | None, typer.Option(min=1, help="Test images to draw of each class. Default: half of the smallest, 50.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Chooses the test images.")] = 0,
+    out: Annotated[Path, path_option("--out", help="Folder to make the folder NAME in.")] = Path(),
+) -> None:
+    """Make a data set of images of your own: the folder NAME with a card and a setting, for NAME/METHOD to be run."""
+    from lt_bench.data.new_set import new_from_folder, new_from_lists
+
+    if train is not None and test is not None:
+        if test_per_class is not None:
+            raise UserError("--test-per-class: the test part is that of --test")
+        made = new_from_lists(name, train, test, images, out)
+    elif train is None and test is None and images is not None:
+        made = new_from_folder(name, images, out, test_per_class, seed)
+    else:
+        raise UserError("give --images FOLDER with a folder for each class, or --train LIST and --test LIST")
+    print("\n".join(made.lines()))
+    print(f"lt-bench run {made.folder}/balanced-softmax")
+
+
+@data_app.command()
+def prepare(
+    card: str,
+    settings: Annotated[list[str] | None, typer.Argument()] = None,
+    data_root: DataRoot = None,
+    fetch: Annotated[bool, typer.Option("--download", help="Fetch the archive first, as torchvision does.")] = False,
+) -> None:
+    """Read a data set once, check it, and keep the decoded images for later runs."""
+    if fetch:
+        from lt_bench.data.cards import load_card, named_card
+        from lt_bench.data.opening import data_folder
+        from lt_bench.data.sources import download
+
+        download(load_card(named_card(card)), data_folder(data_root))
+    split = _split(card, settings, data_root)
+    print(f"{card}: {int(split.counts.sum())} training images ready, index sha256 {split.index_sha256[:12]}")
+
+
+@data_app.command()
+def verify(
+    card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None
+) -> None:
+    """Compare a split with what its card expects: counts, indices, pixels."""
+    from lt_bench.data import verify as verify_split
+
+    split = _split(card, settings, data_root)
+    compared = ", ".join(verify_split(split))
+    state = f" agree with the card in {compared}" if compared else "; the card says nothing of this split to compare"
+    print(f"{card}: {int(split.counts.sum())} training images{state}")
+
+
+@data_app.command()
+def describe(
+    card: str,
+    settings: Annotated[list[str] | None, typer.Argument(help="Such as factor=50 profile=step.")] = None,
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+    plot: Annotated[Path | None, path_option("--plot", help="Draw the class sizes: a .png, .pdf or .svg.")] = None,
+) -> None:
+    """Print counts, groups and digests of a split."""
+    from lt_bench.data import describe as describe_split
+    from lt_bench.data import draw_class_sizes
+
+    split = _split(card, settings, data_root)
+    facts = describe_split(split)
+    if plot is not None:
+        draw_class_sizes(split, plot)
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        print_rows([{"": key, " ": short(value)} for key, value in facts.items()])
+
+
+@data_app.command()
+def export(
+    card: str,
+    output: Annotated[Path, path_option("--output", "-o", help="The parquet file to write.")],
+    settings: Annotated[list[str] | None, typer.Argument()] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Write a split as one parquet file that --data-root can read back, on this or another machine."""
+    from lt_bench.data.export import export_split
+
+    split = _split(card, settings, data_root)
+    export_split(split, output)
+    print(f"{output}: {int(split.counts.sum())} training images, content sha256 {split.content_sha256[:12]}")
+
+
+def _split(card: str, settings: list[str] | None, data_root: Path | None) -> Any:
+    from lt_bench.data import open_split
+    from lt_bench.data.cards import named_card
+    from lt_bench.recipe import data_spec
+
+    return open_split(data_spec(named_card(card), settings or []), data_root)

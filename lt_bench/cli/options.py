@@ -1,0 +1,91 @@
+"""Options that several commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lt_bench.errors import UserError
+from lt_bench.paths import parse_path
+from lt_bench.terminal import short
+
+if TYPE_CHECKING:
+    from lt_bench.training.run import Options
+
+RECORDS = Path("leaderboard/v1/records")
+BOARD = Path("leaderboard/v1")
+LARGEST_SEED = 2**53 - 1
+"""What a table can still hold as a number."""
+
+
+def path_option(*names: str, help: str) -> Any:
+    """An option that is a path."""
+    return typer.Option(*names, help=help, parser=parse_path, metavar="PATH")
+
+
+def path_argument(help: str) -> Any:
+    """An argument that is a path."""
+    return typer.Argument(help=help, parser=parse_path)
+
+
+DataRoot = Annotated[
+    Path | None, path_option("--data-root", help="Folder of the data sets. Default: $LT_BENCH_DATA, else ./data.")
+]
+Records = Annotated[Path, path_option("--records", help="Folder of the records.")]
+Work = Annotated[Path, path_option("--work", help="Folder of checkpoints, logs and weights.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]
+CompileName = Annotated[str, typer.Option("--compile", help="auto, on or off: code compiled for this machine.")]
+Workers = Annotated[int, typer.Option(min=0, help="Decoding processes per stream of image files.")]
+Seeds = Annotated[
+    str | None, typer.Option(help="Training seeds, such as 0,1,2. Default: run 0, sweep 0,1,2; a record's own.")
+]
+Plugins = Annotated[list[Path] | None, path_option("--plugin", help="Python file with components of your own.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def run_options(
+    data_root: Path | None,
+    records: Path,
+    work: Path,
+    device: str,
+    precision: str,
+    compile: str,
+    workers: int,
+    force: bool = False,
+    resume: bool = True,
+) -> Options:
+    from lt_bench.training.run import Options
+    from lt_bench.training.runtime import compile_named, device_named, precision_named
+
+    return Options(
+        data_root=data_root,
+        work=work,
+        records=records,
+        device=device_named(device),
+        precision=precision_named(precision),
+        compile=compile_named(compile),
+        workers=workers,
+        force=force,
+        restart=not resume,
+    )
+
+
+def load_plugins(paths: list[Path] | None) -> None:
+    if paths:
+        from lt_bench.registry import load_plugin
+
+        for path in paths:
+            load_plugin(path)
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    digits = len(str(LARGEST_SEED))  # counted first, because Python reads no number of thousands of them
+    if not all(part.isdecimal() and len(part) <= digits and int(part) <= LARGEST_SEED for part in parts):
+        raise UserError(f"--seeds {short(text)}: expected whole numbers from 0 to 2^53 - 1, such as 0,1,2")
+    return tuple(dict.fromkeys(int(part) for part in parts))

@@ -1,0 +1,208 @@
+"""Commands that train, evaluate and tell what there is to train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lt_bench.cli.app import app
+from lt_bench.cli.options import (
+    RECORDS,
+    AsJson,
+    CompileName,
+    DataRoot,
+    Device,
+    Plugins,
+    PrecisionName,
+    Records,
+    Seeds,
+    Work,
+    Workers,
+    load_plugins,
+    parse_seeds,
+    path_argument,
+    path_option,
+    run_options,
+)
+from lt_bench.errors import UserError
+from lt_bench.terminal import print_rows
+
+
+@app.command()
+def run(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    seeds: Seeds = None,
+    data_root: DataRoot = None,
+    records: Records = RECORDS,
+    work: Work = Path("runs"),
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    compile: CompileName = "auto",
+    workers: Workers = 2,
+    plugin: Plugins = None,
+    force: Annotated[bool, typer.Option(help="Train although a record exists; it is kept beside the new one.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on from a checkpoint where there is one.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and train nothing.")] = False,
+) -> None:
+    """Train recipes, SETTING/METHOD or files, and write their records.
+
+    A finished run is not repeated; an interrupted one goes on. A record in place of a recipe is run again as it was.
+    """
+    from lt_bench.sweep import Sweep
+
+    load_plugins(plugin)
+    sweep = Sweep.plan(
+        recipe,
+        parse_seeds(seeds),
+        run_options(data_root, records, work, device, precision, compile, workers, force, resume),
+    )
+    if dry_run:
+        for one in sweep.recipes:
+            print(json.dumps(one.resolved(), indent=1))
+        return
+    sweep.execute(stop_on_failure=True)
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    seeds: Seeds = None,
+    missing: Annotated[bool, typer.Option("--missing/--all", help="Only runs without a record, or all anew.")] = True,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, which share the cores or the GPU.")] = 1,
+    budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 40m, 2h.")] = None,
+    data_root: DataRoot = None,
+    records: Records = RECORDS,
+    work: Work = Path("runs"),
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    compile: CompileName = "auto",
+    workers: Workers = 2,
+    plugin: Plugins = None,
+) -> None:
+    """Run recipes x seeds. One failed run does not stop the rest; a spent budget stops at an epoch and can go on."""
+    from lt_bench.sweep import Sweep, parse_budget
+
+    if budget is not None and not missing:
+        raise UserError("--all with --budget would begin with the same runs each time; leave one of them out")
+    load_plugins(plugin)
+    options = run_options(data_root, records, work, device, precision, compile, workers, force=not missing, resume=True)
+    budget_s = None if budget is None else parse_budget(budget)
+    Sweep.plan(recipe, parse_seeds(seeds), options, usual=(0, 1, 2)).execute(budget_s, jobs=jobs)
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="methods (all but the network), or one family: procedures, stages, mixes, losses, samplers, heads, "
+            "backbones; or models, datasets, recipes, settings, protocols."
+        ),
+    ],
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what a recipe may name."""
+    from lt_bench.listing import listing
+
+    load_plugins(plugin)
+    rows = listing(what)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_rows(rows)
+
+
+@app.command()
+def docs(out: Annotated[Path, path_option("--out", help="Folder of the page.")] = Path("docs")) -> None:
+    """Write the page of all methods, methods.md, from the shipped components and recipes."""
+    from lt_bench.method_page import write
+
+    print(write(out))
+
+
+@app.command()
+def new(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="mix, loss, sampler or method.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The word that recipes will use, such as tail-mix.")],
+    out: Annotated[Path, path_option("--out", help="Folder of the two files.")] = Path(),
+) -> None:
+    """Begin a component of your own: one Python file and one recipe that run as they are."""
+    from lt_bench.scaffold import scaffold
+
+    module, recipe = scaffold(family, name, out)
+    print(f"{module}: the {family}\n{recipe}: a recipe with it\nlt-bench run {recipe} --plugin {module}")
+
+
+@app.command()
+def validate(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    plugin: Plugins = None,
+) -> None:
+    """Check recipes without training: fields, types, names, and whether the parts fit together."""
+    from lt_bench.recipe import load_recipe
+    from lt_bench.recipe.overrides import split_arguments
+    from lt_bench.training.run import check_network
+
+    load_plugins(plugin)
+    names, overrides = split_arguments(recipe)
+    for name in names:
+        found = load_recipe(name, overrides)
+        check_network(found)
+        print(f"{name}: valid, recipe sha256 {found.sha256()[:12]}")
+
+
+@app.command()
+def show(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE...]", help="A recipe, then overrides.")],
+    plugin: Plugins = None,
+) -> None:
+    """Print a resolved recipe as YAML that `run` takes back, each value with the file or override that it is from."""
+    from lt_bench.recipe.overrides import split_arguments
+    from lt_bench.recipe.showing import show as show_recipe
+
+    load_plugins(plugin)
+    names, overrides = split_arguments(recipe)
+    for name in names:
+        print(show_recipe(name, overrides), end="")
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, path_argument("weights.safetensors of a finished run.")],
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    compile: CompileName = "auto",
+    workers: Workers = 2,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate trained weights on the test part of the data set they were trained for."""
+    from lt_bench.training.evaluate import evaluate_weights
+
+    load_plugins(plugin)
+    result = evaluate_weights(
+        weights, run_options(data_root, RECORDS, Path("runs"), device, precision, compile, workers)
+    )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print_rows([{"metric": name, "value": value} for name, value in result.items() if not isinstance(value, list)])
+
+
+@app.command()
+def diagnostics(
+    run_folder: Annotated[Path, path_argument("Folder of a run, where its log lies.")],
+    out: Annotated[Path | None, path_option("--out", help="File to draw. Default: distance.png in the folder.")] = None,
+    epoch: Annotated[int | None, typer.Option(help="After so many epochs. Default: the last that was kept.")] = None,
+) -> None:
+    """Draw the distances between classes that a run with class-distance-mix-ours has kept of its epochs."""
+    from lt_bench.diagnostics import draw_distances
+
+    path = out or run_folder / "distance.png"
+    drawn = draw_distances(run_folder, path, epoch)
+    print(f"{path}: the distances between classes after epoch {drawn}")
