@@ -231,7 +231,7 @@ def test_what_a_process_gives_back_can_be_read(
         raise error
 
     monkeypatch.setattr(sweep_module, "run", run)
-    found = pickle.loads(pickle.dumps(sweep_module._attempt(load_recipe("digits-lt/ce"), 0, Options(), [])))
+    found = pickle.loads(pickle.dumps(sweep_module._attempt(load_recipe("digits-lt/ce"), 0, Options(), [], [])))
     assert type(found) is kind
     assert str(found) == text
 

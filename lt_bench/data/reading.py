@@ -34,14 +34,28 @@ def regular_size(path: Path) -> int:
 
 
 def read_bytes(path: Path, what: str, most: int = MAX_LIST_BYTES) -> bytes:
-    """A whole file of at most `most` bytes. Raises UserError, which calls the file a `what`."""
+    """A whole regular file of at most `most` bytes, a link followed. Raises UserError, which calls it a `what`.
+
+    No pipe is waited for, and no device fills the memory.
+    """
     try:
-        size = regular_size(path)
-        if size > most:
-            raise UserError(f"{path}: not a readable {what}: {size:,} bytes, the most is {most:,}")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: not a readable {what}: {in_words(error)}") from None
+        return _read_regular(path, most)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{path}: not a readable {what}: {reason(error)}") from None
+
+
+def _read_regular(path: Path, most: int) -> bytes:
+    # Opening a pipe would wait for its writer. Not `Path.open`: ten thousand records are read for a board.
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, the most is {most:,}")
+        return os.read(file, found.st_size)
+    finally:
+        os.close(file)
 
 
 def lines_of(data: bytes, path: Path, what: str) -> list[str]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock
 from pydantic import ValidationError
 
+from lt_bench.data.reading import read_bytes
 from lt_bench.errors import RunError, UserError
 from lt_bench.files import in_words, write_together
 from lt_bench.leaderboard.belief import believe
 from lt_bench.leaderboard.schema import Curve, Dataset, PredictionsFile, Record, Selection
-from lt_bench.leaderboard.side_file import check_predictions, pack, read_regular, read_side_file, unpack
+from lt_bench.leaderboard.side_file import check_predictions, pack, read_side_file, unpack
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
     import numpy as np
@@ -118,7 +119,7 @@ def revision(path: Path) -> tuple[int, str]:
 
 def load_record(path: Path) -> Record:
     """Read a record. Raises UserError naming the file and the field that is wrong."""
-    data = read_regular(path, MOST_BYTES)
+    data = read_bytes(path, "record", MOST_BYTES)
     if len(data) > MOST_VALUES and data.count(b",") > MOST_VALUES:
         raise UserError(f"{path}: more than {MOST_VALUES} values, which no record has")
     try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import stat
 import struct
 import zipfile
 import zlib
@@ -14,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lt_bench.data.reading import read_bytes
 from lt_bench.errors import UserError
-from lt_bench.files import in_words
 
 if TYPE_CHECKING:
     from lt_bench.leaderboard.schema import Record
@@ -47,8 +45,8 @@ def read_side_file(path: Path, record: Record) -> bytes:
     """The side file of the record at `path`. Raises UserError where it is not the one that was written with it."""
     if record.predictions is None:
         raise UserError(f"{path}: predictions: the record names none")
-    side = os.path.join(os.path.dirname(path), record.predictions.file)  # noqa: PTH118, PTH120 (a tenth of the time)
-    data = read_regular(side, MOST_BYTES)
+    side = path.with_name(record.predictions.file)
+    data = read_bytes(side, "side file", MOST_BYTES)
     if hashlib.sha256(data).hexdigest() != record.predictions.sha256:
         raise UserError(f"{side}: not the file that {path.name} was written with (its sha256 differs)")
     return data
@@ -101,21 +99,3 @@ def _array(archive: zipfile.ZipFile, name: str, images: int) -> np.ndarray:
     if not data.startswith(prefix) or data[10:start].strip() != described.encode():
         raise ValueError(f"{name}: not {dtype} [{images}]")
     return np.frombuffer(data, dtype, offset=start)
-
-
-def read_regular(path: Path | str, most: int) -> bytes:
-    """A regular file of at most so many bytes. Raises UserError for others, waiting for no pipe, filling no memory."""
-    try:
-        # Opening a pipe would wait for its writer. Not `Path.open`: ten thousand records are read for a board.
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-        try:
-            found = os.fstat(file)
-            if not stat.S_ISREG(found.st_mode):
-                raise UserError(f"{path}: not a regular file")
-            if found.st_size > most:
-                raise UserError(f"{path}: larger than {most >> 20} MiB, which no such file is")
-            return os.read(file, found.st_size)
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise UserError(f"{path}: not readable: {in_words(error)}") from None

@@ -138,7 +138,8 @@ def test_regular_files_only(suffix: str, make: Callable[[Path], None], tmp_path:
     make(odd)
     with pytest.raises(UserError) as error:
         load_record(path)
-    assert str(error.value) == f"{odd}: not a regular file"
+    kind = {".json": "record", ".npz": "side file"}[suffix]
+    assert str(error.value) == f"{odd}: not a readable {kind}: not a regular file"
     if suffix == ".npz" or make is not a_folder:  # a folder of that name may hold records
         with pytest.raises(UserError, match="not a regular file"):
             load_records(tmp_path)
