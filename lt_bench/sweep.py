@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from lt_bench.data.cards import remember, remembered
-from lt_bench.errors import RunError, UserError
+from lt_bench.errors import RunError, UserError, shown
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe.files import shipped_recipes
@@ -151,7 +151,7 @@ def _planned(name: str, overrides: Sequence[str]) -> Iterator[tuple[Recipe, tupl
 def _matching(pattern: str, overrides: Sequence[str]) -> Iterator[Recipe]:
     names = fnmatch.filter(shipped_recipes(), pattern)
     if not names:
-        raise UserError(f"{pattern}: no shipped SETTING/METHOD is like that")
+        raise UserError(f"{shown(pattern)}: no shipped SETTING/METHOD is like that")
     for name in names:
         try:
             yield _checked(name, overrides)

@@ -64,6 +64,12 @@ def test_a_resolved_recipe_keeps_the_rules(tmp_path: Path) -> None:
     path.write_text(show("digits-lt/ce").replace("milestones: [12, 14]", "milestones: [12, 40]"), encoding="utf-8")
     with pytest.raises(UserError, match="40 lies behind the 15 epochs"):
         load_recipe(path)
+    path.write_text(show("digits-lt/ce").replace("    name: linear", "    nome: linear"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"model\.head: expected the name of a component in it"):
+        load_recipe(path)
+    path.write_text(show("digits-lt/ce").replace("  name: standard", "  name: [standard]"), encoding="utf-8")
+    with pytest.raises(UserError, match="method: expected the name of a component in it"):
+        load_recipe(path)
     path.write_text(show("digits-lt/ce").replace("plugins: {}", f"plugins: {{mix/mine: {'0' * 64}}}"), encoding="utf-8")
     with pytest.raises(UserError, match="plugins: mix/mine is of another file than the plug-in here"):
         load_recipe(path)

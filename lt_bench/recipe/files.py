@@ -72,6 +72,7 @@ def locate(name: str) -> Origin:
     if exists(Path(name)):
         return Origin(Path(name))
     setting, slash, method = name.removeprefix("recipes/").removesuffix(".yaml").rpartition("/")
+    name = name if len(name) <= 200 else f"{name[:197]}..."
     if slash:
         place = _setting(setting, name)
         return Origin(_method(method, place, name), place)

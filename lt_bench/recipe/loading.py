@@ -87,7 +87,7 @@ def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
     try:
         recipe = resolve(data, origin.method, changed)
     except UserError as error:
-        said = shorten(" ".join(overrides), 1000, placeholder=" ...")
+        said = shorten(" ".join(overrides), 200, placeholder=" ...")
         raise UserError(f"{error} (with {said})" if said else str(error)) from None
     return recipe if recipe.second_stage is None else _after_first_stage(recipe, origin, overrides)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, FiniteFloat
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from lt_bench.corrections import settings_of
 from lt_bench.data.spec import DataSpec
@@ -20,6 +20,16 @@ from lt_bench.validation import validated
 
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", max_length=500)]
 """Text that a record can carry."""
+
+
+def _named(node: Node) -> Node:
+    if not isinstance(node.get("name"), str):
+        raise ValueError("expected the name of a component in it")
+    return node
+
+
+Named = Annotated[Node, AfterValidator(_named)]
+"""A component's name with all its settings."""
 
 PHASE_FAMILIES = ("sampler", "mix", "loss")
 
@@ -44,15 +54,15 @@ class ModelSettings(Settings):
     """The network: a backbone and the head that completes it."""
 
     backbone: str
-    head: Node
+    head: Named
 
 
 class Composition(Settings):
     """What an epoch is trained with."""
 
-    sampler: Node
-    mix: Node
-    loss: Node
+    sampler: Named
+    mix: Named
+    loss: Named
 
 
 class PhaseSettings(Composition):
@@ -64,7 +74,7 @@ class PhaseSettings(Composition):
 class SecondStage(Composition):
     """What becomes of the trained network's classifier, and what it is trained with."""
 
-    stage: Node
+    stage: Named
 
 
 class FirstStage(Settings):
@@ -85,7 +95,7 @@ class Recipe(Settings):
     protocol: Protocol
     data: DataSpec
     model: ModelSettings
-    method: Node
+    method: Named
     phases: tuple[PhaseSettings, ...]
     second_stage: SecondStage | None = added(None)
     """Follows the protocol's epochs, in a run of its own that starts from the weights of the run without it."""
