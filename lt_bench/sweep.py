@@ -25,7 +25,7 @@ from lt_bench.data.cards import remember, remembered
 from lt_bench.errors import RunError, UserError, shown
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import Recipe, load_recipe
-from lt_bench.recipe.files import shipped_recipes
+from lt_bench.recipe.files import SETTINGS, own_recipes, shipped, shipped_recipes
 from lt_bench.recipe.loading import recorded
 from lt_bench.recipe.overrides import split_arguments
 from lt_bench.registry import load_plugin, plugin_files
@@ -149,14 +149,19 @@ def _planned(name: str, overrides: Sequence[str]) -> Iterator[tuple[Recipe, tupl
 
 
 def _matching(pattern: str, overrides: Sequence[str]) -> Iterator[Recipe]:
-    names = fnmatch.filter(shipped_recipes(), pattern)
-    if not names:
-        raise UserError(f"{shown(pattern)}: no shipped SETTING/METHOD is like that")
-    for name in names:
+    setting = pattern.rpartition("/")[0]
+    names = shipped_recipes() if "*" in setting or setting in shipped(SETTINGS) else own_recipes(setting)
+    left_out = {}
+    for name in fnmatch.filter(names, pattern):
         try:
             yield _checked(name, overrides)
         except UserError as error:
+            left_out[name] = error
             print(f"{name}: left out: {error}", file=sys.stderr)
+    found = len(fnmatch.filter(names, pattern))
+    if found == len(left_out):
+        why = f"none of {found} fits, the first: {next(iter(left_out.values()))}" if found else "no method is like that"
+        raise UserError(f"{shown(pattern)}: {why}")
 
 
 def _checked(name: str, overrides: Sequence[str]) -> Recipe:

@@ -226,7 +226,7 @@ def test_a_schedule_may_have_no_steps() -> None:
 
 
 def test_two_phases_need_two_epochs() -> None:
-    with pytest.raises(UserError, match="2 phases need as many epochs"):
+    with pytest.raises(UserError, match="2 phases need at least 2 epochs, found 1"):
         load_recipe("cifar100-lt/ldam-drw", ["protocol.epochs=1"])
 
 

@@ -303,8 +303,10 @@ def test_a_star_stands_for_all_that_fit(capsys: pytest.CaptureFixture[str]) -> N
     assert "dbn-mix-own-protocol" not in found
     assert plan.seeds == ((3,),) * len(found)
     assert "imagenet-mini/dbn-mix-own-protocol: left out: " in capsys.readouterr().err
-    with pytest.raises(UserError, match="no shipped SETTING/METHOD is like that"):
+    with pytest.raises(UserError, match="no method is like that"):
         Sweep.plan(["digit/*"], None, Options())
+    with pytest.raises(UserError, match=r"none of 3 fits, the first: .*did you mean protocol"):
+        Sweep.plan(["digits-lt/ce*", "protocl.epochs=1"], None, Options())
 
 
 def test_every_recipe_is_checked_before_the_first_run(lt_bench: Callable[..., Any], working_folder: Path) -> None:

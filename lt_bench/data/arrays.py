@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -98,7 +97,9 @@ def build_folder(target: Path, build: Callable[[Path], None], usable: Callable[[
             if usable(target):
                 return
             _remove(target)
-            scratch = Path(tempfile.mkdtemp(dir=target.parent))
+            scratch = target.with_name(f".{target.name}.building")
+            _remove(scratch)  # that of a process which was killed: whoever has the lock is the only one
+            scratch.mkdir()
             try:
                 build(scratch)
                 scratch.rename(target)

@@ -53,7 +53,10 @@ def _read_regular(path: Path, most: int) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file")
         if found.st_size > most:
             raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, the most is {most:,}")
-        return os.read(file, found.st_size)
+        data = os.read(file, found.st_size)
+        while len(data) < found.st_size and (more := os.read(file, found.st_size - len(data))):
+            data += more  # one call may read less
+        return data
     finally:
         os.close(file)
 

@@ -60,6 +60,9 @@ class Run:
     figure: Mapping[str, Any]
     recipe_name: str
     overrides: tuple[str, ...]
+    n_max: int | None
+    plugged: bool
+    """Whether a component came from a plug-in."""
     commit: str | None
     superseded: str | None = None
     """What has been corrected since in what it was made by; see `corrections`."""
@@ -77,6 +80,8 @@ class Run:
             figure=reported_figure(record),
             recipe_name=record.recipe_name,
             overrides=record.overrides,
+            n_max=record.recipe["data"]["n_max"],
+            plugged=bool(record.recipe.get("plugins")),
             commit=record.environment.commit,
             superseded=record.superseded,
         )

@@ -57,15 +57,7 @@ def unpack(data: bytes, record: Record) -> tuple[np.ndarray, np.ndarray]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             predicted, confidence = (_array(archive, name, record.test_images) for name in ARRAYS)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        KeyError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except UNREADABLE as error:
         raise ValueError(f"not readable as arrays: {error}") from None
     check_predictions(predicted, confidence, record)
     return predicted, confidence

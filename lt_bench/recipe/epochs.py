@@ -48,8 +48,9 @@ def phase_ends(given: Sequence[Any], epochs: int, where: str) -> list[int]:
             "percentages (until: 80%) fit every protocol"
         )
     if ends != sorted(set(ends)) or ends[0] < 1:
-        fewer = f"; {len(ends)} phases need as many epochs" if len(ends) > epochs else ""
-        raise UserError(f"{where}: `until` must increase from 1 on, found {ends} of {epochs} epochs{fewer}")
+        if len(ends) > epochs:
+            raise UserError(f"{where}: {len(ends)} phases need at least {len(ends)} epochs, found {epochs}")
+        raise UserError(f"{where}: `until` must increase from 1 on, found {ends} of {epochs} epochs")
     return ends
 
 

@@ -54,6 +54,11 @@ def shipped_recipes() -> list[str]:
     return [f"{setting}/{method}" for setting in shipped(SETTINGS) for method in shipped()]
 
 
+def own_recipes(setting: str) -> list[str]:
+    """The names of all shipped methods on a setting of the user's own, given by name or path; none if there is none."""
+    return [f"{setting}/{method}" for method in shipped()] if exists(Path(setting, OWN_SETTING)) else []
+
+
 def headline(path: Path) -> str:
     """The first sentence of the comment that a shipped file begins with."""
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -102,7 +102,7 @@ def _rows(path: Path, rows: Any, dataset: Any, factor: Any) -> Iterator[Layer]:
         if "data" not in row:
             raise UserError(f"{path}: on[{index}]: data: this field is required")
         if _holds(row["data"], dataset) and _holds(row.get("factor", factor), factor):
-            datasets = ", ".join(row["data"]) if isinstance(row["data"], list) else row["data"]
+            datasets = ", ".join(map(str, row["data"])) if isinstance(row["data"], list) else row["data"]
             condition = f"{datasets}, factor {row['factor']}" if "factor" in row else datasets
             change = {key: value for key, value in row.items() if key not in ("data", "factor")}
             yield Layer(f"{shortened(path)}, on {condition}", change)

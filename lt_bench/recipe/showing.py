@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from lt_bench.recipe.files import Node, locate
+from lt_bench.recipe.files import Node, locate, shortened
 from lt_bench.recipe.layers import Layer
 from lt_bench.recipe.loading import is_resolved, load_recipe, recipe_layers
 from lt_bench.recipe.overrides import apply_override, parse_override
@@ -26,7 +26,10 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
     """The recipe as YAML, a value a line with its source behind it. Raises UserError as `load_recipe` does."""
     recipe = load_recipe(name, overrides)
     origin = locate(name)
-    found = [] if is_resolved(origin) else recipe_layers(origin, dict(map(parse_override, overrides)))
+    if is_resolved(origin):
+        found = [Layer(shortened(origin.method), recipe.resolved())]
+    else:
+        found = recipe_layers(origin, dict(map(parse_override, overrides)))
     found += [_layer_of(text) for text in overrides if text != _protocol_by_name(text)]
     rows = [(text, keys and source(keys, found)) for text, keys in _lines(recipe.resolved(), ())]
     width = min(80, max(len(text) for text, _ in rows))
@@ -47,7 +50,7 @@ def _spellings(keys: Keys) -> list[Keys]:
     if keys[0] == "phases" and len(keys) > 2 and keys[2] in PHASE_FAMILIES:
         return [keys, keys[2:]]
     if keys[:2] == ("second_stage", "stage"):
-        return [("second_stage", *keys[2:])]
+        return [("second_stage", *keys[2:]), keys]
     return [keys]
 
 

@@ -132,14 +132,16 @@ def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> W
     with _locked(folder, wait=True):
         # The name is not part of the identity: the same run may lie in another recipe's folder.
         found = sorted(folder.parent.parent.glob(f"*/{folder.name}/{FILE}"))
-        if not found:
+        kept = _finished(recipe.identity(split.digest, seed), replace(options, force=False))
+        # Ended between its weights and its record, the run has a checkpoint still, and goes on to its record.
+        cut = kept is None and (folder / CHECKPOINT).exists()
+        if cut or not found:
             # A record alone is of no use, and a second one of the same run would be as good as the first.
-            kept = _finished(recipe.identity(split.digest, seed), replace(options, force=False))
             if kept is not None:
                 print(f"{kept.record}: has no weights in {options.work}; its run is made again", file=sys.stderr)
             records = options.records if kept is None else folder / AGAIN
             _complete(recipe, split, seed, replace(options, records=records, force=False), folder)
-        path = found[0] if found else folder / FILE
+        path = found[0] if found and not cut else folder / FILE
         weights = read_weights(path)
         if not weights.are_of(recipe, split.digest, seed):
             raise UserError(f"{path}: the weights of another run; without this file the first stage is trained anew")

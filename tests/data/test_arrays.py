@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_data import NAMES, TEST, Exploding
 
-from lt_bench.data.arrays import Decoded, cached, extract
+from lt_bench.data.arrays import Decoded, build_folder, cached, extract
 from lt_bench.errors import UserError
 
 DECODED = Decoded.of(TEST.images, TEST.labels, tuple(NAMES))
@@ -161,3 +161,13 @@ def test_a_damaged_archive(
     except UserError as error:
         assert "not a safe and complete tar archive" in str(error)
         assert "\n" not in str(error)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    target = tmp_path / "cache" / "built"
+    left = target.with_name(".built.building")
+    left.mkdir(parents=True)
+    (left / "half").write_text("half")
+    build_folder(target, lambda folder: (folder / "whole").touch(), Path.is_dir)
+    assert [path.name for path in target.parent.iterdir() if not path.name.endswith(".lock")] == ["built"]
+    assert [path.name for path in target.iterdir()] == ["whole"]

@@ -131,6 +131,25 @@ def test_an_interruption_of_the_first_stage_loses_nothing(tmp_path: Path, monkey
     assert load_record(record_of(tmp_path, "ce")).timing.resumed == 2
 
 
+def test_a_first_stage_that_ended_before_its_record_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a kill between the weights and the record."""
+    real = run_module.write_record
+
+    def killed(*_: object) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "write_record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(stage("ncm"), tmp_path / "cut")
+    assert (folder_of(tmp_path / "cut", "ce") / FILE).exists()
+    monkeypatch.setattr(run_module, "write_record", real)
+    train(stage("ncm"), tmp_path / "cut")
+    train(stage("ncm"), tmp_path / "whole")
+    for recipe in ("ce", "ncm"):
+        cut, whole = (load_record(record_of(tmp_path / way, recipe)) for way in ("cut", "whole"))
+        assert (cut.identity, cut.selections) == (whole.identity, whole.selections)
+
+
 def test_a_record_alone_does_not_do_and_is_not_doubled(tmp_path: Path) -> None:
     """As for somebody who has our records, but not the weights."""
     train(tiny("ce"), tmp_path)
