@@ -25,7 +25,7 @@ RUN = ("run", "digits-lt/ce", *SHORT, *HERE)
 
 FREE = re.compile(
     r"benchmark_version|created|recipe_name|overrides|recipe\.(name|notes|reported|overrides)|dataset\.class_names"
-    r"|environment|timing|first_stage|curve\.(train_loss|lr|test_top1|val_top1)|predictions"
+    r"|environment|timing|curve\.(train_loss|lr)|dataset\.content_kind|predictions"
 )
 """Where a record may say something else and still be believed: words, and figures that no table shows."""
 
