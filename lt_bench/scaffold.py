@@ -6,6 +6,7 @@ import ast
 import keyword
 import re
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from string import Template
 
@@ -230,7 +231,7 @@ def _check_name(family: str, name: str) -> None:
     modules, names = _imported(TEMPLATES[family])
     if keyword.iskeyword(module) or keyword.iskeyword(class_name) or class_name in names:
         raise UserError(f"{name!r} is no name of a {family}: Python needs {class_name} or {module} for something else")
-    if module in sys.stdlib_module_names or module in modules:
+    if module in sys.stdlib_module_names or module in modules or module in packages_distributions():
         raise UserError(f"{name!r} is no name of a {family}: its file, {module}.py, would hide Python's {module}")
 
 

@@ -59,6 +59,7 @@ def test_what_is_written_passes_the_project_s_checks(lt_bench: LtBench, working_
         (["loss", "loss"], "Python needs Loss or loss"),
         (["loss", "tensor"], "Python needs Tensor or tensor"),
         (["mix", "json"], "its file, json.py, would hide Python's json"),
+        (["sampler", "torch"], "its file, torch.py, would hide Python's torch"),
         (["sampler", "numpy"], "its file, numpy.py, would hide Python's numpy"),
         (["method", "lt-bench"], "would hide Python's lt_bench"),
         (["mix", "tail", "--out", "nowhere"], "--out nowhere: cannot be written: No such file or directory"),

@@ -54,7 +54,7 @@ class FilePart:
                 missing.append(file)
         if missing:
             raise UserError(
-                f"{self.folder}: {len(missing)} of {len(self.files)} images are missing, the first is {missing[0]}"
+                f"{self.folder}: {len(missing)} of {len(self.files)} images are missing, the first is {missing[0]:.200}"
                 " (or it is no regular file; lists exist for validation images in class folders, val/<wnid>/, and for"
                 " all of them flat in val/: take the one that fits)"
             )

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from lt_bench.data.reading import read_bytes
 from lt_bench.errors import RunError, UserError
-from lt_bench.files import in_words, write_together
+from lt_bench.files import TEMPORARY, in_words, write_together
 from lt_bench.leaderboard.belief import believe
 from lt_bench.leaderboard.schema import Curve, Dataset, PredictionsFile, Record, Selection
 from lt_bench.leaderboard.side_file import check_predictions, pack, read_side_file, unpack
@@ -75,6 +75,8 @@ def write_record(record: Record, predictions: Predictions, folder: Path) -> Path
     try:
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock"):  # or two processes could choose the same free path
+            for left in home.glob(TEMPORARY):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
             path = _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
             side = path.with_suffix(".npz")
             stored = PredictionsFile(file=side.name, sha256=hashlib.sha256(arrays).hexdigest())

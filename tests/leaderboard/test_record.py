@@ -75,6 +75,14 @@ def test_a_column_of_counts_stands_on_one_line() -> None:
     assert len(lines) < 100
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_record(tmp_path: Path) -> None:
+    home = add_record(tmp_path).parent
+    left = home / ".0123456789abcdef.tmp"
+    left.write_text("half")
+    add_record(tmp_path, seed=7)
+    assert not left.exists()
+
+
 def test_an_old_record_stays_and_the_latest_revision_is_found(tmp_path: Path) -> None:
     first = add_record(tmp_path)
     before = first.read_bytes()
