@@ -20,6 +20,11 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(one_line(text), quote=False))
 
 
+def link(text: str, target: str) -> str:
+    """Text that leads to an address, or a path, which holds nothing that Markdown takes for its end."""
+    return f"[{escape(text)}]({target})"
+
+
 def table_row(cells: Sequence[str]) -> str:
     """A line of a table, without its end; the cells are Markdown already."""
     return f"| {' | '.join(cells)} |"

@@ -16,9 +16,10 @@ from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_atomically
 from lt_bench.listing import KINDS, NETWORK, Members, all_members, combines_with
 from lt_bench.losses import ClassWeights
-from lt_bench.markdown import escape, table_row
+from lt_bench.markdown import escape, link, table_row
 from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Recipe, Reported, load_recipe
 from lt_bench.recipe.files import PROTOCOLS, Node, shipped, shipped_recipes
+from lt_bench.recipe.layers import papers_of
 from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
 from lt_bench.settings import Settings
 from lt_bench.yaml_files import read_yaml
@@ -34,12 +35,13 @@ carry. [Add one of your own](#add-one-of-your-own) says how it comes in here.
 """
 RECIPES = """## Recipes
 
-`lt-bench run SETTING/RECIPE` trains one. Parts: the loss, and whatever else differs from the defaults of a recipe
-(instance sampler, no mix, linear head, standard method) or, for backbone and protocol, from those of the setting; in
-brackets the settings that differ from the part's own defaults. A percentage is the share of the epochs after which a
-part changes; a stage follows when they are over. A name with several lines has other parts on other settings; what
-does not fit a setting is not listed for it. Cost: arithmetic of a training step, before any stage, relative to plain
-cross entropy on the same backbone, with all parts in their default settings.
+`lt-bench run SETTING/RECIPE` trains one, `lt-bench cite RECIPE` prints its papers as BibTeX: the first proposes the
+method, further ones are of what it is combined with. Parts: the loss, and whatever else differs from the defaults of
+a recipe (instance sampler, no mix, linear head, standard method) or, for backbone and protocol, from those of the
+setting; in brackets the settings that differ from the part's own defaults. A percentage is the share of the epochs
+after which a part changes; a stage follows when they are over. A name with several lines has other parts on other
+settings; what does not fit a setting is not listed for it. Cost: arithmetic of a training step, before any stage,
+relative to plain cross entropy on the same backbone, with all parts in their default settings.
 """
 FIGURES = """## Published figures
 
@@ -108,9 +110,16 @@ def _recipe_rows(recipes: Mapping[str, Recipe]) -> list[dict[str, str]]:
         parts = "; ".join([_parts(recipe), *_apart(recipe, recipes[f"{setting}/ce"])])
         grouped.setdefault((recipe.name, parts, _recipe_cost(recipe)), []).append(setting)
     return [
-        {"Recipe": _link(name, f"recipes/{name}.yaml"), "Parts": parts, "On": ", ".join(settings), "Cost": cost}
+        {"Recipe": _linked(name, f"recipes/{name}.yaml"), "Paper": _papers(name), "Parts": parts}
+        | {"On": ", ".join(settings), "Cost": cost}
         for (name, parts, cost), settings in sorted(grouped.items(), key=lambda item: item[0][0])
     ]
+
+
+def _papers(method: str) -> str:
+    """The papers of a shipped method, each with a link where there is one."""
+    found = papers_of(method).values()
+    return "; ".join(link(paper.citation, paper.link) if paper.link else escape(paper.citation) for paper in found)
 
 
 def _parts(recipe: Recipe) -> str:
@@ -207,7 +216,7 @@ def _figures() -> Iterator[dict[str, str]]:
             figure = Reported.read({key: value for key, value in row.items() if key != "data"})
             if figure.verified:
                 yield {
-                    "Recipe": _link(name, f"recipes/{name}.yaml"),
+                    "Recipe": _linked(name, f"recipes/{name}.yaml"),
                     "Data set": row["data"],
                     "Factor": _number(figure.factor),
                     "Top-1": _number(figure.top1),
@@ -221,7 +230,7 @@ def _figures() -> Iterator[dict[str, str]]:
 
 def _protocol(name: str | None) -> str:
     """A protocol, with a link if it is a shipped one."""
-    return _link(name, f"recipes/protocols/{name}.yaml") if name in shipped(PROTOCOLS) else escape(name or "")
+    return _linked(name, f"recipes/protocols/{name}.yaml") if name in shipped(PROTOCOLS) else escape(name or "")
 
 
 # --- components --------------------------------------------------------------------------------------
@@ -233,7 +242,7 @@ def _family_head(word: str, kind: str) -> str:
     base = getattr(importlib.import_module(family.module), family.base)
     said = (inspect.getdoc(base) or "").split("\n\n")[0].replace("\n", " ")
     key = "second_stage" if kind == "stage" else f"model.{kind}" if kind in NETWORK else kind
-    source = _link(family.base, _source(base))
+    source = _linked(family.base, _source(base))
     return f"### {word.capitalize()}\n\nIn a recipe `{key}`; base class {source}. {_prose(said)}\n"
 
 
@@ -241,7 +250,7 @@ def _component(kind: str, component: type[Any], every: Members) -> dict[str, str
     info = component.info
     settings = [f"`{field}` {_value(value)}" for field, value in _defaults(kind, component.name).items()]
     row = {
-        "Name": _link(component.name, _source(component)),
+        "Name": _linked(component.name, _source(component)),
         "What it does": escape(info.summary),
         "Paper": escape(info.paper),
         "Year": "" if info.year is None else str(info.year),
@@ -276,8 +285,8 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
     return "".join(f"{table_row(line)}\n" for line in lines)
 
 
-def _link(text: str, target: str) -> str:
-    return f"[{escape(text)}](../{target})"
+def _linked(text: str, file: str) -> str:
+    return link(text, f"../{file}")
 
 
 def _in_brackets(words: Sequence[str]) -> str:

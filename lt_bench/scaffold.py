@@ -182,6 +182,8 @@ extends: protocols/digits-demo
 data: {name: digits-lt, factor: 20}
 model: {backbone: resnet8, head: linear}
 $choice
+# What `lt-bench cite $recipe` prints: a key such as cao-2019-ldam, or the facts of a paper of your own.
+# papers: [{title: My Paper, authors: ["Doe, Jane"], venue: CVPR, year: 2026, url: https://example.org}]
 """
 
 TEMPLATES = {"mix": MIX, "loss": LOSS, "sampler": SAMPLER, "method": METHOD}

@@ -23,10 +23,9 @@ import torch
 
 from lt_bench.data.cards import remember, remembered
 from lt_bench.errors import RunError, UserError, shown
-from lt_bench.leaderboard.record import load_record
+from lt_bench.leaderboard.repeating import recorded_recipe
 from lt_bench.recipe import Recipe, load_recipe
-from lt_bench.recipe.files import SETTINGS, own_recipes, shipped, shipped_recipes
-from lt_bench.recipe.loading import recorded
+from lt_bench.recipe.files import SETTINGS, is_record, own_recipes, shipped, shipped_recipes
 from lt_bench.recipe.overrides import split_arguments
 from lt_bench.registry import load_plugin, plugin_files
 from lt_bench.training.run import BudgetSpent, Options, Outcome, check_network, run
@@ -136,13 +135,10 @@ class Sweep:
 
 def _planned(name: str, overrides: Sequence[str]) -> Iterator[tuple[Recipe, tuple[int, ...]]]:
     """The recipes that a word of the command line stands for, each with the seeds it brings along."""
-    path = Path(name)
-    if path.suffix == ".json" and path.is_file():
-        record = load_record(path)
-        if overrides:
-            raise UserError(f"{name}: a record is repeated as it was, without {overrides[0]}")
-        yield recorded(record.recipe, path), (record.seed,)
-    elif "*" in name and not path.exists():
+    if is_record(name):
+        recipe, seed = recorded_recipe(Path(name), overrides)
+        yield recipe, (seed,)
+    elif "*" in name and not Path(name).exists():
         yield from ((recipe, ()) for recipe in _matching(name, overrides))
     else:
         yield _checked(name, overrides), ()

@@ -27,6 +27,7 @@ def test_wheel_ships_every_recipe_and_card(wheel: Path) -> None:
         files = [path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.yaml")]
         assert files
         assert {f"lt_bench/_resources/{path}" for path in files} <= inside
+    assert "lt_bench/_resources/CITATION.cff" in inside
     assert not [name for name in inside if name.startswith(("tests/", "leaderboard/", "notebooks/"))]
     assert "lt_bench/py.typed" in inside
 

@@ -10,10 +10,12 @@ import pytest
 from recipe_cases import SHIPPED
 
 from lt_bench.errors import UserError
+from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
 from lt_bench.recipe.showing import show
 
 LtBench = Callable[..., Any]
+RECORDS = Path(__file__).parents[1] / "leaderboard" / "v1" / "records"
 OVERRIDES = ["data.factor=50", "protocol=cifar-30ep", "second_stage.epochs=5"]
 
 
@@ -73,3 +75,17 @@ def test_a_resolved_recipe_keeps_the_rules(tmp_path: Path) -> None:
     path.write_text(show("digits-lt/ce").replace("plugins: {}", f"plugins: {{mix/mine: {'0' * 64}}}"), encoding="utf-8")
     with pytest.raises(UserError, match="plugins: mix/mine is of another file than the plug-in here"):
         load_recipe(path)
+
+
+def test_a_record_is_shown_as_the_recipe_that_repeats_it(lt_bench: LtBench, working_folder: Path) -> None:
+    record = next((RECORDS / "digits-lt-if20" / "digits-demo" / "mislas").glob("seed0-*.json"))
+    shown = lt_bench("show", record)
+    assert shown.code == 0, shown.err
+    assert set(sources(shown.out).values()) == {"from: record"}
+    (working_folder / "again.yaml").write_text(shown.out, encoding="utf-8")
+    assert load_recipe("again.yaml").sha256() == load_record(record).recipe_sha256
+    refused = lt_bench("show", record, "mix.alpha=2")
+    assert (refused.code, "a record is repeated as it was, without mix.alpha=2" in refused.err) == (2, True)
+    (working_folder / "no.json").write_text("{}")
+    refused = lt_bench("show", "no.json")
+    assert (refused.code, refused.out, refused.err.startswith("lt-bench: no.json: ")) == (2, "", True)

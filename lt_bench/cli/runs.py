@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -157,17 +158,41 @@ def validate(
 
 @app.command()
 def show(
-    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE...]", help="A recipe, then overrides.")],
+    recipe: Annotated[
+        list[str], typer.Argument(metavar="RECIPE [KEY=VALUE...]", help="A recipe or a record, then overrides.")
+    ],
     plugin: Plugins = None,
 ) -> None:
     """Print a resolved recipe as YAML that `run` takes back, each value with the file or override that it is from."""
+    from lt_bench.leaderboard.repeating import show_any
     from lt_bench.recipe.overrides import split_arguments
-    from lt_bench.recipe.showing import show as show_recipe
 
     load_plugins(plugin)
     names, overrides = split_arguments(recipe)
     for name in names:
-        print(show_recipe(name, overrides), end="")
+        print(show_any(name, overrides), end="")
+
+
+@app.command()
+def cite(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="METHOD...", help="METHOD, SETTING/METHOD or a record. Default: this suite."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the papers of methods, and of the data sets they are run on, as BibTeX for a .bib file."""
+    from lt_bench.bibliography import joined
+    from lt_bench.citing import cited, described, suite
+
+    found = {name: cited(name) for name in what or ()}
+    entries = described(joined(found.values())) if what else [suite()]
+    for name in (name for name, papers in found.items() if not papers):
+        print(f"{name}: names no paper", file=sys.stderr)
+    if as_json:
+        print(json.dumps(entries, indent=1))
+    elif entries:
+        print("\n\n".join(one["bibtex"] for one in entries))
 
 
 @app.command()

@@ -133,6 +133,8 @@ class Card(Settings):
     """Whether a mirrored image still belongs to its class."""
     licence: str
     citation: str
+    papers: tuple[str, ...] = ()
+    """Keys of `recipes/papers.yaml`."""
     notes: str = ""
     known: tuple[Known, ...] = ()
 

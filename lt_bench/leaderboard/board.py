@@ -16,8 +16,8 @@ from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_together
 from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
 from lt_bench.leaderboard.record import latest
-from lt_bench.leaderboard.repeating import command, commits
-from lt_bench.markdown import escape, one_line, table_row
+from lt_bench.leaderboard.repeating import command, commits, paper
+from lt_bench.markdown import escape, link, one_line, table_row
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +40,7 @@ NOTES = (
     f"Many, medium, few: mean accuracy of the classes with more than {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, "
     f"fewer than {FEW_BELOW} training images. ECE: 15 bins. "
     "Best on test − last is a diagnostic: what choosing among the evaluated epochs on the test set would add. "
+    "A method's name leads to the paper that it is from; `lt-bench cite METHOD` prints BibTeX of all that it is from. "
     "Paper: the published figure, only where it was obtained under this protocol; on CIFAR-LT most papers print "
     "the best epoch on test, these tables the last one. Figure seen: whether it was found at the source named below.\n"
 )
@@ -164,12 +165,18 @@ def _markdown(table: Table) -> str:
     lines = [MARK, f"# {escape(_title(table.key))}\n", f"{escape(_subtitle(table.key))}\n"]
     lines.append(table_row(list(columns)))
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
-    lines += [table_row([escape(cell(row)) for cell in columns.values()]) for row in table.rows]
+    lines += [table_row([_in_markdown(title, cell, row) for title, cell in columns.items()]) for row in table.rows]
     lines += ["", NOTES]
     lines += [f"- {escape(line)}" for line in _superseded(table)]
     lines += [f"- {escape(row.method)}: {escape(row.paper)}" for row in table.rows if row.paper]
     lines += ["", "## To repeat a row\n", REPEAT, *(_repeat(row, table.key) for row in table.rows)]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _in_markdown(title: str, cell: Callable[[Row], str], row: Row) -> str:
+    """A cell; the method's name leads to its paper where one is known."""
+    found = paper(row) if title == "Method" else None
+    return link(cell(row), found.link) if found is not None and found.link else escape(cell(row))
 
 
 def _repeat(row: Row, key: TableKey) -> str:

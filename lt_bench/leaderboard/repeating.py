@@ -1,12 +1,40 @@
-"""From a row of a table to the command that repeats it, and to the code that it was made by."""
+"""From a row of a table to the command that repeats it, its paper, and the code that it was made by."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lt_bench.bibliography import Paper
 from lt_bench.data.cards import load_card
-from lt_bench.leaderboard.aggregate import Row, TableKey
+from lt_bench.errors import UserError
+from lt_bench.leaderboard.aggregate import Row, Run, TableKey
+from lt_bench.leaderboard.record import load_record
+from lt_bench.recipe.files import is_record
+from lt_bench.recipe.layers import papers_of
 from lt_bench.resources import resource_folder
+
+if TYPE_CHECKING:
+    from lt_bench.recipe import Recipe
+
+
+def recorded_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, int]:
+    """What a record says that was run: recipe and seed. Raises UserError where it cannot be run as it was."""
+    from lt_bench.recipe.loading import recorded  # noqa: PLC0415 (imports torch, which the tables do without)
+
+    record = load_record(path)
+    if overrides:
+        raise UserError(f"{path}: a record is repeated as it was, without {overrides[0]}")
+    return recorded(record.recipe, path), record.seed
+
+
+def show_any(name: str, overrides: Sequence[str]) -> str:
+    """What `show` prints of a recipe, or of a record. Raises UserError where it is neither or cannot be run."""
+    from lt_bench.recipe.showing import show, show_recorded  # noqa: PLC0415
+
+    return show_recorded(recorded_recipe(Path(name), overrides)[0], name) if is_record(name) else show(name, overrides)
 
 
 def command(row: Row, key: TableKey) -> str:
@@ -15,7 +43,7 @@ def command(row: Row, key: TableKey) -> str:
     That is so under a modified protocol, for what has been corrected since, where two recipes have one name, and for
     settings, methods and plug-ins of one's own.
     """
-    newest = max(row.runs.values(), key=lambda run: run.created)
+    newest = _newest(row)
     ambiguous = row.method.endswith(f"[{row.recipe_sha256[:8]}]")
     ours = _ships("settings", key.dataset) and _ships("", newest.recipe_name) and not newest.plugged
     if key.modified or row.superseded or ambiguous or not ours:
@@ -28,9 +56,19 @@ def command(row: Row, key: TableKey) -> str:
     return shlex.join(["lt-bench", "run", *words, "--seeds", ",".join(map(str, row.runs))])
 
 
+def paper(row: Row) -> Paper | None:
+    """The paper that the method of a row is from; None where no recipe that ships names one."""
+    newest = _newest(row)
+    return None if newest.plugged else next(iter(papers_of(newest.recipe_name).values()), None)
+
+
 def commits(row: Row) -> list[str]:
     """The commits that the runs of a row were made by, each once, in the order of the seeds."""
     return list(dict.fromkeys(run.commit for run in row.runs.values() if run.commit))
+
+
+def _newest(row: Row) -> Run:
+    return max(row.runs.values(), key=lambda run: run.created)
 
 
 def _ships(folder: str, name: str) -> bool:

@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from lt_bench.bibliography import FILE as PAPERS
 from lt_bench.data.cards import remember
 from lt_bench.errors import UserError, unknown
 from lt_bench.recipe.epochs import with_whole_epochs
@@ -46,7 +47,7 @@ def recipes_folder() -> Path:
 
 def shipped(folder: str = "") -> dict[str, Path]:
     """The shipped methods by name, or with a folder the settings or protocols."""
-    return {path.stem: path for path in sorted((recipes_folder() / folder).glob("*.yaml"))}
+    return {path.stem: path for path in sorted((recipes_folder() / folder).glob("*.yaml")) if path.name != PAPERS}
 
 
 def shipped_recipes() -> list[str]:
@@ -122,6 +123,11 @@ def _method(method: str, setting: Path, name: str) -> Path:
 def _known(what: str, name: str, allowed: Mapping[str, Path], prefix: str = "") -> str:
     text = unknown(what, name, allowed).split(" (allowed")[0]
     return text.replace("did you mean ", f"did you mean {prefix}")
+
+
+def is_record(name: str) -> bool:
+    """Whether a word of the command line is not a recipe but the record of a run."""
+    return name.endswith(".json") and exists(Path(name))
 
 
 def exists(path: Path) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lt_bench.bibliography import Papers, named
 from lt_bench.errors import UserError, shown, unknown
 from lt_bench.recipe.files import PROTOCOLS, SETTINGS, Node, Origin, exists, shipped, shipped_recipes, shortened
 from lt_bench.yaml_files import read_yaml
@@ -17,8 +19,10 @@ PARTS = ("model", "sampler", "mix", "loss", "method", "phases", "second_stage")
 """What makes a method what it is."""
 ROW_FIELDS = ("data", "factor", "protocol", *PARTS)
 """What a row under `on` may say: `data` and `factor` are its conditions."""
-FIELDS = ("extends", "protocol", "data", *PARTS, "on", "reported", "notes")
+FIELDS = ("extends", "protocol", "data", *PARTS, "on", "reported", "papers", "notes")
 """What a recipe file may say."""
+ABOUT = ("on", "reported", "papers")
+"""What a file says of the recipe, and no layer of it."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,24 @@ def _extended(name: str, path: Path, seen: tuple[Path, ...]) -> list[tuple[Path,
     raise UserError(f"{path}: extends: {unknown('recipe or protocol', name, near or shipped())}")
 
 
+def papers(files: list[tuple[Path, Node]]) -> Papers:
+    """The papers that a recipe is from: those that its own file names, or else what it extends."""
+    return next((named(node["papers"], path) for path, node in reversed(files) if "papers" in node), {})
+
+
+@cache
+def papers_of(method: str) -> Papers:
+    """The papers of a shipped method; none where no such method ships."""
+    return papers(chain(Origin(shipped()[method]))) if method in shipped() else {}
+
+
 def _checked(path: Path, fields: tuple[str, ...]) -> Node:
     """A file's data, whose top level has only such fields."""
     node = read_yaml(path)
     for key in node:
         if key not in fields:
             raise UserError(f"{path}: {unknown('field of a recipe', str(key), fields)}")
+    named(node.get("papers", []), path)
     return node
 
 
@@ -86,7 +102,7 @@ def layers(files: list[tuple[Path, Node]], dataset: Any, factor: Any) -> list[La
     found: list[Layer] = []
     for path, node in files:
         rows = _rows(path, node.get("on", []), dataset, factor)
-        plain = Layer(shortened(path), {key: value for key, value in node.items() if key not in ("on", "reported")})
+        plain = Layer(shortened(path), {key: value for key, value in node.items() if key not in ABOUT})
         for layer in (plain, *rows):
             found += _protocol_apart(layer, path)
     return [*found, Layer(shortened(files[-1][0]), {"reported": _figures(files, dataset)})]

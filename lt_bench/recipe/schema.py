@@ -14,12 +14,9 @@ from lt_bench.methods import Choice, Phase
 from lt_bench.protocol import Protocol, Schedule
 from lt_bench.recipe.files import Node, shipped_protocol
 from lt_bench.registry import lookup
-from lt_bench.settings import Settings, added
+from lt_bench.settings import Line, Settings, added
 from lt_bench.stages import Stage
 from lt_bench.validation import validated
-
-Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", max_length=500)]
-"""Text that a record can carry."""
 
 
 def _named(node: Node) -> Node:

@@ -11,11 +11,12 @@ from lt_bench.recipe.files import Node, locate, shortened
 from lt_bench.recipe.layers import Layer
 from lt_bench.recipe.loading import is_resolved, load_recipe, recipe_layers
 from lt_bench.recipe.overrides import apply_override, parse_override
-from lt_bench.recipe.schema import PHASE_FAMILIES
+from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
 
 Keys = tuple[str | int, ...]
 """Where a value stands in a resolved recipe."""
 DEFAULT = "default"
+RECORD = "from: record"
 CARD = "card of the data set"
 OF_THE_CARD = (("data", "factor"), ("data", "profile"), ("data", "n_max"))
 SOURCED = ("protocol", "data", "model", "method", "phases", "second_stage")
@@ -31,10 +32,20 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
     else:
         found = recipe_layers(origin, dict(map(parse_override, overrides)))
     found += [_layer_of(text) for text in overrides if text != _protocol_by_name(text)]
+    return written(recipe, name, found)
+
+
+def written(recipe: Recipe, title: str, found: Sequence[Layer]) -> str:
+    """A resolved recipe under its title, each value with the last of the layers found that says it."""
     rows = [(text, keys and source(keys, found)) for text, keys in _lines(recipe.resolved(), ())]
     width = min(80, max(len(text) for text, _ in rows))
     said = [f"{text:{width}}  # {source}" if source else text for text, source in rows]
-    return "\n".join([f"# {name}, recipe sha256 {recipe.sha256()}", *said]) + "\n"
+    return "\n".join([f"# {title}, recipe sha256 {recipe.sha256()}", *said]) + "\n"
+
+
+def show_recorded(recipe: Recipe, title: str) -> str:
+    """The recipe of a record as YAML: all its values are the record's."""
+    return written(recipe, title, [Layer(RECORD, recipe.resolved())])
 
 
 def source(keys: Keys, layers: Sequence[Layer]) -> str:

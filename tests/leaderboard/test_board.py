@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -37,7 +38,8 @@ def cells(records: Path, method: str) -> dict[str, str]:
     """The cells of one method in the Markdown table, by column title."""
     lines = [line.strip("| ").split(" | ") for line in page(records).splitlines() if line.startswith("|")]
     titles = [title.strip() for title in lines[0]]
-    return next(dict(zip(titles, line, strict=True)) for line in lines if line[titles.index("Method")] == method)
+    named = {re.sub(r"^\[(.*)\]\(.*\)$", r"\1", line[titles.index("Method")]): line for line in lines}
+    return dict(zip(titles, named[method], strict=True))
 
 
 def tables(records: Path) -> list[str]:
@@ -145,7 +147,7 @@ def test_a_run_by_a_faulty_revision_is_shown_but_not_ranked(tmp_path: Path) -> N
     assert [row["method"] for row in rows(tmp_path)] == ["glmc (superseded)", "glmc", "ce"]
     assert [row["rank_best"] + row["rank_worst"] for row in rows(tmp_path)] == ["", "11", "22"]
     assert [row["paper_top1"] for row in rows(tmp_path)] == ["", "70.0", ""]
-    assert "| – | glmc (superseded) |" in page(tmp_path)
+    assert "| – | [glmc (superseded)](https://arxiv.org/abs/2305.08661) |" in page(tmp_path)
     reason = "the CutMix box was one pixel too large where its side is an odd number of pixels"
     line = f"glmc (superseded): not ranked. glmc: {reason} (corrected on 2026-11-28)."
     assert f"- {line}\n" in page(tmp_path)
@@ -439,3 +441,17 @@ def test_what_no_command_repeats_says_so(tmp_path: Path) -> None:
     add_record(tmp_path, protocol={"modified": True})
     (name,) = tables(tmp_path)
     assert ": its records" in render(tmp_path)[name].decode()
+
+
+def test_a_method_s_name_leads_to_its_paper(tmp_path: Path) -> None:
+    add_record(tmp_path, recipe_name="cmo", overrides=("mix.a=](x)[`|",))
+    add_record(tmp_path, recipe_name="cmo", recipe={"plugins": {"mix/cmo": "0" * 64}})
+    add_record(tmp_path, recipe_name="ce")
+    add_record(tmp_path, recipe_name="mine](https://elsewhere.org)")
+    found = [line.split(" | ")[1] for line in page(tmp_path).splitlines() if line.startswith("| –")]
+    assert sorted(found) == [
+        "[cmo (mix.a=\\](x)\\[\\`\\|)](https://arxiv.org/abs/2112.00412)",
+        "ce",
+        "cmo",
+        "mine\\](https://elsewhere.org)",
+    ]

@@ -1,0 +1,62 @@
+"""What to cite: the papers of a method, of its data set, and the suite itself."""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from lt_bench.bibliography import Papers, entry, joined, latex, named
+from lt_bench.data.cards import card_names, load_card
+from lt_bench.recipe.files import Node, Origin, is_record, locate, shipped
+from lt_bench.recipe.layers import chain, merge, papers, papers_of
+from lt_bench.resources import resource_folder
+from lt_bench.yaml_files import read_yaml
+
+CFF = "CITATION.cff"
+
+
+def cited(name: str) -> Papers:
+    """The papers of METHOD, SETTING/METHOD, a recipe's file or a record: first the method's, then its data set's.
+
+    Raises UserError with the nearest valid name.
+    """
+    if is_record(name):
+        return _of_record(Path(name))
+    origin = Origin(shipped()[name]) if name in shipped() else locate(name)
+    files = chain(origin)
+    data: Node = reduce(merge, (node["data"] for _, node in files if isinstance(node.get("data"), dict)), {})
+    return joined([papers(files), _of_dataset(data["name"]) if "name" in data else {}])
+
+
+def described(found: Papers) -> list[dict[str, Any]]:
+    """Papers for machines: facts, link, short citation and BibTeX."""
+    return [
+        {"key": key, **paper.model_dump(mode="json"), "link": paper.link, "citation": paper.citation}
+        | {"bibtex": paper.bibtex(key)}
+        for key, paper in found.items()
+    ]
+
+
+def suite() -> dict[str, str]:
+    """The suite itself, for machines, from the facts of its CITATION.cff."""
+    facts = read_yaml(resource_folder("recipes").parent / CFF)
+    title, version, licence = (str(facts[name]) for name in ("title", "version", "license"))
+    authors = " and ".join(f"{{{latex(author['name'])}}}" for author in facts["authors"])
+    note = latex(f"Version {version}, {licence} licence")
+    bibtex = entry("misc", "lt-bench", {"title": f"{{{latex(title)}}}", "author": authors, "note": note})
+    return {"key": "lt-bench", "title": title, "version": version, "bibtex": bibtex}
+
+
+def _of_record(path: Path) -> Papers:
+    """Those of the shipped method that was run, unless a plug-in made it another, and of its data set if that ships."""
+    from lt_bench.leaderboard.record import load_record  # noqa: PLC0415 (imports what tables are made with)
+
+    record = load_record(path)
+    method = {} if record.recipe.get("plugins") else papers_of(record.recipe_name)
+    return joined([method, _of_dataset(record.dataset.name) if record.dataset.name in card_names() else {}])
+
+
+def _of_dataset(name: str) -> Papers:
+    """Those that the card of a data set names."""
+    return named(load_card(name).papers, Path(name))
