@@ -84,7 +84,8 @@ def papers(files: list[tuple[Path, Node]]) -> Papers:
 @cache
 def papers_of(method: str) -> Papers:
     """The papers of a shipped method; none where no such method ships."""
-    return papers(chain(Origin(shipped()[method]))) if method in shipped() else {}
+    path = shipped().get(method)
+    return {} if path is None else papers(chain(Origin(path)))
 
 
 def _checked(path: Path, fields: tuple[str, ...]) -> Node:
