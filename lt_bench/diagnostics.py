@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lt_bench.data.groups import group_masks
 from lt_bench.data.types import IntArray
 from lt_bench.errors import UserError
+from lt_bench.files import in_words
 from lt_bench.recipe import Recipe
+from lt_bench.tensor_files import UNREADABLE, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,16 +66,14 @@ def save_diagnostics(
     """Keep what there is after `epoch` epochs of the run in `folder`; an epoch that is trained again is replaced."""
     if not values:
         return
-    path, partial = _path(folder, f"{epoch:03}"), folder / "diagnostics.partial"
+    path = _path(folder, f"{epoch:03}")
     about = {"recipe": json.dumps(recipe.resolved()), "seed": str(seed), "epoch": str(epoch)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in values.items()}
+    about["train_counts"] = json.dumps(train_counts.tolist())
     try:
         path.parent.mkdir(exist_ok=True)
-        save_file(tensors, partial, about | {"train_counts": json.dumps(train_counts.tolist())})
-        partial.replace(path)
-    except Exception as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: the diagnostics could not be written: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: the diagnostics could not be written: {in_words(error)}") from None
+    write_tensors(path, "diagnostics", values, about)
 
 
 def kept_epochs(folder: Path) -> dict[int, Path]:
@@ -101,15 +99,14 @@ def _path(folder: Path, epoch: str) -> Path:
 def read_distances(path: Path) -> Distances:
     """The class distances in one file. Raises UserError where it holds none."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            matrix = file.get_tensor("distance")
+        tensors, about = read_tensors(path)
+        matrix = tensors["distance"].numpy()
         counts = np.array(json.loads(about["train_counts"]), dtype=np.int64)
         if matrix.shape != (len(counts), len(counts)):
             raise ValueError(f"a matrix {matrix.shape} for {len(counts)} classes")
         recipe = Recipe.read(json.loads(about["recipe"]))
         return Distances(int(about["epoch"]), matrix, counts, recipe, int(about["seed"]))
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except UNREADABLE as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"{path}: holds no class distances of a run ({reason})") from None
 

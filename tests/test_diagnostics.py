@@ -14,11 +14,12 @@ import torch
 from run_cases import COUNTS, TINY, at_epoch, no_space, once, only, tiny, train, until_done
 from safetensors.torch import load_file, save_file
 
-from lt_bench import diagnostics
+from lt_bench import tensor_files
 from lt_bench.diagnostics import draw_distances, kept_epochs, read_distances, save_diagnostics
 from lt_bench.errors import UserError
 from lt_bench.mixing.class_distance import class_distances
 from lt_bench.recipe import Recipe, load_recipe
+from lt_bench.tensor_files import write_tensors
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
@@ -97,7 +98,7 @@ def test_an_epoch_is_kept_before_its_checkpoint(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnostics, "save_file", no_space)
+    monkeypatch.setattr(tensor_files, "write_atomically", no_space)
     with pytest.raises(
         UserError, match=r"epoch-001.safetensors: the diagnostics could not be written: .*No space left"
     ):
@@ -183,7 +184,8 @@ def test_the_command_draws(lt_bench: LtBench, working_folder: Path) -> None:
         (["run", "--out", "a.txt"], "a.txt: the figure cannot be written"),
         (["run", "--out", "empty"], "the figure cannot be written"),
         (["broken"], "epoch-001.safetensors: holds no class distances of a run (SafetensorError: "),
-        (["without"], "epoch-001.safetensors: holds no class distances of a run (SafetensorError: "),
+        (["without"], "epoch-001.safetensors: holds no class distances of a run (KeyError: 'distance')"),
+        (["unsigned"], "epoch-001.safetensors: holds no class distances of a run (ValueError: it has no sha256"),
         (["anonymous"], "epoch-001.safetensors: holds no class distances of a run (KeyError: 'train_counts')"),
         (
             ["other"],
@@ -196,12 +198,13 @@ def test_wrong_input(lt_bench: LtBench, working_folder: Path, arguments: list[st
     (working_folder / "empty").mkdir()
     folder_with(working_folder / "run", torch.zeros(3, 3), torch.ones(3, 3), first=2)
     folder_with(working_folder / "other", torch.zeros(2, 2))
-    for name in ("broken", "without", "anonymous", "strange"):
+    for name in ("broken", "without", "anonymous", "unsigned", "strange"):
         (working_folder / name / "diagnostics").mkdir(parents=True)
     (working_folder / "strange/diagnostics/epoch-x.safetensors").touch()
     (working_folder / "broken/diagnostics/epoch-001.safetensors").write_bytes(b"not tensors")
-    save_file({"a": torch.zeros(3)}, working_folder / "without/diagnostics/epoch-001.safetensors")
-    save_file({"distance": torch.zeros(3, 3)}, working_folder / "anonymous/diagnostics/epoch-001.safetensors")
+    for name, tensors in {"without": {"a": torch.zeros(3)}, "anonymous": {"distance": torch.zeros(3, 3)}}.items():
+        write_tensors(working_folder / name / "diagnostics/epoch-001.safetensors", "diagnostics", tensors, {})
+    save_file({"distance": torch.zeros(3, 3)}, working_folder / "unsigned/diagnostics/epoch-001.safetensors")
     done = lt_bench("diagnostics", *arguments)
     assert done.code == 2
     assert len(done.err.splitlines()) == 1

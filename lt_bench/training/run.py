@@ -142,7 +142,10 @@ def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> W
             records = options.records if kept is None else folder / AGAIN
             _complete(recipe, split, seed, replace(options, records=records, force=False), folder)
         path = found[0] if found and not cut else folder / FILE
-        weights = read_weights(path)
+        try:
+            weights = read_weights(path)
+        except UserError as error:
+            raise UserError(f"{error}; without this file the first stage is trained anew") from None
         if not weights.are_of(recipe, split.digest, seed):
             raise UserError(f"{path}: the weights of another run; without this file the first stage is trained anew")
         return weights
@@ -293,7 +296,7 @@ def _locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        for left in folder.glob(TEMPORARY):  # by a process that was killed while it wrote
+        for left in folder.rglob(TEMPORARY):  # by a process that was killed while it wrote
             left.unlink()
     try:
         yield

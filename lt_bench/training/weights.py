@@ -6,17 +6,15 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from lt_bench import __version__
 from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
-from lt_bench.files import in_words, write_atomically
 from lt_bench.models import Network
 from lt_bench.recipe import Recipe
 from lt_bench.registry import lookup
+from lt_bench.tensor_files import UNREADABLE, read_tensors, write_tensors
 
 FILE = "weights.safetensors"
 
@@ -43,12 +41,12 @@ class Weights:
     tensors: dict[str, Tensor]
     path: Path
     """The file they came from."""
-    split: str | None = None
-    """Digest of the data they were trained on; None: not kept in its time."""
+    split: str
+    """Digest of the data they were trained on."""
 
     def are_of(self, recipe: Recipe, split: str, seed: int) -> bool:
         """Whether they are those of this very run."""
-        return (self.recipe.sha256(), self.split or split, self.seed) == (recipe.sha256(), split, seed)
+        return (self.recipe.sha256(), self.split, self.seed) == (recipe.sha256(), split, seed)
 
     def load_into(self, network: Network) -> None:
         """Give the network these weights. Raises UserError, naming the file they came from, if they do not fit."""
@@ -62,30 +60,20 @@ def save_weights(path: Path, network: Network, recipe: Recipe, split: str, seed:
     """Write a run's final weights; `split` is the digest of its data. Raises UserError, leaving no file behind."""
     metadata = {"recipe": json.dumps(recipe.resolved()), "split": split, "seed": str(seed), "lt_bench": __version__}
     metadata["trained"] = json.dumps(asdict(trained))
-    # Each in memory of its own, which the format asks for: a network may use one layer in two places.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    try:
-        write_atomically(path, save(tensors, metadata))
-    except Exception as error:
-        reason = in_words(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"{path}: the weights could not be written: {' '.join(reason.split())}") from None
+    write_tensors(path, "weights", network.state_dict(), metadata)
 
 
 def read_weights(path: Path) -> Weights:
-    """The weights of a run. Raises UserError for any other file."""
+    """The weights of a run. Raises UserError for any other file, also for one that is not as it was written."""
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("not a regular file")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        tensors, metadata = read_tensors(path)
         recipe = Recipe.read(json.loads(metadata["recipe"]))
-        trained = Trained(**json.loads(metadata.get("trained", "{}")))
+        trained = Trained(**json.loads(metadata["trained"]))
         _check_whole(recipe)
-        return Weights(recipe, int(metadata["seed"]), trained, tensors, path, metadata.get("split"))
+        return Weights(recipe, int(metadata["seed"]), trained, tensors, path, metadata["split"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (OSError, SafetensorError, LookupError, ValueError, TypeError, RecursionError) as error:
+    except UNREADABLE as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"{path}: not the weights of a run ({reason})") from None
 

@@ -17,9 +17,15 @@ from safetensors.torch import load_file, save_file
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import ece
 from lt_bench.registry import load_plugin
+from lt_bench.tensor_files import read_tensors, write_tensors
 from lt_bench.training.evaluate import evaluate_weights
+from lt_bench.training.run import build_recipe_network
+from lt_bench.training.weights import Trained, read_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
+
+ABOUT = {"split": "0" * 64, "seed": "0", "trained": "{}"}
+"""What stands beside the recipe among the weights."""
 
 
 @pytest.mark.parametrize("name", ["ldam-drw", "dbn-mix", "bbn"])
@@ -55,11 +61,9 @@ def test_a_file_that_is_no_weights(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_their_recipe(tmp_path: Path) -> None:
     train(tiny(), tmp_path)
     path = only(tmp_path, "weights.safetensors")
-    tensors = load_file(path)
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
+    tensors, about = read_tensors(path)
     del tensors["branches.0.classifier.bias"]
-    save_file(tensors, tmp_path / "less.safetensors", metadata)
+    write_tensors(tmp_path / "less.safetensors", "weights", tensors, about)
     with pytest.raises(UserError, match=r"less\.safetensors: does not fit its own recipe: .*classifier.bias"):
         evaluate_weights(tmp_path / "less.safetensors", options(tmp_path))
 
@@ -85,7 +89,7 @@ def test_a_recipe_that_is_none_among_the_weights(tmp_path: Path, change: Callabl
     recipe = tiny().resolved()
     change(recipe)
     path = tmp_path / "w.safetensors"
-    save_file({"x": torch.zeros(1)}, path, {"recipe": json.dumps(recipe), "seed": "0"})
+    write_tensors(path, "weights", {"x": torch.zeros(1)}, ABOUT | {"recipe": json.dumps(recipe)})
     with pytest.raises(UserError, match=r"^.*w\.safetensors: ") as caught:
         evaluate_weights(path, options(tmp_path))
     assert "\n" not in str(caught.value)
@@ -105,9 +109,54 @@ def test_a_recipe_that_is_none_among_the_weights(tmp_path: Path, change: Callabl
 )
 def test_other_metadata_that_is_none(tmp_path: Path, metadata: dict[str, str]) -> None:
     path = tmp_path / "w.safetensors"
-    save_file({"x": torch.zeros(1)}, path, {"recipe": json.dumps(tiny().resolved()), "seed": "0"} | metadata)
+    about = {"recipe": json.dumps(tiny().resolved())} | ABOUT | metadata
+    write_tensors(path, "weights", {"x": torch.zeros(1)}, about)
     with pytest.raises(UserError, match=r"w\.safetensors: not the weights of a run") as caught:
         evaluate_weights(path, options(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def changed_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+
+def lost_block(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-600] + bytes(512) + data[-88:])
+
+
+def other_metadata(key: str, value: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+        save_file(load_file(path), path, {**about, key: value} if value else about.pop(key) and about)
+
+    change.__name__ = key
+    return change
+
+
+def other_type(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    tensors["branches.0.classifier.weight"] = tensors["branches.0.classifier.weight"].to(torch.int8)
+    save_file(tensors, path, about)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [changed_byte, lost_block, other_type, *map(other_metadata, ("seed", "split", "sha256"), ("1", "0" * 64, ""))],
+    ids=lambda change: change.__name__,
+)
+def test_weights_that_were_changed(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, build_recipe_network(tiny(), 10, seed=0), tiny(), "1" * 64, 0, Trained())
+    assert read_weights(path).are_of(tiny(), "1" * 64, 0)
+    change(path)
+    with pytest.raises(UserError, match=r"w\.safetensors: not the weights of a run .*sha256") as caught:
+        read_weights(path)
     assert "\n" not in str(caught.value)
 
 

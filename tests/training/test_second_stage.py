@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from run_cases import assert_same_result, at_epoch, once, only, options, tiny, train, until_done
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
 from lt_bench.leaderboard.frames import frame
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import Recipe, load_recipe
+from lt_bench.tensor_files import read_tensors, write_tensors
 from lt_bench.training import run as run_module
 from lt_bench.training.evaluate import evaluate_weights
 from lt_bench.training.run import BudgetSpent
@@ -170,7 +169,9 @@ def test_the_weights_of_a_second_stage_can_be_evaluated(tmp_path: Path) -> None:
 def test_damaged_weights_of_the_first_stage_are_one_line(tmp_path: Path) -> None:
     train(stage("ncm"), tmp_path)
     (folder_of(tmp_path, "ce") / FILE).write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"weights.safetensors: not the weights of a run"):
+    with pytest.raises(
+        UserError, match=r"weights.safetensors: not the weights of a run .*; without this file the first"
+    ):
         train(stage("crt"), tmp_path)
 
 
@@ -183,14 +184,10 @@ def test_weights_of_another_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"weights.safetensors: the weights of another run"):
         train(stage("crt"), tmp_path)
     weights.write_bytes(own)
-    with safe_open(weights, framework="pt") as file:
-        metadata = file.metadata()
-    save_file(load_file(weights), weights, metadata | {"split": "0" * 64})
+    tensors, about = read_tensors(weights)
+    write_tensors(weights, "weights", tensors, about | {"split": "0" * 64})
     with pytest.raises(UserError, match=r"weights.safetensors: the weights of another run"):
         train(stage("crt"), tmp_path)
-    del metadata["split"]  # as of weights from before it was kept
-    save_file(load_file(weights), weights, metadata)
-    assert train(stage("crt"), tmp_path).trained
 
 
 def test_a_budget_ends_between_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
