@@ -17,6 +17,8 @@ from lt_bench.identity import first_stage_sha256, run_identity, split_sha256
 from lt_bench.leaderboard import Record, load_records
 from lt_bench.leaderboard.board import render
 from lt_bench.leaderboard.record import record_folder, to_json
+from lt_bench.leaderboard.schema import SCHEMA_VERSION
+from lt_bench.leaderboard.seal import sealed
 
 SHIPPED = Path(__file__).parents[1] / "leaderboard" / "v1" / "records"
 SEEDS_APART = 1000
@@ -40,7 +42,7 @@ def write(folder: Path, number: int) -> None:
         home.mkdir(parents=True, exist_ok=True)
         assert record.predictions is not None
         (home / record.predictions.file).write_bytes(side)
-        (home / record.predictions.file).with_suffix(".json").write_text(to_json(record))
+        (home / record.predictions.file).with_suffix(".json").write_text(sealed(to_json(record)))
 
 
 def copies() -> Iterator[tuple[Record, bytes]]:
@@ -60,7 +62,7 @@ def under_another_seed(record: Record, seed: int, revision: str) -> Record:
     identity = run_identity(record.recipe_sha256, split, seed)
     assert record.predictions is not None
     name = f"seed{seed}-{identity[:12]}{'' if revision == '.json' else revision}.npz"
-    changed = {"identity": identity, "seed": seed}
+    changed = {"schema_version": SCHEMA_VERSION, "sha256": None, "identity": identity, "seed": seed}
     changed["predictions"] = record.predictions.model_copy(update={"file": name})
     if record.first_stage is not None:
         first = run_identity(first_stage_sha256(record.recipe), split, seed)

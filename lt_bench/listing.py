@@ -8,8 +8,9 @@ from typing import Any
 
 from lt_bench.data.cards import card_names, load_card
 from lt_bench.errors import UserError, unknown
+from lt_bench.protocol import shipped_protocol
 from lt_bench.recipe import PHASE_FAMILIES
-from lt_bench.recipe.files import PROTOCOLS, SETTINGS, headline, shipped, shipped_protocol
+from lt_bench.recipe.files import PROTOCOLS, SETTINGS, headline, shipped
 from lt_bench.registry import FAMILIES, Component, members
 from lt_bench.yaml_files import read_yaml
 
@@ -135,8 +136,9 @@ def _setting(name: str, path: Path) -> dict[str, Any]:
 
 
 def _protocol(name: str, path: Path) -> dict[str, Any]:
-    settings = shipped_protocol(name) or {}
-    return {"name": name, "epochs": settings["epochs"], "batch_size": settings["batch_size"], "what": headline(path)}
+    protocol = shipped_protocol(name)
+    assert protocol is not None
+    return {"name": name, "epochs": protocol.epochs, "batch_size": protocol.batch_size, "what": headline(path)}
 
 
 FILES: dict[str, Callable[[], list[dict[str, Any]]]] = {

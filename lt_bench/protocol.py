@@ -8,8 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, model_validator
 
 from lt_bench.data.augment import Augmentation
+from lt_bench.epochs import with_whole_epochs
 from lt_bench.identity import protocol_sha256
+from lt_bench.resources import resource_folder
 from lt_bench.settings import Settings, added
+from lt_bench.yaml_files import read_yaml
 
 
 class Optimizer(Settings):
@@ -91,3 +94,9 @@ class Protocol(Settings):
     def lr(self, epoch: int, iteration: int = 0, iterations: int = 1) -> float:
         """The learning rate used at an iteration of an epoch, both counted from 0."""
         return self.optimizer.lr * self.schedule.factor(epoch, iteration, iterations, self.epochs)
+
+
+def shipped_protocol(name: str) -> Protocol | None:
+    """The protocol that ships under this name, in whole epochs."""
+    shipped = {path.stem: path for path in (resource_folder("recipes") / "protocols").glob("*.yaml")}
+    return Protocol.read(with_whole_epochs(read_yaml(shipped[name])["protocol"])) if name in shipped else None

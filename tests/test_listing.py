@@ -19,7 +19,7 @@ from lt_bench.errors import UserError
 from lt_bench.listing import KINDS, NETWORK, OTHERS, Members, _some_of, all_members, combines_with, fits, listing
 from lt_bench.methods import Method
 from lt_bench.recipe import DEFAULTS, load_recipe
-from lt_bench.recipe.files import shipped, shipped_protocol
+from lt_bench.recipe.files import shipped
 from lt_bench.recipe.resolve import resolve
 from lt_bench.registry import FAMILIES, Component, Family, Info, load_plugin, lookup, members
 from lt_bench.settings import added
@@ -175,7 +175,7 @@ def few_members() -> Members:
 
 def accepted(**named: str) -> bool:
     """Whether a recipe with these components can be completed by some head and loss to a valid one."""
-    base = {"protocol": shipped_protocol("digits-demo")}
+    base = {"protocol": load_recipe("digits-lt/ce").resolved()["protocol"]}
     heads = [named.pop("head")] if "head" in named else members("head")
     if "stage" in named:
         named["second_stage"] = named.pop("stage")

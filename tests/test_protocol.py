@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lt_bench.protocol import Optimizer, Protocol, Schedule
-from lt_bench.recipe.files import PROTOCOLS, shipped_protocol
+from lt_bench.protocol import Optimizer, Protocol, Schedule, shipped_protocol
+from lt_bench.recipe.files import PROTOCOLS
 from lt_bench.recipe.files import shipped as shipped_files
 
 
 def shipped(name: str) -> Protocol:
-    return Protocol.read(shipped_protocol(name))
+    protocol = shipped_protocol(name)
+    assert protocol is not None
+    return protocol
 
 
 def rates(protocol: Protocol, steps: int = 10) -> list[float]:

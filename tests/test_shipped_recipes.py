@@ -16,9 +16,9 @@ from lt_bench.data.cards import load_card
 from lt_bench.data.split import class_sizes
 from lt_bench.errors import UserError
 from lt_bench.models import build_network
-from lt_bench.protocol import Protocol
+from lt_bench.protocol import shipped_protocol
 from lt_bench.recipe import Recipe, load_recipe
-from lt_bench.recipe.files import SETTINGS, locate, shipped, shipped_protocol
+from lt_bench.recipe.files import SETTINGS, locate, shipped
 from lt_bench.recipe.layers import ROW_FIELDS
 from lt_bench.recipe.loading import recipe_layers
 from lt_bench.recipe.overrides import parse_override, split_arguments
@@ -149,7 +149,7 @@ def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     recipe = load_recipe(name)
     protocol = others.get(recipe.data.name, "cifar-30ep")
     changed = load_recipe(name, [f"protocol={protocol}"])
-    assert changed.protocol == Protocol.read(shipped_protocol(protocol))
+    assert changed.protocol == shipped_protocol(protocol)
     epochs = changed.protocol.epochs
     assert [phase.until for phase in changed.phases] in ([epochs], [epochs // 2, epochs], [round(0.8 * epochs), epochs])
     assert (changed.method, changed.model, changed.data) == (recipe.method, recipe.model, recipe.data)

@@ -120,8 +120,26 @@ def _check_recipe(record: Record, said: _Said) -> None:
     _same("protocol.name", protocol.name, recipe.protocol.name)
     _same("protocol.version", protocol.version, recipe.protocol.version)
     _same("protocol.sha256", protocol.sha256, said.protocol_sha256)
+    shipped = _shipped_protocol(protocol.name)
+    if shipped is not None and shipped.version == protocol.version:
+        _same("protocol.modified", protocol.modified, shipped.sha256 != protocol.sha256)
     if (record.first_stage is None) != (said.first_sha256 is None):
         raise ValueError("first_stage: a record has it where its recipe has a second_stage")
+
+
+class _Shipped(NamedTuple):
+    """The protocol that ships here under a name."""
+
+    version: int
+    sha256: str
+
+
+@lru_cache(KEPT)
+def _shipped_protocol(name: str) -> _Shipped | None:
+    from lt_bench.protocol import shipped_protocol  # noqa: PLC0415 (it imports YAML)
+
+    protocol = shipped_protocol(name)
+    return None if protocol is None else _Shipped(protocol.version, protocol.sha256())
 
 
 # --- the data and the identity -----------------------------------------------------------------------

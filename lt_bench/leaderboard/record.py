@@ -19,6 +19,7 @@ from lt_bench.errors import RunError, UserError
 from lt_bench.files import TEMPORARY, in_words, write_together
 from lt_bench.leaderboard.belief import believe
 from lt_bench.leaderboard.schema import Curve, Dataset, PredictionsFile, Record, Selection
+from lt_bench.leaderboard.seal import check_seal, sealed
 from lt_bench.leaderboard.side_file import check_predictions, pack, read_side_file, unpack
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
@@ -80,7 +81,7 @@ def write_record(record: Record, predictions: Predictions, folder: Path) -> Path
             path = _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
             side = path.with_suffix(".npz")
             stored = PredictionsFile(file=side.name, sha256=hashlib.sha256(arrays).hexdigest())
-            text = to_json(record.model_copy(update={"predictions": stored}))
+            text = sealed(to_json(record.model_copy(update={"predictions": stored})))
             _write_all({side: arrays, path: text.encode()})
     except OSError as error:
         raise UserError(f"{home}: the record could not be written: {in_words(error)}") from None
@@ -127,6 +128,8 @@ def load_record(path: Path) -> Record:
     try:
         record = Record.model_validate_json(data)
         believe(record)
+        if record.schema_version > 1:
+            check_seal(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "record"

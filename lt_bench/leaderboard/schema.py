@@ -17,6 +17,9 @@ from lt_bench.settings import Settings, added
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
     from lt_bench.evaluation.predictions import Predictions
 
+SCHEMA_VERSION: Literal[2] = 2
+"""Of the records that are made now. Those of version 1 are read for ever."""
+
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$", max_length=500)]
 """Any text on one line; whoever prints it escapes it."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -197,10 +200,12 @@ class PredictionsFile(Settings):
 class Record(Settings):
     """One finished run, never edited.
 
-    `identity` is the digest of resolved recipe, split and seed. `predictions` is filled in by `write_record`.
+    `identity` is the digest of resolved recipe, split and seed. `predictions` and `sha256` are filled in when it is
+    written.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2]
+    """From 2 on a record ends in its own `sha256`."""
     benchmark_version: Name
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
     """UTC, ISO 8601."""
@@ -221,9 +226,13 @@ class Record(Settings):
     """By rule. `best-on-test` is a diagnostic: nothing is ranked by it."""
     curve: Curve
     predictions: PredictionsFile | None = None
+    sha256: Sha256 | None = added(None)
+    """Of all that stands before it in its file; see `seal`."""
 
     @model_validator(mode="after")
     def _classes_agree(self) -> Self:
+        if self.schema_version == 1 and self.sha256:
+            raise ValueError("sha256: records of version 1 have none")
         if "last" not in self.selections:
             raise ValueError("selections.last is missing")
         names, counts = self.dataset.class_names, self.dataset.train_counts

@@ -18,9 +18,7 @@ from typing import Any
 from lt_bench.bibliography import FILE as PAPERS
 from lt_bench.data.cards import remember
 from lt_bench.errors import UserError, unknown
-from lt_bench.recipe.epochs import with_whole_epochs
 from lt_bench.resources import resource_folder
-from lt_bench.yaml_files import read_yaml
 
 Node = dict[str, Any]
 
@@ -65,12 +63,6 @@ def headline(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = " ".join(line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
     return re.split(r"(?<=\.) ", comment, maxsplit=1)[0]
-
-
-def shipped_protocol(name: str) -> Node | None:
-    """The settings of the protocol that ships under this name, in whole epochs."""
-    path = shipped(PROTOCOLS).get(name)
-    return None if path is None else with_whole_epochs(read_yaml(path)["protocol"])
 
 
 def locate(name: str) -> Origin:

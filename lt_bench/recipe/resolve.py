@@ -9,9 +9,9 @@ from typing import Any
 
 from lt_bench.corrections import settings_of, with_revision
 from lt_bench.data.cards import load_card
+from lt_bench.epochs import phase_ends, with_whole_epochs
 from lt_bench.errors import UserError, shown, unknown
 from lt_bench.protocol import Protocol
-from lt_bench.recipe.epochs import phase_ends, with_whole_epochs
 from lt_bench.recipe.files import Node
 from lt_bench.recipe.layers import FIELDS, merge
 from lt_bench.recipe.rules import check

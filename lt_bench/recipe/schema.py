@@ -11,8 +11,8 @@ from lt_bench.corrections import settings_of
 from lt_bench.data.spec import DataSpec
 from lt_bench.identity import recipe_sha256, run_identity
 from lt_bench.methods import Choice, Phase
-from lt_bench.protocol import Protocol, Schedule
-from lt_bench.recipe.files import Node, shipped_protocol
+from lt_bench.protocol import Protocol, Schedule, shipped_protocol
+from lt_bench.recipe.files import Node
 from lt_bench.registry import lookup
 from lt_bench.settings import Line, Settings, added
 from lt_bench.stages import Stage
@@ -119,8 +119,7 @@ class Recipe(Settings):
 
     def protocol_modified(self) -> bool:
         """Whether the protocol's settings differ from the shipped protocol of the same name."""
-        shipped = shipped_protocol(self.protocol.name)
-        return shipped is None or Protocol.read(shipped) != self.protocol
+        return shipped_protocol(self.protocol.name) != self.protocol
 
     def first(self) -> Recipe | None:
         """The recipe whose trained network this one starts from, where it has a second stage."""

@@ -17,6 +17,7 @@ from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
 from lt_bench.leaderboard.belief import believe
 from lt_bench.leaderboard.record import MOST_BYTES, MOST_VALUES, Curve, Record, to_json
+from lt_bench.leaderboard.schema import SCHEMA_VERSION
 from lt_bench.recipe import Recipe
 from lt_bench.training.checkpoint import History
 from lt_bench.training.loop import Job, select
@@ -86,6 +87,7 @@ def make_record(recipe: Recipe, split: Split, job: Job, history: History, start:
     protocol = recipe.protocol
     return Record.read(
         {
+            "schema_version": SCHEMA_VERSION,
             "benchmark_version": __version__,
             "created": history.ended,
             "identity": recipe.identity(split.digest, job.seed),

@@ -13,6 +13,7 @@ from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
 from lt_bench.identity import protocol_sha256, recipe_sha256, run_identity, split_sha256
 from lt_bench.leaderboard.record import Record, Selection, write_record
+from lt_bench.leaderboard.schema import SCHEMA_VERSION
 
 TRAIN_COUNTS = (500, 101, 100, 20, 19, 1)
 PER_CLASS = 10
@@ -55,7 +56,8 @@ def make_data(
     what the resolved protocol holds and `modified`, `recipe` what the resolved recipe holds beside it.
     """
     classes = len(correct)
-    protocol = {"name": "cifar-30ep", "version": 1, "modified": False, "epochs": EPOCHS} | (protocol or {})
+    # Of a version that does not ship, so that any settings can be those of its protocol.
+    protocol = {"name": "cifar-30ep", "version": 9, "modified": False, "epochs": EPOCHS} | (protocol or {})
     dataset = _dataset(classes, dataset or {})
     settings = {key: value for key, value in protocol.items() if key != "modified"}
     split = {key: dataset[key] for key in ("name", "factor", "profile", "subset_seed")}
@@ -72,7 +74,7 @@ def make_data(
     if best:
         selections["best-on-test"] = _selection(best, BEST_EPOCH, total)
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "benchmark_version": "v1",
         "created": "2026-05-01T12:00:00Z",
         "identity": run_identity(recipe_sha256(resolved), dataset["split_sha256"], seed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records_factory import digest, make_data, make_predictions, make_record
+from records_factory import add_record, digest, make_data, make_predictions, make_record
 
 from lt_bench.errors import RunError, UserError
 from lt_bench.evaluation.predictions import Predictions
@@ -27,13 +28,12 @@ TRAINED = next((SHIPPED / "digits-lt-if20" / "digits-demo" / "mixup").glob("*.js
 TWO_STAGES = next((SHIPPED / "digits-lt-if20" / "digits-demo" / "mislas").glob("*.json"))
 
 FREE = (
-    "schema_version",
+    "schema_version",  # that of another version is refused when it is read from a file
     "benchmark_version",
     "created",
     "recipe.reported",
     "recipe.notes",
     "recipe.first_stage",
-    "protocol.modified",
     "dataset.content_kind",
     "dataset.class_names",
     "environment",
@@ -128,6 +128,7 @@ CONTRADICTIONS = {
     "overrides left out": ("overrides", ["mix.alpha=3"]),
     "another protocol": ("protocol.name", "cifar-200ep"),
     "another version of the protocol": ("protocol.version", 2),
+    "a protocol said to be modified": ("protocol.modified", True),
     "other settings of the protocol": ("protocol.sha256", digest("x")),
     "another factor": ("dataset.factor", 50.0),
     "another data set": ("dataset.name", "cifar10-lt"),
@@ -147,6 +148,8 @@ CONTRADICTIONS = {
     "a loss that is not finite": ("curve.train_loss.0", float("inf")),
     "a figure of no epoch": ("curve.test_top1.14", 0.5),
     "a validation curve alone": ("curve.val_top1.0", 0.5),
+    "a version whose records are sealed": ("schema_version", 2),
+    "a seal of a version without": ("sha256", digest("x")),
     "a first stage of one stage": ("first_stage", {"identity": digest("x"), "wall_s": None}),
 }
 
@@ -165,6 +168,17 @@ def test_a_contradiction_is_one_line_naming_file_and_field(case: str, tmp_path: 
 
 def test_unchanged_it_is_believed(tmp_path: Path) -> None:
     assert load_record(place(stored(TRAINED), tmp_path)).seed == stored(TRAINED)["seed"]
+
+
+@pytest.mark.parametrize("overrides", [[], ["protocol.optimizer.lr=0.2"]], ids=["shipped", "modified"])
+def test_whether_a_protocol_is_the_shipped_one(overrides: list[str]) -> None:
+    recipe = load_recipe("cifar10-lt/ce", ["protocol=cifar-30ep", *overrides])
+    protocol, modified = recipe.resolved()["protocol"], recipe.protocol_modified()
+    believe(make_record(protocol={**protocol, "modified": modified}))
+    with pytest.raises(ValueError, match=rf"^protocol.modified: {not modified}, but .* gives {modified}$"):
+        believe(make_record(protocol={**protocol, "modified": not modified}))
+    for other in ({"version": 2}, {"name": "of-another-release"}):
+        believe(make_record(protocol={**protocol, "modified": not modified, **other}))
 
 
 @pytest.mark.parametrize(
@@ -221,3 +235,57 @@ def test_predictions_of_another_run_make_no_record(tmp_path: Path) -> None:
     constant = Predictions(made.labels, made.predicted * 0, made.confidence)
     with pytest.raises(RunError, match=r"fewer images of a class than selections\.last\.correct"):
         write_record(make_record(), constant, tmp_path)
+
+
+# --- the seal ----------------------------------------------------------------------------------------
+
+
+@given(data=st.data())
+def test_no_byte_of_a_record_can_change(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = add_record(tmp_path_factory.mktemp("records"))
+    stored = path.read_bytes()
+    at, bit = data.draw(st.integers(0, len(stored) - 1)), data.draw(st.integers(0, 7))
+    path.write_bytes(stored[:at] + bytes([stored[at] ^ 1 << bit]) + stored[at + 1 :])
+    with pytest.raises(UserError):
+        load_record(path)
+
+
+def exchanged(record: Any) -> None:
+    """Right predictions of two classes, at equal sums."""
+    correct = record["selections"]["last"]["correct"]
+    correct[0], correct[1] = correct[1], correct[0]
+
+
+def shifted(record: Any) -> None:
+    """Confidence within a bin."""
+    record["selections"]["last"]["calibration"]["confidence_sum"][11] += 0.5
+
+
+def without_seal(record: Any) -> None:
+    del record["sha256"]
+
+
+def without_version(record: Any) -> None:
+    del record["schema_version"]
+
+
+@pytest.mark.parametrize("change", [exchanged, shifted, without_seal, without_version])
+def test_what_a_record_says_once_is_sealed(tmp_path: Path, change: Callable[[Any], None]) -> None:
+    path = add_record(tmp_path)
+    record = json.loads(path.read_bytes())
+    change(record)
+    path.write_text(json.dumps(record, indent=1))
+    with pytest.raises(UserError, match=r"sha256|schema_version") as error:
+        load_record(path)
+    assert "\n" not in str(error.value)
+
+
+def test_line_ends_of_another_system_are_no_change(tmp_path: Path) -> None:
+    path = add_record(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    load_record(path)
+
+
+def test_a_record_that_needs_no_version_is_none() -> None:
+    with pytest.raises(ValueError, match="schema_version"):
+        Record.read({key: value for key, value in stored(TRAINED).items() if key != "schema_version"})

@@ -77,7 +77,7 @@ def test_heading_says_what_the_numbers_are_of(tmp_path: Path) -> None:
         "factor 100",
         "exponential",
         digest("index")[:12],
-        "cifar-30ep version 1",
+        "cifar-30ep version 9",
         "60 test images",
         "last epoch",
     ):

@@ -196,7 +196,7 @@ HOSTILE = {
     "an endless seed": (altered("seed", 10**400), "seed"),
     "a class without images": (altered("dataset.train_counts", [500, 101, 100, 20, 19, 0]), "dataset.train_counts.5"),
     "time without end": (altered("timing.wall_s", math.inf), "timing.wall_s"),
-    "a later schema": (altered("schema_version", 2), "schema_version"),
+    "a later schema": (altered("schema_version", 3), "schema_version"),
     "no date": (altered("created", "yesterday"), "created"),
     "truncated": (broken()[:500], "Invalid JSON"),
     "empty": ("", "Invalid JSON"),

@@ -21,7 +21,8 @@ from records_factory import add_record
 
 from lt_bench.errors import UserError
 from lt_bench.leaderboard import load_predictions, load_record, load_records
-from lt_bench.leaderboard.record import Record
+from lt_bench.leaderboard.record import Record, to_json
+from lt_bench.leaderboard.seal import sealed
 
 IMAGES = 60
 
@@ -81,8 +82,9 @@ def with_side_file(folder: Path, data: bytes) -> tuple[Path, Record]:
     """A record that confirms whatever its side file holds."""
     path = add_record(folder)
     stored = json.loads(path.read_bytes())
+    del stored["sha256"]
     stored["predictions"]["sha256"] = hashlib.sha256(data).hexdigest()
-    path.write_text(json.dumps(stored))
+    path.write_text(sealed(to_json(Record.read(stored))))
     path.with_suffix(".npz").write_bytes(data)
     return path, load_record(path)
 
