@@ -15,11 +15,13 @@ import pkgutil
 import sys
 from dataclasses import dataclass
 from functools import cache
+from importlib.abc import SourceLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+from lt_bench.data.reading import read_bytes
 from lt_bench.errors import UserError, unknown
 from lt_bench.settings import Settings
 from lt_bench.validation import settled
@@ -94,6 +96,9 @@ FAMILIES = {
     )
 }
 
+MOST_SOURCE = 2**24
+"""Bytes of a plug-in's file."""
+
 _plugin_modules: list[ModuleType] = []
 _plugin_digests: dict[str, str] = {}
 
@@ -122,18 +127,18 @@ def load_plugin(path: Path) -> None:
     path = path.expanduser().resolve()
     # With a digest of the path, because two plug-ins may have one file name.
     module_name = f"lt_bench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if not path.is_file():
-        raise UserError(f"--plugin {path}: there is no such file")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    source = read_bytes(path, "plug-in", MOST_SOURCE)
+    digest = hashlib.sha256(source).hexdigest()
     if _plugin_digests.get(module_name) == digest:
         return
     spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
+    if spec is None or not isinstance(spec.loader, SourceLoader):
         raise UserError(f"--plugin {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        # What was read, whatever stands there by now, and no bytecode of another version.
+        exec(spec.loader.source_to_code(source, str(path)), vars(module))
     except Exception as error:
         del sys.modules[module_name]
         raise UserError(f"--plugin {path}: {_in_one_line(error)}") from error

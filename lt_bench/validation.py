@@ -81,7 +81,8 @@ def _message(first: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
 
 
 def _joined(prefix: str, location: Sequence[int | str]) -> str:
-    return ".".join([prefix, *map(str, location)] if prefix else map(str, location))
+    parts = [part if len(part) <= 100 else f"{part[:97]}..." for part in map(str, location)]
+    return ".".join([prefix, *parts] if prefix else parts)
 
 
 def _model_at(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:

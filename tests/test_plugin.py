@@ -187,8 +187,8 @@ def test_a_broken_file_is_one_line(lt_bench: Callable[..., Any], working_folder:
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
-    assert "there is no such file" in complaint(tmp_path / "absent.py")
-    assert "there is no such file" in complaint(tmp_path)
+    assert "not a readable plug-in: No such file" in complaint(tmp_path / "absent.py")
+    assert "not a readable plug-in: not a regular file" in complaint(tmp_path)
     (tmp_path / "plugin.txt").write_text(MIX)
     assert "not a Python file" in complaint(tmp_path / "plugin.txt")
 

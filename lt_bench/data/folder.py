@@ -129,12 +129,16 @@ def read_list(folder: Path, images: ImageList, classes: int) -> FilePart:
     return _part(folder, rows)
 
 
-def read_any_list(folder: Path, path: Path) -> FilePart:
-    """Read a list that no card describes yet: its labels say how many classes there are. Raises UserError."""
-    rows = _rows(read_bytes(path, _WHAT), path, MAX_CLASSES, checked=True)
+def read_any_list(folder: Path, path: Path) -> tuple[FilePart, str]:
+    """Read a list that no card describes yet, with its sha256. Raises UserError.
+
+    Its labels say how many classes there are.
+    """
+    data = read_bytes(path, _WHAT)
+    rows = _rows(data, path, MAX_CLASSES, checked=True)
     if not rows:
         raise UserError(f"{path}: lists no images")
-    return _part(folder, rows)
+    return _part(folder, rows), hashlib.sha256(data).hexdigest()
 
 
 def _part(folder: Path, rows: Sequence[tuple[str, int]]) -> FilePart:

@@ -135,11 +135,12 @@ def new_from_lists(name: str, train: Path, test: Path, images: Path | None = Non
     """
     place = _place(name, out)
     plan = _Plan(images or train.parent)
-    parts = {"train": read_any_list(plan.images, train), "test": read_any_list(plan.images, test)}
-    for (part, found), path in zip(parts.items(), (train, test), strict=True):
+    parts: dict[str, FilePart] = {}
+    for part, path in {"train": train, "test": test}.items():
+        found, digest = read_any_list(plan.images, path)
         found.sizes()
         _check_readable(found, path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        parts[part] = found
         plan.lists[part] = ImageList(file=_relative(path, place), images=len(found.labels), sha256=digest)
     classes = int(parts["train"].labels.max()) + 1
     plan.class_names = from_folders(parts["train"], classes)

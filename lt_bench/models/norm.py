@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lt_bench.errors import UserError
 from lt_bench.native import load_native
 
 LANES = 64
@@ -78,6 +79,20 @@ def single_values(*modules: nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def check_statistics(*modules: nn.Module) -> None:
+    """Raise UserError for a batch normalisation without running statistics.
+
+    What it makes of a test image would depend on the others in the batch, and of one value a channel it makes nothing.
+    """
+    for module in modules:
+        for name, layer in module.named_modules():
+            if isinstance(layer, _BatchNorm) and layer.running_mean is None:
+                raise UserError(
+                    f"model.backbone: {name or type(layer).__name__} normalises without running statistics"
+                    " (track_running_stats=False), so a prediction would depend on the other images of its batch"
+                )
 
 
 def _fits(layer: BatchNormReLU, x: Tensor, residual: Tensor | None) -> bool:

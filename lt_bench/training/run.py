@@ -26,6 +26,7 @@ from lt_bench.files import TEMPORARY, in_words, write_atomically
 from lt_bench.leaderboard.record import find_record, load_record, record_folder, slug, write_record
 from lt_bench.methods import Method, Task
 from lt_bench.models import Network, build_network
+from lt_bench.models.norm import check_statistics
 from lt_bench.recipe import Recipe
 from lt_bench.registry import lookup
 from lt_bench.stages import DecoupledNetwork, Stage
@@ -195,6 +196,7 @@ def build_job(
     method: Method = choice.component(task, choice.config)
     network = runtime.prepare(network)
     method.attach(network)
+    check_statistics(network, method)
     return Job(method.to(runtime.device), network, recipe.training, sets, runtime, seed, num_classes)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lt_bench.errors import UserError
 from lt_bench.models import norm
 from lt_bench.models.backbones import ResNet8
 from lt_bench.models.heads.linear import Linear
@@ -207,3 +208,9 @@ def test_a_layer_that_fails_is_left_as_it_was() -> None:
     assert layer.training
     assert not layer._forward_hooks
     assert not layer._forward_pre_hooks
+
+
+def test_a_layer_without_running_statistics_is_refused() -> None:
+    norm.check_statistics(nn.Sequential(nn.BatchNorm2d(3), nn.GroupNorm(1, 3)))
+    with pytest.raises(UserError, match=r"model.backbone: 1 normalises without running statistics"):
+        norm.check_statistics(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3, track_running_stats=False)))
