@@ -38,6 +38,14 @@ def write_together(files: Mapping[Path, bytes]) -> None:
         raise
 
 
+def beginning(path: Path, most: int) -> bytes | None:
+    """The first bytes of a regular file, `most` of them; None where there is none. Raises OSError."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return file.read(most)
+
+
 def in_words(error: OSError) -> str:
     """The reason alone, without number and path: `No space left on device`."""
     return error.strerror or " ".join(str(error).split()) or type(error).__name__

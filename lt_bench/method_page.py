@@ -13,7 +13,7 @@ from typing import Any
 
 import lt_bench
 from lt_bench.errors import UserError
-from lt_bench.files import in_words, write_atomically
+from lt_bench.files import beginning, in_words, write_atomically
 from lt_bench.listing import KINDS, NETWORK, Members, all_members, combines_with
 from lt_bench.losses import ClassWeights
 from lt_bench.markdown import escape, link, table_row
@@ -72,7 +72,7 @@ def write(folder: Path) -> Path:
     """
     path, text = folder / PAGE, page()
     try:
-        if path.is_file() and not path.read_bytes().startswith(MARK.encode()):
+        if beginning(path, len(MARK.encode())) not in (None, MARK.encode()):
             raise UserError(f"{path}: was not made by this command, so it is not overwritten")
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())

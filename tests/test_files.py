@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lt_bench.files import TEMPORARY, in_words, write_atomically
+from lt_bench.files import TEMPORARY, beginning, in_words, write_atomically
 
 
 @contextmanager
@@ -87,3 +87,11 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
 )
 def test_the_reason_in_words(error: OSError, words: str) -> None:
     assert in_words(error) == words
+
+
+def test_the_beginning_of_a_file_that_has_no_end(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**40)
+    os.mkfifo(tmp_path / "pipe")
+    assert beginning(tmp_path / "sparse", 3) == bytes(3)
+    assert [beginning(tmp_path / name, 3) for name in ("pipe", "absent")] == [None, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -189,6 +190,8 @@ def test_a_broken_file_is_one_line(lt_bench: Callable[..., Any], working_folder:
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     assert "not a readable plug-in: No such file" in complaint(tmp_path / "absent.py")
     assert "not a readable plug-in: not a regular file" in complaint(tmp_path)
+    os.mkfifo(tmp_path / "pipe.py")
+    assert "not a readable plug-in: not a regular file" in complaint(tmp_path / "pipe.py")
     (tmp_path / "plugin.txt").write_text(MIX)
     assert "not a Python file" in complaint(tmp_path / "plugin.txt")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
-from lt_bench.files import in_words, write_together
+from lt_bench.files import beginning, in_words, write_together
 from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
 from lt_bench.leaderboard.record import latest
 from lt_bench.leaderboard.repeating import command, commits, paper
@@ -62,7 +62,7 @@ def build(records_dir: Path, out_dir: Path) -> list[Path]:
         UserError: A record is not valid, or a file cannot be written.
     """
     files = render(records_dir)
-    if not _is_ours(_read(out_dir / INDEX) or b""):
+    if not _is_ours(_start(out_dir / INDEX) or b""):
         raise UserError(f"{out_dir / INDEX}: was not made by this command, so it is not overwritten")
     differing = {out_dir / name: files[name] for name in _differing(files, out_dir)}
     try:
@@ -283,14 +283,14 @@ def _number(value: float | None) -> str:
 
 
 def _differing(files: dict[str, bytes], out_dir: Path) -> list[str]:
-    return [name for name, data in files.items() if _read(out_dir / name) != data]
+    return [name for name, data in files.items() if beginning(out_dir / name, len(data) + 1) != data]
 
 
 def _stale(files: dict[str, bytes], out_dir: Path) -> list[str]:
     """Tables below `out_dir` that carry our mark, and their CSV, but are not among `files`."""
     stale = []
     for page in sorted((out_dir / FOLDER).glob("*.md")):
-        data = _read(page)
+        data = _start(page)
         if f"{FOLDER}/{page.name}" not in files and data and _is_ours(data):
             table = page.with_suffix(".csv")
             stale += [f"{FOLDER}/{path.name}" for path in (page, table) if path.is_file()]
@@ -302,5 +302,5 @@ def _is_ours(data: bytes) -> bool:
     return data.startswith(MARK.encode()) or MARK.encode().startswith(data)
 
 
-def _read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+def _start(path: Path) -> bytes | None:
+    return beginning(path, len(MARK.encode()))
