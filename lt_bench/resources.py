@@ -1,13 +1,34 @@
-"""Where the data cards and recipes lie: the repository's own folders in a checkout, the wheel's copies otherwise."""
+"""Where things lie: what ships with the code, and what a user makes in the working folder.
+
+What ships are the repository's own folders in a checkout and the wheel's copies otherwise.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from lt_bench.errors import UserError
+
 _PACKAGE = Path(__file__).parent
+_INSTALLED = _PACKAGE / "_resources"
+
+TABLES = Path("results")
+RECORDS = TABLES / "records"
+"""Of one's own. The official ones lie in the same way on the shipped board."""
 
 
 def resource_folder(name: str) -> Path:
-    """The folder `datasets` or `recipes` that belongs to the running code."""
-    shipped = _PACKAGE / "_resources" / name
+    """The folder `datasets`, `recipes` or `leaderboard` that belongs to the running code."""
+    shipped = _INSTALLED / name
     return shipped if shipped.is_dir() else _PACKAGE.parent / name
+
+
+def shipped_board() -> Path:
+    """The official tables, and in `records` what they are made of. Only maintainers write them, in a checkout."""
+    return resource_folder("leaderboard") / "v1"
+
+
+def refuse_installed(option: str, path: Path) -> None:
+    """Raise UserError for a place inside of what was installed: the next installation would take it away."""
+    if path.resolve().is_relative_to(_INSTALLED.resolve()):
+        raise UserError(f"{option} {path}: part of the installed package, which is only read; choose a folder of yours")

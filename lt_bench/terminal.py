@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lt_bench.leaderboard.changes import Change
-    from lt_bench.leaderboard.comparison import Difference
+    from lt_bench.leaderboard.comparison import Comparison, Difference
 
 
 def compared(first: str, second: str, one: Difference) -> dict[str, str]:
@@ -25,6 +25,14 @@ def compared(first: str, second: str, one: Difference) -> dict[str, str]:
         "difference": f"{one.difference:+.2f}",
         **{title: "" if half is None else f"± {half:.2f}" for title, half in halves.items()},
     }
+
+
+def whose(found: Comparison) -> str:
+    """Where the two sides of `compare` are from."""
+    of = {True: "your records", False: "the shipped board"}
+    return "; ".join(
+        f"{title}: {of[mine]}" for title, mine in zip((found.first, found.second), found.yours, strict=True)
+    )
 
 
 def changed(one: Change) -> dict[str, str]:

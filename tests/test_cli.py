@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_usage_errors(lt_bench: LtBench, arguments: list[str], said: str) -> Non
 
 def test_compare_two_methods(lt_bench: LtBench, working_folder: Path) -> None:
     assert lt_bench(*RUN, "digits-lt/mixup", "--seeds", "0,1").code == 0
-    done = lt_bench("compare", "ce", "digits-lt/mixup", "--records", "leaderboard/v1/records")
+    done = lt_bench("compare", "ce", "digits-lt/mixup", "--records", "results/records")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0].startswith("digits-lt-if4-digits-demo-modified-")
@@ -105,7 +106,10 @@ def test_compare_two_methods(lt_bench: LtBench, working_folder: Path) -> None:
     assert lines[2].startswith("score")
     assert lines[3].startswith("top1")
     assert lines[3].count("±") == 2
-    found = json.loads(lt_bench("compare", "ce", "mixup", "--json").out)
+    beside = lt_bench("compare", "ce", "mixup").out.splitlines()
+    assert re.fullmatch(r"ce \(.+\) \(yours\): your records; mixup \(.+\) \(yours\): your records", beside[1])
+    assert [line.split() for line in beside[4:-2]] == [line.split() for line in lines[3:-2]]
+    found = json.loads(lt_bench("compare", "ce", "mixup", "--records", "results/records", "--json").out)
     assert found["differences"][0]["score"] == "top1"
     assert found["verdict"] == lines[-1]
     refused(lt_bench("compare", "ce", "nonsense"), "'nonsense' is not a known method")
@@ -255,6 +259,47 @@ def test_an_interruption(lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("lt_bench.sweep.run", interrupted)
     done = lt_bench(*RUN)
     refused(done, "interrupted; the same command goes on from the last finished epoch", code=130)
+
+
+# --- your records and the shipped board -----------------------------------------------------------------
+
+
+def test_yours_stand_beside_the_shipped_board(
+    lt_bench: LtBench, working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same runs on the board and in the working folder."""
+    lt_bench(*RUN, "--seeds", "0,1")
+    shutil.move("results/records", "board/records")
+    monkeypatch.setattr("lt_bench.leaderboard.sources.shipped_board", lambda: working_folder / "board")
+    refused(lt_bench("leaderboard", "build"), "results/records: no records of yours to make tables of")
+    assert "(yours)" not in lt_bench("leaderboard", "show").out
+    again = lt_bench(*RUN, "--seeds", "0,1")
+    assert "already done" not in again.out
+    assert again.out.count("results/records/") == 2
+    built = lt_bench("leaderboard", "build").out
+    assert built == "results/README.md: the board, 3 files from the records in results/records\n"
+    assert lt_bench("leaderboard", "check").code == 0
+    shown = lt_bench("leaderboard", "show")
+    assert (shown.out.count(" ce "), shown.out.count("(yours)")) == (2, 1)
+    assert "(yours)" not in lt_bench("leaderboard", "show", "--board").out
+    compared = lt_bench("compare", "ce", "board:ce").out.splitlines()
+    assert re.fullmatch(r"ce \(.+\) \(yours\): your records; ce \(.+\): the shipped board", compared[1])
+    assert compared[4].split()[:4] == ["top1", *compared[4].split()[1:2] * 2, "+0.00"]
+    refused(lt_bench("leaderboard", "show", "--board", "--records", "board/records"), "--board and --records")
+    assert sorted(path.name for path in working_folder.iterdir()) == ["board", "results", "runs"]
+
+
+def test_the_installed_board_is_not_written(
+    lt_bench: LtBench, working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lt_bench.resources._INSTALLED", working_folder / "installed")
+    refused(
+        lt_bench(*RUN, "--records", "installed/leaderboard"), "--records installed/leaderboard: part of the installed"
+    )
+    refused(lt_bench("sweep", *RUN[1:], "--records", "installed"), "--records installed: part of the installed")
+    (working_folder / "records").mkdir()
+    refused(lt_bench("leaderboard", "build", "--records", "records", "--out", "installed"), "--out installed: part of")
+    assert [path.name for path in working_folder.iterdir()] == ["records"]
 
 
 # --- the other commands --------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def test_a_stranger_adds_a_mix_in_one_file_and_one_recipe(tmp_path: Path) -> Non
     short = ["protocol.epochs=1", "data.n_max=20", "data.factor=4"]
     done = subprocess.run([*command, *short], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (record,) = (tmp_path / "leaderboard" / "v1" / "records").rglob("*.json")
+    (record,) = (tmp_path / "results" / "records").rglob("*.json")
     written = json.loads(record.read_text(encoding="utf-8"))
     assert written["recipe"]["phases"][0]["mix"] == {"name": "checkerboard", "side": 8}
     assert list(written["recipe"]["plugins"]) == ["mix/checkerboard"]

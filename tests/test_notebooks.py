@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -56,10 +57,15 @@ def test_stored_without_outputs(path: Path) -> None:
     assert not [cell.id for cell in cells if cell.outputs or cell.execution_count is not None]
 
 
-def test_committed_records(tmp_path: Path) -> None:
-    notebook = _execute(PER_CLASS, None, tmp_path)
-    runs = frame(ROOT / "leaderboard" / "v1" / "records")
-    assert _table_rows(notebook, "records") == len(runs[~runs.modified].groupby(METHOD_KEYS, dropna=False))
+def test_committed_records(made_records: Path, tmp_path: Path) -> None:
+    """The shipped ones, and those of the working folder: another table, and copies, which count as the shipped ones."""
+    shipped = ROOT / "leaderboard" / "v1" / "records"
+    runs = frame(shipped)
+    shutil.copytree(shipped / "cifar100-lt-if100" / "cifar-200ep" / "ce", tmp_path / "results" / "records" / "copy")
+    shutil.copytree(made_records / "tiny-lt-if500", tmp_path / "results" / "records" / "tiny-lt-if500")
+    notebook = _execute(PER_CLASS, None, tmp_path, at=tmp_path)
+    assert _table_rows(notebook, "records") == len(runs[~runs.modified].groupby(METHOD_KEYS, dropna=False)) + 6
+    assert _data(notebook, "records", "text/html").count("(yours)") == 6
     assert _figures(notebook) == 4
     assert len(list(tmp_path.glob("*.pdf"))) == 4
     assert "left out" not in _printed(notebook, "destination")
@@ -88,14 +94,14 @@ def test_destinations_need_labels_that_fit(on_made_records: nbformat.NotebookNod
     assert re.search(r"class 5 +40\.0 +class 0 +60\.0", _data(on_made_records, "mistaken", "text/plain"))
 
 
-def _execute(path: Path, records: Path | None, figures: Path) -> nbformat.NotebookNode:
-    """A notebook run where it lies, on a folder of records or the default; the stored file stays as it is."""
+def _execute(path: Path, records: Path | None, figures: Path, at: Path | None = None) -> nbformat.NotebookNode:
+    """A notebook run in a folder, or where it lies, on a folder of records or the default; the file stays as it is."""
     notebook = nbformat.read(path, as_version=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("LT_BENCH_FIGURES", str(figures))
         patch.setenv("LT_BENCH_RECORDS", str(records or ""))
-        resources = {"metadata": {"path": str(path.parent)}}
+        resources = {"metadata": {"path": str(at or path.parent)}}
         NotebookClient(notebook, timeout=180, kernel_name="python3", resources=resources).execute()
     return notebook
 

@@ -71,7 +71,7 @@ def complaint(path: Path) -> str:
 def test_a_stranger_s_mix_runs(lt_bench: Callable[..., Any], stranger: Path) -> None:
     done = lt_bench("run", "fade-ce.yaml", *STRANGER, "--plugin", "fade.py", "--device", "cpu")
     assert done.code == 0, done.err
-    (path,) = stranger.glob("leaderboard/v1/records/digits-lt-if4/digits-demo/fade-ce/seed0-*.json")
+    (path,) = stranger.glob("results/records/digits-lt-if4/digits-demo/fade-ce/seed0-*.json")
     recipe = load_record(path).recipe
     assert recipe["phases"][0]["mix"] == {"name": "fade", "strength": 0.8}
     assert recipe["plugins"] == {"mix/fade": hashlib.sha256(MIX.encode()).hexdigest()}

@@ -30,7 +30,7 @@ TWO = ("digits-lt/ce", "digits-lt/mixup", *TINY, *DEVICE)
 
 def records(folder: Path) -> list[str]:
     """Of which recipe and seed there are records."""
-    found = folder.glob("leaderboard/v1/records/*/*/*/seed*.json")
+    found = folder.glob("results/records/*/*/*/seed*.json")
     return sorted(f"{path.parent.name} {path.name.split('-')[0]}" for path in found)
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
     ],
 )
 def test_tables_on_any_terminal(encoding: str, shown: str) -> None:
-    command = [sys.executable, "-m", "lt_bench", "leaderboard", "show"]
+    command = [sys.executable, "-m", "lt_bench", "leaderboard", "show", "--board"]
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stderr

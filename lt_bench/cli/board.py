@@ -11,28 +11,33 @@ from typing import Annotated
 import typer
 
 from lt_bench.cli.app import app, board_app
-from lt_bench.cli.options import BOARD, RECORDS, AsJson, DataRoot, Records, path_argument, path_option
-from lt_bench.errors import RunError
-from lt_bench.terminal import changed, compared, console, print_rows
+from lt_bench.cli.options import AsJson, DataRoot, Out, ReadRecords, Records, path_argument
+from lt_bench.errors import RunError, UserError
+from lt_bench.resources import RECORDS, TABLES
+from lt_bench.terminal import changed, compared, console, print_rows, whose
 
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="METHOD", help="As a table names it: ce, or cifar100-lt/ce.")],
+    first: Annotated[str, typer.Argument(metavar="METHOD", help="As a table names it: ce, cifar100-lt/ce; board:ce.")],
     second: Annotated[str, typer.Argument(metavar="METHOD", help="Another one of the same table.")],
     table: Annotated[str | None, typer.Option(help="Name of the table's file, where they share several.")] = None,
-    records: Records = RECORDS,
+    records: ReadRecords = None,
     data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two methods, seed by seed and, where the data set is at hand, test image by test image."""
+    """Compare two methods, seed by seed and, where the data set is at hand, test image by test image.
+
+    A method is yours where you have records of it, else the shipped board's, which board:METHOD always is.
+    """
     from lt_bench.leaderboard.comparison import compare as compare_methods
 
     found = compare_methods(records, first, second, table, data_root)
     if as_json:
         print(json.dumps(asdict(found) | {"verdict": found.verdict}))
         return
-    print(f"{found.table}, {'seeds' if len(found.seeds) > 1 else 'seed'} {', '.join(map(str, found.seeds))}\n")
+    print(f"{found.table}, {'seeds' if len(found.seeds) > 1 else 'seed'} {', '.join(map(str, found.seeds))}")
+    print("" if records else f"{whose(found)}\n")
     print_rows([compared(found.first, found.second, one) for one in found.differences])
     print(f"\n{found.verdict}")
     if found.without_images:
@@ -40,20 +45,23 @@ def compare(
 
 
 @board_app.command("build")
-def board_build(
-    records: Records = RECORDS, out: Annotated[Path, path_option("--out", help="Folder of the tables.")] = BOARD
-) -> None:
-    """Make the tables from the records: Markdown and CSV, the same bytes every time."""
-    from lt_bench.leaderboard import build
+def board_build(records: ReadRecords = None, out: Out = TABLES) -> None:
+    """Make the tables from the records: Markdown and CSV, the same bytes every time.
 
-    written = build(records, out)
-    print(f"{written[0]}: the board, {len(written)} files from the records in {records}")
+    By default those with records of yours, and in them the shipped board's rows.
+    """
+    from lt_bench.leaderboard.board import write
+    from lt_bench.leaderboard.sources import read_board
+
+    board = read_board(records)
+    written = write(board, out)
+    print(f"{written[0]}: the board, {len(written)} files from the records in {records or RECORDS}")
+    if board.others:
+        print(board.others)
 
 
 @board_app.command("check")
-def board_check(
-    records: Records = RECORDS, out: Annotated[Path, path_option("--out", help="Folder of the tables.")] = BOARD
-) -> None:
+def board_check(records: ReadRecords = None, out: Out = TABLES) -> None:
     """Tell whether the tables are those that the records give. Exit code 1 if not."""
     from lt_bench.leaderboard.board import check
 
@@ -84,8 +92,16 @@ def board_diff(
 
 
 @board_app.command("show")
-def board_show(records: Records = RECORDS) -> None:
-    """Print the tables."""
+def board_show(
+    records: ReadRecords = None,
+    board: Annotated[
+        bool, typer.Option("--board", help="All tables of the shipped board, without records of yours.")
+    ] = False,
+) -> None:
+    """Print the tables with records of yours, the shipped board's rows in them; without any of yours, the board."""
     from lt_bench.leaderboard.board import print_tables
+    from lt_bench.leaderboard.sources import shipped_records
 
-    print_tables(records, console())
+    if board and records is not None:
+        raise UserError("--board and --records name two boards; leave one of them out")
+    print_tables(shipped_records() if board else records, console())

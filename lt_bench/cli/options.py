@@ -9,13 +9,12 @@ import typer
 
 from lt_bench.errors import UserError
 from lt_bench.paths import parse_path
+from lt_bench.resources import RECORDS
 from lt_bench.terminal import short
 
 if TYPE_CHECKING:
     from lt_bench.training.run import Options
 
-RECORDS = Path("leaderboard/v1/records")
-BOARD = Path("leaderboard/v1")
 LARGEST_SEED = 2**53 - 1
 """What a table can still hold as a number."""
 
@@ -34,6 +33,13 @@ DataRoot = Annotated[
     Path | None, path_option("--data-root", help="Folder of the data sets. Default: $LT_BENCH_DATA, else ./data.")
 ]
 Records = Annotated[Path, path_option("--records", help="Folder of the records.")]
+ReadRecords = Annotated[
+    Path | None,
+    path_option(
+        "--records", help=f"One folder of records alone. Default: yours, {RECORDS}, beside the shipped board's."
+    ),
+]
+Out = Annotated[Path, path_option("--out", help="Folder of the tables.")]
 Work = Annotated[Path, path_option("--work", help="Folder of checkpoints, logs and weights.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]

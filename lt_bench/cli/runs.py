@@ -11,7 +11,6 @@ import typer
 
 from lt_bench.cli.app import app
 from lt_bench.cli.options import (
-    RECORDS,
     AsJson,
     CompileName,
     DataRoot,
@@ -29,6 +28,7 @@ from lt_bench.cli.options import (
     run_options,
 )
 from lt_bench.errors import UserError
+from lt_bench.resources import RECORDS
 from lt_bench.terminal import print_rows
 
 

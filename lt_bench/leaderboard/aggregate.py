@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -19,6 +20,9 @@ from lt_bench.evaluation.significance import mean_interval, surely_above
 from lt_bench.leaderboard.record import Record, dataset_slug, slug
 
 Scores = Mapping[str, float | None]
+
+YOURS = " (yours)"
+"""How the title of one's own row ends."""
 
 SCORES = ("top1", *GROUPS, "balanced", "harmonic", "worst_class", "ece", "best_on_val", "best_on_test", "gap")
 """What `scores` gives: all of `last` but the top-1 of the other selections; `gap` is best-on-test minus last."""
@@ -50,6 +54,7 @@ class TableKey(NamedTuple):
 class Run:
     """What a table needs of one record."""
 
+    path: Path
     key: TableKey
     method: str
     recipe_sha256: str
@@ -66,10 +71,13 @@ class Run:
     commit: str | None
     superseded: str | None = None
     """What has been corrected since in what it was made by; see `corrections`."""
+    yours: bool = False
+    """Whether it is one's own and stands beside those of the shipped board."""
 
     @classmethod
-    def of(cls, record: Record) -> Self:
+    def of(cls, path: Path, record: Record, yours: bool = False) -> Self:
         return cls(
+            path=path,
             key=table_key(record),
             method=method_name(record),
             recipe_sha256=record.recipe_sha256,
@@ -84,6 +92,7 @@ class Run:
             plugged=bool(record.recipe.get("plugins")),
             commit=record.environment.commit,
             superseded=record.superseded,
+            yours=yours,
         )
 
 
@@ -109,6 +118,8 @@ class Row:
     """Best and worst place that the paired differences allow; None for one seed and for what is superseded."""
     superseded: str | None = None
     """That of its runs, which have one recipe."""
+    yours: bool = False
+    """That of its runs."""
 
     @property
     def n(self) -> int:
@@ -205,9 +216,9 @@ def _order(key: TableKey) -> tuple[Any, ...]:
 
 
 def _rows(runs: list[Run]) -> tuple[Row, ...]:
-    rows = [_row(seeds) for seeds in _grouped(runs, lambda run: run.recipe_sha256).values()]
-    names = Counter(row.method for row in rows)
-    rows = [replace(r, method=f"{r.method} [{r.recipe_sha256[:8]}]") if names[r.method] > 1 else r for r in rows]
+    rows = [_row(seeds) for seeds in _grouped(runs, lambda run: (run.recipe_sha256, run.yours)).values()]
+    names = Counter((row.method, row.yours) for row in rows)
+    rows = [replace(row, method=_title(row, alone=names[row.method, row.yours] == 1)) for row in rows]
     rows.sort(key=lambda row: (-row.top1, row.method))
     return _ranked(rows)
 
@@ -231,7 +242,13 @@ def _row(runs: list[Run]) -> Row:
         paper_top1=newest.figure.get("top1"),
         verified=bool(newest.figure.get("verified", False)) if newest.figure else None,
         superseded=newest.superseded,
+        yours=newest.yours,
     )
+
+
+def _title(row: Row, *, alone: bool) -> str:
+    """The method, and what tells the row from others of its name."""
+    return row.method + ("" if alone else f" [{row.recipe_sha256[:8]}]") + (YOURS if row.yours else "")
 
 
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
@@ -241,10 +258,10 @@ def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     top1 = [[row.runs[seed].scores["top1"] if seed in row.runs else None for seed in seeds] for row in several]
     above = surely_above(np.array(top1, dtype=float))  # None becomes NaN
     places = {
-        row.recipe_sha256: (1 + int(better), len(several) - int(worse))
+        (row.recipe_sha256, row.yours): (1 + int(better), len(several) - int(worse))
         for row, better, worse in zip(several, above.sum(0), above.sum(1), strict=True)
     }
-    return tuple(replace(row, rank=places.get(row.recipe_sha256)) for row in rows)
+    return tuple(replace(row, rank=places.get((row.recipe_sha256, row.yours))) for row in rows)
 
 
 def _mean(values: list[float | None]) -> float | None:

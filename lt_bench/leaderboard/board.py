@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
 from lt_bench.files import beginning, in_words, write_together
-from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
-from lt_bench.leaderboard.record import latest
+from lt_bench.leaderboard.aggregate import Row, Table, TableKey
 from lt_bench.leaderboard.repeating import command, commits, paper
+from lt_bench.leaderboard.sources import Board, read_board
 from lt_bench.markdown import escape, link, one_line, table_row
+from lt_bench.resources import RECORDS, refuse_installed, shipped_board
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,22 +47,37 @@ NOTES = (
 )
 
 
+WHOSE = "A method with (yours) behind it is of your own records; the others, to compare with, are the shipped board's."
+
 REPEAT = (
     "The commits are those of this repository that the runs were made by. Any run is also repeated by its record, "
     "`lt-bench run RECORD.json`, unless what it was made by has been corrected since.\n"
 )
 
 
-def build(records_dir: Path, out_dir: Path) -> list[Path]:
-    """Write the board of all records below `records_dir` and return the files, the index first.
+def build(records_dir: Path | None, out_dir: Path) -> list[Path]:
+    """Write the tables of all records below `records_dir` and return the files, the index first. See `write`.
+
+    For None they are those in which records of one's own are, with the shipped board's rows to compare with.
+    """
+    return write(read_board(records_dir), out_dir)
+
+
+def write(board: Board, out_dir: Path) -> list[Path]:
+    """Write the board and return the files, the index first.
 
     The same records give the same bytes. Tables of an earlier build that no record supports are removed.
     Where the files cannot be written the earlier ones stay as they are.
 
     Raises:
-        UserError: A record is not valid, or a file cannot be written.
+        UserError: Nothing in the board is one's own, or a file cannot or is not to be written.
     """
-    files = render(records_dir)
+    refuse_installed("--out", out_dir)
+    if board.records is None and out_dir.resolve() == shipped_board().resolve():
+        raise UserError(
+            f"--out {out_dir}: the official tables, of the official records alone: name those with --records"
+        )
+    files = _render(board)
     if not _is_ours(_start(out_dir / INDEX) or b""):
         raise UserError(f"{out_dir / INDEX}: was not made by this command, so it is not overwritten")
     differing = {out_dir / name: files[name] for name in _differing(files, out_dir)}
@@ -76,30 +92,42 @@ def build(records_dir: Path, out_dir: Path) -> list[Path]:
     return [out_dir / name for name in files]
 
 
-def check(records_dir: Path, out_dir: Path) -> list[Path]:
+def check(records_dir: Path | None, out_dir: Path) -> list[Path]:
     """The files of `out_dir` that `build` would write otherwise, add or remove."""
     files = render(records_dir)
     return [out_dir / name for name in [*_differing(files, out_dir), *_stale(files, out_dir)]]
 
 
-def render(records_dir: Path) -> dict[str, bytes]:
+def render(records_dir: Path | None) -> dict[str, bytes]:
     """The whole board: contents by path relative to its root, the index first."""
-    found = _tables(records_dir)
-    names = file_names([table.key for table in found])
-    files = {INDEX: _index(list(zip(names, found, strict=True)))}
-    for name, table in zip(names, found, strict=True):
+    return _render(read_board(records_dir))
+
+
+def _render(board: Board) -> dict[str, bytes]:
+    if board.records is None and not board.yours:
+        raise UserError(
+            f"{RECORDS}: no records of yours to make tables of; lt-bench leaderboard show prints the board's"
+        )
+    names = file_names([table.key for table in board.shown])
+    found = list(zip(names, board.shown, strict=True))
+    files = {INDEX: _index(found, board)}
+    for name, table in found:
         files[f"{FOLDER}/{name}.md"] = _markdown(table)
         files[f"{FOLDER}/{name}.csv"] = _csv(table)
     return {name: text.encode() for name, text in files.items()}
 
 
-def print_tables(records_dir: Path, console: Console) -> None:
-    """Print all tables to a terminal; where it is narrow, the last columns are left out."""
+def print_tables(records_dir: Path | None, console: Console) -> None:
+    """Print the tables to a terminal; where it is narrow, the last columns are left out.
+
+    For None they are those in which records of one's own are, or the shipped board's where there are none.
+    """
     from rich import box  # noqa: PLC0415 (building the board does not need it)
     from rich import table as rich_table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    for table in _tables(records_dir):
+    board = read_board(records_dir)
+    for table in board.shown:
         # Text, not str: a name in square brackets must not be read as markup.
         title = Text(one_line(_title(table.key)))
         caption = Text("\n".join(map(one_line, [_subtitle(table.key), *_superseded(table)])))
@@ -110,10 +138,8 @@ def print_tables(records_dir: Path, console: Console) -> None:
         for row in table.rows:
             view.add_row(*(Text(one_line(cell(row))) for cell in columns.values()))
         console.print(view)
-
-
-def _tables(records_dir: Path) -> list[Table]:
-    return tables(latest(records_dir, Run.of))
+    if board.others:
+        console.print(Text(board.others))
 
 
 def file_names(keys: list[TableKey]) -> list[str]:
@@ -163,6 +189,7 @@ def _that_fit(columns: Columns, table: Table, width: int) -> Columns:
 def _markdown(table: Table) -> str:
     columns = _columns(table)
     lines = [MARK, f"# {escape(_title(table.key))}\n", f"{escape(_subtitle(table.key))}\n"]
+    lines += [f"{WHOSE}\n"] if any(row.yours for row in table.rows) else []
     lines.append(table_row(list(columns)))
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
     lines += [table_row([_in_markdown(title, cell, row) for title, cell in columns.items()]) for row in table.rows]
@@ -229,11 +256,13 @@ def _full(row: Row, key: TableKey) -> dict[str, object]:
     }
 
 
-def _index(found: list[tuple[str, Table]]) -> str:
+def _index(found: list[tuple[str, Table]], board: Board) -> str:
     lines = [MARK, "# Leaderboard\n"]
     if not found:
         return "\n".join([*lines, "There are no records yet.\n"])
     lines.append("Tables of different data sets, factors or protocols are never to be compared.\n")
+    if board.yours:
+        lines += [f"{WHOSE}\n", *([f"{board.others}\n"] if board.others else [])]
     lines += [table_row(["Table", "Methods", "Runs", "CSV"]), table_row([":--", "--:", "--:", ":--"])]
     for name, table in found:
         runs = sum(row.n for row in table.rows)

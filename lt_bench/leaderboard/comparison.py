@@ -12,12 +12,16 @@ from lt_bench.data.groups import GROUPS
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError, unknown
 from lt_bench.evaluation.significance import mean_interval
-from lt_bench.leaderboard.aggregate import Row, Run, Table, TableKey, tables
+from lt_bench.leaderboard.aggregate import YOURS, Row, Run, Table, TableKey
 from lt_bench.leaderboard.board import file_names
-from lt_bench.leaderboard.record import find_record, latest, load_predictions, load_record
+from lt_bench.leaderboard.record import load_predictions, load_record
+from lt_bench.leaderboard.sources import read_board
 
 if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
+
+OFFICIAL = "board:"
+"""In front of a method: the shipped board's row, not one's own."""
 
 COMPARED = ("top1", *GROUPS, "worst_class", "ece")
 
@@ -47,6 +51,8 @@ class Comparison:
     differences: tuple[Difference, ...]
     without_images: str = ""
     """Why nothing is said over test images."""
+    yours: tuple[bool, bool] = (False, False)
+    """Whether each is of one's own records, beside which the shipped board's were read."""
 
     @property
     def verdict(self) -> str:
@@ -62,36 +68,42 @@ class Comparison:
 
 
 def compare(
-    records_dir: Path, first: str, second: str, table: str | None = None, data_root: Path | None = None
+    records_dir: Path | None, first: str, second: str, table: str | None = None, data_root: Path | None = None
 ) -> Comparison:
     """Compare two methods over the seeds that both have.
 
     Args:
-        records_dir: Root of the records.
+        records_dir: Root of the records. None: one's own in `results/records` beside those of the shipped board.
         first: A method as its table names it, such as `ce`, or with its data set, `cifar100-lt/ce`. Overrides, in
-            parentheses there, may be left out where the recipe has one row.
+            parentheses there, may be left out where the recipe has one row. Of two rows of the name one's own is meant;
+            `board:ce` is the shipped board's.
         second: Another one of the same table.
-        table: Name of the table's file; needed where the two stand together in several.
+        table: Name of the table's file; needed where the two stand together in several. Tables where more of the two
+            rows are one's own come before others.
         data_root: Where the data set lies; its test labels tell which images each method has right.
 
     Raises:
         UserError: A method or a table is not known, or the two have no table or no seed in common.
     """
-    found = tables(latest(records_dir, Run.of))
+    found = read_board(records_dir).tables
+    if records_dir is not None and (asked := [method for method in (first, second) if method.startswith(OFFICIAL)]):
+        raise UserError(f"{asked[0]}: the shipped board is not read where --records names a folder")
     named = dict(zip(file_names([one.key for one in found]), found, strict=True))
     name = _table_of(named, first, second, table)
     rows = [_row(named[name], method) for method in (first, second)]
     if rows[0] is rows[1]:
-        raise UserError(f"{first}: two different methods are needed")
+        official = OFFICIAL + rows[0].method.removesuffix(YOURS)
+        hint = f"; the shipped board's is {official}" if rows[0].yours and _rows(named[name], official) else ""
+        raise UserError(f"{first}: two different methods are needed{hint}")
     seeds = tuple(seed for seed in rows[0].runs if seed in rows[1].runs)
     if not seeds:
         have = " and ".join(" ".join(map(str, row.runs)) for row in rows)
         raise UserError(f"{first} and {second} have no seed in common: they have {have}")
     pairs = [[row.runs[seed] for row in rows] for seed in seeds]
-    images, without = _over_images(pairs, named[name].key, records_dir, data_root)
+    images, without = _over_images(pairs, named[name].key, data_root)
     differences = [_difference(score, pairs, images if score == "top1" else None) for score in COMPARED]
     known = tuple(difference for difference in differences if difference is not None)
-    return Comparison(name, rows[0].method, rows[1].method, seeds, known, without)
+    return Comparison(name, rows[0].method, rows[1].method, seeds, known, without, (rows[0].yours, rows[1].yours))
 
 
 def _table_of(named: dict[str, Table], first: str, second: str, table: str | None) -> str:
@@ -101,7 +113,9 @@ def _table_of(named: dict[str, Table], first: str, second: str, table: str | Non
     for method in (first, second):
         if not any(_rows(one, method) for one in chosen.values()):
             raise UserError(unknown("method", method, {row.method for one in chosen.values() for row in one.rows}))
-    common = [name for name, one in chosen.items() if _rows(one, first) and _rows(one, second)]
+    pairs = {name: (_rows(one, first), _rows(one, second)) for name, one in chosen.items()}
+    yours = {name: sum(rows[0].yours for rows in pair) for name, pair in pairs.items() if all(pair)}
+    common = [name for name, number in yours.items() if number == max(yours.values())]
     if not common:
         raise UserError(f"{first} and {second} stand in no common table, so their numbers do not compare")
     if len(common) > 1:
@@ -110,10 +124,15 @@ def _table_of(named: dict[str, Table], first: str, second: str, table: str | Non
 
 
 def _rows(table: Table, method: str) -> list[Row]:
-    """The row of that name, or else all rows of that recipe, which are told apart by their overrides."""
-    name = method.removeprefix(f"{table.key.dataset}/")
-    exact = [row for row in table.rows if row.method == name]
-    return exact or [row for row in table.rows if row.method.startswith((f"{name} (", f"{name} ["))]
+    """The row of that name, or else all rows of that recipe, which are told apart by overrides; one's own first."""
+    name = method.removeprefix(OFFICIAL).removeprefix(f"{table.key.dataset}/")
+    theirs = [row for row in table.rows if not row.yours]
+    yours = [] if method.startswith(OFFICIAL) else [row for row in table.rows if row.yours]
+    for rows, titles in ((yours, (name, name + YOURS)), (theirs, (name,))):
+        exact = [row for row in rows if row.method in titles]
+        if found := exact or [row for row in rows if row.method.startswith((f"{name} (", f"{name} ["))]:
+            return found
+    return []
 
 
 def _row(table: Table, method: str) -> Row:
@@ -132,13 +151,11 @@ def _difference(score: str, pairs: list[list[Run]], images: float | None) -> Dif
     return Difference(score, float(first), float(second), mean, half, images)
 
 
-def _over_images(
-    pairs: list[list[Run]], key: TableKey, records_dir: Path, data_root: Path | None
-) -> tuple[float | None, str]:
+def _over_images(pairs: list[list[Run]], key: TableKey, data_root: Path | None) -> tuple[float | None, str]:
     """Half-width of the 95% interval of the difference over test images, or why there is none."""
     try:
         labels = _test_labels(key, data_root)
-        right = [[_predicted(run, records_dir) == labels for run in pair] for pair in pairs]
+        right = [[_predicted(run) == labels for run in pair] for pair in pairs]
     except UserError as error:
         return None, str(error)
     gains = np.mean([second.astype(float) - first for first, second in right], axis=0)  # per image, over seeds: [N]
@@ -157,7 +174,5 @@ def _test_labels(key: TableKey, data_root: Path | None) -> IntArray:
     return split.test.labels
 
 
-def _predicted(run: Run, records_dir: Path) -> np.ndarray:
-    path = find_record(records_dir, run.identity)
-    assert path is not None, "the run was read from there"
-    return load_predictions(path, load_record(path))[0]
+def _predicted(run: Run) -> np.ndarray:
+    return load_predictions(run.path, load_record(run.path))[0]

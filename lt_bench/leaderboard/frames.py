@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lt_bench.data.groups import group_masks
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import accuracy_by_class
-from lt_bench.leaderboard.aggregate import SCORES, method_name, scores
-from lt_bench.leaderboard.record import Record, latest
+from lt_bench.leaderboard.aggregate import SCORES, YOURS, method_name, scores
+from lt_bench.leaderboard.record import Record
+from lt_bench.leaderboard.sources import gather
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,21 +19,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def frame(records_dir: Path) -> pd.DataFrame:
+def frame(records_dir: Path | None = None) -> pd.DataFrame:
     """One row per run, the latest revision of each; scores in percent, NaN where there is none.
 
-    Columns: those that name the run (dataset, factor, profile, subset_seed, protocol, modified, method,
-    recipe_sha256, seed, identity), the scores of `aggregate.SCORES`, wall_s (with that of a first
-    stage) and train_images_per_s.
+    Of the records in a folder; without one, of your own in `results/records` beside those of the shipped board, with
+    `yours` telling them apart and `(yours)` behind the method.
+
+    Columns: those that name the run (record, the path of its file; yours, dataset, factor, profile, subset_seed,
+    protocol, modified, method, recipe_sha256, seed, identity), the scores of `aggregate.SCORES`, wall_s (with that of
+    a first stage) and train_images_per_s.
     """
     import pandas as pd  # noqa: PLC0415 (slow to import, and only notebooks need it)
 
-    rows = _latest(records_dir, lambda record: _run(record) | scores(record) | _speed(record))
+    rows = _latest(records_dir, lambda path, record, yours: _run(path, record, yours) | scores(record) | _speed(record))
     return pd.DataFrame(rows).astype(dict.fromkeys(("factor", *SCORES), float))
 
 
-def per_class_frame(records_dir: Path) -> pd.DataFrame:
-    """One row per run and class, under the selection `last`.
+def per_class_frame(records_dir: Path | None = None) -> pd.DataFrame:
+    """One row per run and class, under the selection `last`, of the same runs as `frame`.
 
     Columns: those that name the run, then class_index, class_name, group, train_count, correct, total and
     accuracy in percent (NaN for a class without test images).
@@ -42,8 +46,8 @@ def per_class_frame(records_dir: Path) -> pd.DataFrame:
     return pd.DataFrame([row for rows in _latest(records_dir, _classes) for row in rows])
 
 
-def _latest(records_dir: Path, make: Callable[[Record], T]) -> list[T]:
-    rows = latest(Path(records_dir), make)
+def _latest(records_dir: Path | None, make: Callable[[Path, Record, bool], T]) -> list[T]:
+    rows = gather(None if records_dir is None else Path(records_dir), make)
     if not rows:
         raise UserError(f"{records_dir}: there are no records")
     return rows
@@ -54,28 +58,30 @@ def _speed(record: Record) -> dict[str, float]:
     return {"wall_s": earlier + record.timing.wall_s, "train_images_per_s": record.timing.train_images_per_s}
 
 
-def _run(record: Record) -> dict[str, Any]:
+def _run(path: Path, record: Record, yours: bool) -> dict[str, Any]:
     data = record.dataset
     return {
+        "record": str(path),
+        "yours": yours,
         "dataset": data.name,
         "factor": data.factor,
         "profile": data.profile,
         "subset_seed": data.subset_seed,
         "protocol": record.protocol.name,
         "modified": record.protocol.modified,
-        "method": method_name(record),
+        "method": method_name(record) + (YOURS if yours else ""),
         "recipe_sha256": record.recipe_sha256,
         "seed": record.seed,
         "identity": record.identity,
     }
 
 
-def _classes(record: Record) -> list[dict[str, Any]]:
+def _classes(path: Path, record: Record, yours: bool) -> list[dict[str, Any]]:
     data, last = record.dataset, record.selections["last"]
     accuracy = 100 * accuracy_by_class(last.correct, last.total)
     masks = group_masks(data.train_counts)
     return [
-        _run(record)
+        _run(path, record, yours)
         | {
             "class_index": k,
             "class_name": data.class_names[k],

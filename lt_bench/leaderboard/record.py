@@ -168,8 +168,8 @@ def load_records(folder: Path) -> list[tuple[Path, Record]]:
     return list(iter_records(folder))
 
 
-def latest(folder: Path, make: Callable[[Record], T]) -> list[T]:
-    """`make` of the latest revision of each run below `folder`, in the order of their paths.
+def latest(folder: Path, make: Callable[[Path, Record], T]) -> list[T]:
+    """`make` of path and record of each run's latest revision below `folder`, in the order of the paths.
 
     Records are read one by one and dropped, so that memory holds only what `make` keeps of them.
     """
@@ -177,7 +177,7 @@ def latest(folder: Path, make: Callable[[Record], T]) -> list[T]:
     for path, record in iter_records(folder):
         order = revision(path)
         if record.identity not in newest or order > newest[record.identity][0]:
-            newest[record.identity] = order, make(record)
+            newest[record.identity] = order, make(path, record)
     return [made for _, made in newest.values()]
 
 

@@ -44,7 +44,7 @@ def command(row: Row, key: TableKey) -> str:
     settings, methods and plug-ins of one's own.
     """
     newest = _newest(row)
-    ambiguous = row.method.endswith(f"[{row.recipe_sha256[:8]}]")
+    ambiguous = f" [{row.recipe_sha256[:8]}]" in row.method
     ours = _ships("settings", key.dataset) and _ships("", newest.recipe_name) and not newest.plugged
     if key.modified or row.superseded or ambiguous or not ours:
         return ""

@@ -29,6 +29,7 @@ from lt_bench.models import Network, build_network
 from lt_bench.models.norm import check_statistics
 from lt_bench.recipe import Recipe
 from lt_bench.registry import lookup
+from lt_bench.resources import RECORDS, refuse_installed
 from lt_bench.stages import DecoupledNetwork, Stage
 from lt_bench.training.checkpoint import Owner, State, load_checkpoint, save_checkpoint
 from lt_bench.training.loop import Job, fit
@@ -46,7 +47,7 @@ class Options:
     data_root: Path | None = None
     work: Path = Path("runs")
     """Checkpoints, logs and weights, one folder a run."""
-    records: Path = Path("leaderboard/v1/records")
+    records: Path = RECORDS
     device: str = "auto"
     precision: Precision = "auto"
     compile: Compile = "auto"
@@ -62,6 +63,9 @@ class Options:
     """Wait for another process that trains the same run; else that is an error."""
     deadline: float | None = None
     """On the clock of `time.monotonic`: the run stops at the first epoch boundary after it."""
+
+    def __post_init__(self) -> None:
+        refuse_installed("--records", self.records)
 
 
 @dataclass(frozen=True)

@@ -389,14 +389,14 @@ def test_a_set_of_ones_own_is_run_and_tabled(photos: Path, lt_bench: LtBench, mo
     done = lt_bench("run", "my-birds/balanced-softmax", "my-birds/ce", *SHORT, "--workers", 0)
     assert (done.code, len(done.out.splitlines())) == (0, 2)
     assert lt_bench("leaderboard", "build").code == 0
-    (table,) = Path("leaderboard/v1/tables").glob("my-birds-*.md")
+    (table,) = Path("results/tables").glob("my-birds-*.md")
     assert {"balanced-softmax", "ce"} <= set(table.read_text().split())
     assert lt_bench("compare", "ce", "balanced-softmax").code == 0
     (weights,) = Path("runs").glob("my-birds/*/ce/*/weights.safetensors")
     assert lt_bench("evaluate", weights, "--workers", 0, "--json").code == 0
     # A worker of `sweep --jobs` is told where the card lies.
     recipe = load_recipe("my-birds/ce", ["protocol.epochs=1"])
-    options = Options(work=Path("runs"), records=Path("leaderboard/v1/records").absolute(), workers=0)
+    options = Options(work=Path("runs"), records=Path("results/records").absolute(), workers=0)
     folder = Path("my-birds").absolute()
     monkeypatch.chdir("/")
     monkeypatch.setattr("lt_bench.data.cards._named", {})

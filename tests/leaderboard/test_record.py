@@ -92,7 +92,7 @@ def test_an_old_record_stays_and_the_latest_revision_is_found(tmp_path: Path) ->
     identity = load_record(first).identity
     assert find_record(tmp_path, identity) == paths[-1]
     assert find_record(tmp_path, digest("another")) is None
-    assert latest(tmp_path, lambda record: record.created) == ["2026-05-02T12:00:09Z"]
+    assert latest(tmp_path, lambda _, record: record.created) == ["2026-05-02T12:00:09Z"]
     assert len(load_records(tmp_path)) == 11
     assert load_predictions(paths[4], load_record(paths[4]))[0].shape == (60,)
 
