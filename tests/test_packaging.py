@@ -32,10 +32,24 @@ def test_wheel_ships_every_recipe_and_card(wheel: Path) -> None:
     assert "lt_bench/py.typed" in inside
 
 
-def test_installed_wheel_runs_from_any_folder(wheel: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+def test_wheel_ships_the_board(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    records = [path for path in (ROOT / "leaderboard").rglob("seed*") if path.suffix in (".json", ".npz")]
+    assert len(records) > 700
+    assert {f"lt_bench/_resources/{path.relative_to(ROOT)}" for path in records} <= inside
+    assert wheel.stat().st_size < 10 * 2**20
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the wheel is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
+    return folder
+
+
+def test_installed_wheel_runs_from_any_folder(site: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = subprocess.run(
@@ -53,3 +67,20 @@ def test_installed_wheel_runs_from_any_folder(wheel: Path, tmp_path: Path) -> No
         where, cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
     )
     assert str(site) in found.stdout  # not the editable installation of the checkout
+
+
+def test_installed_board_is_found_in_any_folder_and_only_read(site: Path, tmp_path: Path) -> None:
+    board = site / "lt_bench" / "_resources" / "leaderboard" / "v1"
+
+    def lt_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lt_bench", *map(str, arguments)]
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    shown = lt_bench("leaderboard", "show")
+    assert shown.returncode == 0, shown.stderr
+    assert "digits-lt, factor 20: digits-demo" in shown.stdout
+    built = lt_bench("leaderboard", "build", "--records", board / "records", "--out", board)
+    assert (built.returncode, built.stdout) == (2, "")
+    assert built.stderr.startswith(f"lt-bench: --out {board}: part of the installed package, which is only read")
+    assert not list(tmp_path.iterdir())
