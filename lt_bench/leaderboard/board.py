@@ -47,7 +47,7 @@ NOTES = (
 )
 
 
-WHOSE = "A method with (yours) behind it is of your own records; the others, to compare with, are the shipped board's."
+WHOSE = "Rows titled (yours) are of your own records, all others are the shipped board's."
 
 REPEAT = (
     "The commits are those of this repository that the runs were made by. Any run is also repeated by its record, "

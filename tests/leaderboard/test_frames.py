@@ -41,8 +41,10 @@ def test_no_records_is_one_line(tmp_path: Path) -> None:
 def test_a_board_needs_neither_torch_nor_pandas(tmp_path: Path) -> None:
     add_record(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from lt_bench.leaderboard import build; "
+        "import io, sys; from pathlib import Path; from rich.console import Console; "
+        "from lt_bench.leaderboard import build, print_tables; "
         f"build(Path({str(tmp_path)!r}), Path({str(tmp_path / 'out')!r})); "
+        "print_tables(None, Console(file=io.StringIO())); "
         "print(sorted({'torch', 'pandas'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

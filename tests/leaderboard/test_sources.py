@@ -108,7 +108,7 @@ def test_the_tables_with_records_of_yours_are_presented(yours: Path) -> None:
     files = render(None)
     assert sorted(files) == ["README.md", f"tables/{TABLE}.csv", f"tables/{TABLE}.md"]
     assert OTHERS in files["README.md"].decode()
-    assert "with (yours) behind it is of your own records" in files[f"tables/{TABLE}.md"].decode()
+    assert "Rows titled (yours) are of your own records" in files[f"tables/{TABLE}.md"].decode()
     assert "other-lt" not in printed()
     assert printed().endswith(f"{OTHERS}\n")
 
