@@ -159,9 +159,13 @@ def contents(folder: Path) -> Leaves:
 def leaf(path: Path) -> Any:
     """What a file holds, without times and places, which two runs never share. Raises an error where it is torn."""
     if path.name.startswith("seed") and path.suffix == ".json":
-        record = json.loads(path.read_bytes())
+        from lt_bench.leaderboard.seal import check_seal
+
+        data = path.read_bytes()
+        check_seal(data)
+        record = json.loads(data)
         (record.get("first_stage") or {}).pop("wall_s", None)
-        return {key: value for key, value in record.items() if key not in ("created", "timing", "environment")}
+        return {key: record[key] for key in record if key not in ("created", "timing", "environment", "sha256")}
     if path.suffix == ".safetensors":
         return _tensors(path)
     if path.suffix == ".json":
