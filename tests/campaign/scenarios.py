@@ -183,14 +183,13 @@ def leaf(path: Path) -> Any:
 
 
 def _tensors(path: Path) -> Any:
-    """Tensors and metadata, whose order in the file is another one each time."""
-    from safetensors import safe_open
+    """Tensors and text, without the time that a run took and the digest that it is part of, which is checked."""
+    from lt_bench.tensor_files import read_tensors
 
-    with safe_open(path, framework="np") as file:
-        about = {key: value for key, value in file.metadata().items() if key != "trained"}
-        if "trained" in file.metadata():
-            about["top1"] = json.loads(file.metadata()["trained"])["top1"]
-        return about, {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+    tensors, text = read_tensors(path)
+    if "trained" in text:
+        text["trained"] = json.loads(text["trained"])["top1"]
+    return text, {name: tensor.contiguous().view(-1).numpy().tobytes() for name, tensor in tensors.items()}
 
 
 def _files(folder: Path, *, every: bool = False) -> Iterator[tuple[str, Path]]:
