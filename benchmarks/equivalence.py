@@ -23,7 +23,7 @@ from lt_bench.evaluation.metrics import accuracy_by_class, group_accuracy, top1
 from lt_bench.evaluation.significance import equivalence_p, mean_interval
 from lt_bench.leaderboard.record import Record, load_records
 from lt_bench.sweep import Sweep
-from lt_bench.training.run import Options
+from lt_bench.training.options import Options
 
 PLAIN: dict[str, Any] = {"precision": "float32", "compile": "off"}
 BOUNDS = {"top-1": 1.0, "many": 2.0, "medium": 2.0, "few": 2.0}

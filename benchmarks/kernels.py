@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from train_step import Ours
 
 from lt_bench.errors import UserError
-from lt_bench.training.run import Options
+from lt_bench.training.options import Options
 from lt_bench.training.runtime import choose_runtime
 
 STEPS = 80

@@ -37,7 +37,7 @@ def main() -> None:
     from train_step import Ours
 
     from lt_bench.training.loop import evaluate
-    from lt_bench.training.run import Options
+    from lt_bench.training.options import Options
 
     resident("import of the suite")
     options = Options(

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from train_step import Ours
 
-from lt_bench.training.run import Options
+from lt_bench.training.options import Options
 from lt_bench.training.runtime import choose_runtime
 
 T = TypeVar("T")

@@ -26,7 +26,8 @@ from lt_bench.data.types import Batch, Epoch, IntArray
 from lt_bench.recipe import load_recipe
 from lt_bench.training.checkpoint import State
 from lt_bench.training.loop import train_epoch
-from lt_bench.training.run import Options, build_job, build_optimizer
+from lt_bench.training.options import Options
+from lt_bench.training.run import build_job, build_optimizer
 from lt_bench.training.runtime import choose_runtime, environment
 
 RECIPES = ("ce", "balanced-softmax", "ldam-drw", "mixup", "cutmix", "cmo", "class-distance-mix-ours", "dbn-mix")

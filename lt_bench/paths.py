@@ -29,5 +29,13 @@ def parse_path(word: str | Path) -> Path:
     return path
 
 
+def parse_file(word: str | Path) -> Path:
+    """As `parse_path`, of something that is there; what is in it is another question."""
+    path = parse_path(word)
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: there is no such file")
+    return path
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."

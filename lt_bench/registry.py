@@ -7,12 +7,14 @@ stands in is its registration: nothing else has to be edited. A user's own compo
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.abc import SourceLoader
@@ -75,6 +77,24 @@ def between(epochs: range, start: int, stop: int) -> range:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A component named by a recipe together with its validated settings."""
+
+    component: type[Any]
+    config: Settings
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What holds from the end of the previous phase until before epoch `until`."""
+
+    until: int
+    sampler: Choice
+    mix: Choice
+    loss: Choice
+
+
+@dataclass(frozen=True)
 class Family:
     """Where the members of a family live: a module, or a package with one member per file."""
 
@@ -116,10 +136,19 @@ def members(kind: str) -> dict[str, type[Component]]:
 
 def lookup(kind: str, name: str) -> type[Any]:
     """The component class called `name`. Raises UserError with the nearest valid name."""
-    found = members(kind)
-    if name not in found:
-        raise UserError(unknown(kind, name, found))
-    return found[name]
+    check_name(kind, name)
+    return members(kind)[name]
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise UserError with the nearest valid name if no component of the kind is called `name`.
+
+    That takes no import of those that ship, which would take seconds.
+    """
+    added = (_components_in(module, kind) for module in [*_entry_point_modules(), *_plugin_modules])
+    known = _written_names(kind).union(*added)
+    if name not in known:
+        raise UserError(unknown(kind, name, known))
 
 
 def load_plugin(path: Path) -> None:
@@ -174,6 +203,22 @@ def _shipped(kind: str) -> dict[str, type[Component]]:
                 raise RuntimeError(f"two components called {kind} {name!r}: {found[name]} and {component}")
             found[name] = component
     return found
+
+
+@cache
+def _written_names(kind: str) -> frozenset[str]:
+    """The names of `_shipped`, as its files say them."""
+    place = Path(__file__).parents[1].joinpath(*FAMILIES[kind].module.split("."))
+    files = [path for path in place.glob("*.py") if path.stem != "__init__"] or [place.with_suffix(".py")]
+    return frozenset(name for path in files for name in _names_in(ast.parse(path.read_bytes())))
+
+
+def _names_in(module: ast.Module) -> Iterator[str]:
+    """What the classes of a module are called by `name = "..."` in their bodies."""
+    for statement in (inner for outer in module.body if isinstance(outer, ast.ClassDef) for inner in outer.body):
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(name))):
+                yield name
 
 
 @cache

@@ -19,8 +19,6 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
-import torch
-
 from lt_bench.data.cards import remember, remembered
 from lt_bench.errors import RunError, UserError, shown
 from lt_bench.leaderboard.repeating import recorded_recipe
@@ -28,12 +26,19 @@ from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe.files import SETTINGS, exists, is_record, own_recipes, shipped, shipped_recipes
 from lt_bench.recipe.overrides import split_arguments
 from lt_bench.registry import load_plugin, plugin_files
-from lt_bench.training.run import BudgetSpent, Options, Outcome, check_network, run
+from lt_bench.training.options import BudgetSpent, Options, Outcome
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 Run = tuple[str, Recipe, int]
 """A run's title, recipe and seed."""
+
+
+def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
+    """As `lt_bench.training.run.run`, which is imported with torch when the first run begins."""
+    from lt_bench.training.run import run as train  # noqa: PLC0415
+
+    return train(recipe, seed, options)
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class Sweep:
                 return
 
     def _at_once(self, options: Options, jobs: int) -> Iterator[tuple[str, Outcome | BaseException]]:
+        import torch  # noqa: PLC0415
+
         threads = max(1, torch.get_num_threads() // jobs)
         # Bars of several processes would overwrite each other; a run may be the first stage of another that began
         # with it.
@@ -162,6 +169,8 @@ def _matching(pattern: str, overrides: Sequence[str]) -> Iterator[Recipe]:
 
 def _checked(name: str, overrides: Sequence[str]) -> Recipe:
     recipe = load_recipe(name, overrides)
+    from lt_bench.training.network import check_network  # noqa: PLC0415 (as `run`)
+
     check_network(recipe)
     return recipe
 
@@ -208,6 +217,8 @@ class _Worker:
 def _start_worker(threads: int) -> None:
     # Ctrl-C reaches every process: workers end at once, as by kill, which a run survives; only the sweep speaks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import torch  # noqa: PLC0415
+
     torch.set_num_threads(threads)
 
 

@@ -22,7 +22,7 @@ from lt_bench.models import Network
 from lt_bench.models.backbones import CifarBlock
 from lt_bench.models.heads import CosineClassifier
 from lt_bench.recipe import Recipe
-from lt_bench.training.run import build_recipe_network
+from lt_bench.training.network import build_recipe_network
 from lt_bench.training.weights import read_weights
 
 

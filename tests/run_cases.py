@@ -13,7 +13,8 @@ from torch import Tensor
 from lt_bench.leaderboard.record import Record, load_record
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.training import run as run_module
-from lt_bench.training.run import Options, Outcome, run
+from lt_bench.training.options import Options, Outcome
+from lt_bench.training.run import run
 from lt_bench.training.weights import read_weights
 
 TINY = (

@@ -343,7 +343,7 @@ def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
     table = lt_bench("evaluate", weights, "--device", "cpu")
     assert (table.code, "worst_class" in table.out) == (0, True)
     refused(lt_bench("evaluate", path), "not the weights of a run")
-    refused(lt_bench("evaluate", "absent"), "absent: not the weights of a run")
+    refused(lt_bench("evaluate", "absent"), "absent: there is no such file")
     refused(lt_bench("evaluate", working_folder), "not the weights of a run")
 
 

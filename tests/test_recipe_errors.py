@@ -356,7 +356,7 @@ def test_settings_of_a_split(settings: list[str], complaint: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("second_stage=crtt",), r"second_stage.name: 'crtt' is not a known stage; did you mean crt\?"),
+        (("second_stage=crtt",), r"second_stage: 'crtt' is not a known stage; did you mean crt\?"),
         (("second_stage=[crt]",), r"second_stage: expected a name or a mapping with a name"),
         (("second_stage.lr=0.1",), r"second_stage: expected a name or a mapping with a name"),
         (

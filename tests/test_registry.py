@@ -103,3 +103,8 @@ def test_a_wrong_setting_is_told_in_one_line(build: Callable[[], object], messag
 def test_a_config_and_settings_at_once_are_a_mistake_in_the_script() -> None:
     with pytest.raises(ValueError, match="LDAM: both a config and scale"):
         LDAM([50, 5], LDAM.Config(), scale=3.0)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_names_are_found_without_an_import(kind: str) -> None:
+    assert registry._written_names(kind) == set(registry._shipped(kind))

@@ -19,8 +19,9 @@ from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
 from lt_bench.sweep import Sweep, parse_budget, spread
+from lt_bench.training import options as options_module
 from lt_bench.training import run as run_module
-from lt_bench.training.run import Options
+from lt_bench.training.options import Options
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
@@ -221,7 +222,7 @@ class TwoPartError(UserError):
         (TwoPartError("wrong", "home"), UserError, "wrong at home"),
         (RunError("the loss is nan"), RunError, "the loss is nan"),
         (ZeroDivisionError("by\nzero"), RunError, "ZeroDivisionError: by zero"),
-        (run_module.BudgetSpent(), run_module.BudgetSpent, ""),
+        (options_module.BudgetSpent(), options_module.BudgetSpent, ""),
     ],
 )
 def test_what_a_process_gives_back_can_be_read(
@@ -261,7 +262,7 @@ def test_a_failure_is_told_although_the_budget_is_spent(
     lt_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, RunError("the loss is nan"), "ce seed0")
-    failing(monkeypatch, run_module.BudgetSpent(), "mixup seed0")
+    failing(monkeypatch, options_module.BudgetSpent(), "mixup seed0")
     done = lt_bench("sweep", *TWO, "--seeds", "0", "--budget", "1h")
     assert "the budget is spent" in done.out
     assert done.code == 1

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_bench.errors import UserError
-from lt_bench.paths import parse_path
+from lt_bench.paths import parse_file, parse_path
 from lt_bench.resources import RECORDS
 from lt_bench.terminal import short
 
 if TYPE_CHECKING:
-    from lt_bench.training.run import Options
+    from lt_bench.training.options import Options
 
 LARGEST_SEED = 2**53 - 1
 """What a table can still hold as a number."""
@@ -27,6 +27,11 @@ def path_option(*names: str, help: str) -> Any:
 def path_argument(help: str) -> Any:
     """An argument that is a path."""
     return typer.Argument(help=help, parser=parse_path)
+
+
+def file_argument(help: str) -> Any:
+    """An argument that is a file. One that is not there is refused before anything is imported to read it."""
+    return typer.Argument(help=help, parser=parse_file, metavar="FILE")
 
 
 DataRoot = Annotated[
@@ -63,8 +68,7 @@ def run_options(
     force: bool = False,
     resume: bool = True,
 ) -> Options:
-    from lt_bench.training.run import Options
-    from lt_bench.training.runtime import compile_named, device_named, precision_named
+    from lt_bench.training.options import Options, compile_named, device_named, precision_named
 
     return Options(
         data_root=data_root,

@@ -21,6 +21,7 @@ from lt_bench.cli.options import (
     Seeds,
     Work,
     Workers,
+    file_argument,
     load_plugins,
     parse_seeds,
     path_argument,
@@ -146,12 +147,14 @@ def validate(
     """Check recipes without training: fields, types, names, and whether the parts fit together."""
     from lt_bench.recipe import load_recipe
     from lt_bench.recipe.overrides import split_arguments
-    from lt_bench.training.run import check_network
 
     load_plugins(plugin)
     names, overrides = split_arguments(recipe)
     for name in names:
         found = load_recipe(name, overrides)
+
+        from lt_bench.training.network import check_network
+
         check_network(found)
         print(f"{name}: valid, recipe sha256 {found.sha256()[:12]}")
 
@@ -197,7 +200,7 @@ def cite(
 
 @app.command()
 def evaluate(
-    weights: Annotated[Path, path_argument("weights.safetensors of a finished run.")],
+    weights: Annotated[Path, file_argument("weights.safetensors of a finished run.")],
     data_root: DataRoot = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
-from lt_bench.data.autoaugment import PolicyDraws, apply_policy
 from lt_bench.data.cards import Card, Channels
 from lt_bench.data.types import Batch, IntArray
+
+if TYPE_CHECKING:
+    from lt_bench.data.autoaugment import PolicyDraws
 
 _CHUNK_BATCHES = 8
 """AutoAugment works on this many batches at once: it runs about fifty operations however many images there are."""
@@ -68,8 +71,11 @@ class DeviceSet:
         flips = rng.integers(0, 2, size) if self.flip else np.zeros(size, dtype=np.int64)
         # Mirroring a crop is the same as cropping the mirrored image at the mirrored column.
         columns = np.where(flips, 2 * settings.padding - columns, columns)
-        policy = PolicyDraws.draw(size, rng) if settings.autoaugment else None
-        holes = degrees = None
+        policy = holes = degrees = None
+        if settings.autoaugment:
+            from lt_bench.data.autoaugment import PolicyDraws  # noqa: PLC0415 (imports torchvision)
+
+            policy = PolicyDraws.draw(size, rng)
         if settings.cutout:
             holes = torch.from_numpy(rng.integers(0, (self.height, self.width), (size, 2))).to(device)
         if settings.rotation:
@@ -83,6 +89,8 @@ class DeviceSet:
         if draws.degrees is not None:
             images = rotate(images, draws.degrees[part])
         if draws.policy is not None:
+            from lt_bench.data.autoaugment import apply_policy  # noqa: PLC0415 (imports torchvision)
+
             images = apply_policy(images, draws.policy[part])
         if draws.holes is not None:
             images = cut_out(images, draws.holes[part], self.augmentation.cutout)

@@ -1,4 +1,8 @@
-"""How far a mean over seeds can be trusted."""
+"""How far a mean over seeds can be trusted.
+
+Student's t is SciPy's, from `scipy.special`: `scipy.stats` has the same, and takes a second to import. It is imported
+late because a training needs this module and none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # scipy.stats has the same, and takes a second to import
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
@@ -18,6 +21,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     n = len(values)
     if n == 1:
         return float(values[0]), None
+    from scipy.special import stdtrit  # noqa: PLC0415
+
     mean = math.fsum(values) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     return mean, float(stdtrit(n - 1, (1 + level) / 2)) * deviation / math.sqrt(n)
@@ -34,6 +39,8 @@ def surely_above(scores: np.ndarray, level: float = 0.95) -> np.ndarray:
             have fewer than two seeds in common cannot be told apart.
         level: Confidence of each interval.
     """
+    from scipy.special import stdtrit  # noqa: PLC0415
+
     above = np.zeros((len(scores), len(scores)), dtype=bool)
     for row, own in zip(above, scores, strict=True):
         differences = own - scores  # [R, S]
@@ -61,6 +68,8 @@ def equivalence_p(differences: Sequence[float], bound: float) -> float:
     n = len(differences)
     if n < 2 or bound <= 0:
         raise ValueError(f"needs two differences or more and a positive bound, got {n} and {bound}")
+    from scipy.special import stdtr  # noqa: PLC0415
+
     mean = math.fsum(differences) / n
     error = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1) / n)
     distance = bound - abs(mean)  # to the nearer bound, whose test has the larger p

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def command(row: Row, key: TableKey) -> str:
         return ""
     given = {"factor": key.factor, "profile": None if key.profile == "exponential" else key.profile}
     given |= {"subset_seed": key.subset_seed or None}
-    given |= {"n_max": None if newest.n_max == load_card(key.dataset).n_max else newest.n_max}
+    given |= {"n_max": None if newest.n_max == _usual_n_max(key.dataset) else newest.n_max}
     split = [f"data.{name}={_plain(value)}" for name, value in given.items() if value is not None]
     words = [f"{key.dataset}/{newest.recipe_name}", f"protocol={key.protocol}", *split, *newest.overrides]
     return shlex.join(["lt-bench", "run", *words, "--seeds", ",".join(map(str, row.runs))])
@@ -69,6 +70,12 @@ def commits(row: Row) -> list[str]:
 
 def _newest(row: Row) -> Run:
     return max(row.runs.values(), key=lambda run: run.created)
+
+
+@cache
+def _usual_n_max(dataset: str) -> int | None:
+    """That of the card, which every row of a table would read again."""
+    return load_card(dataset).n_max
 
 
 def _ships(folder: str, name: str) -> bool:

@@ -16,26 +16,8 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.models.network import Network
-from lt_bench.registry import Component
+from lt_bench.registry import Component, Phase
 from lt_bench.settings import Settings
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A component named by a recipe together with its validated settings."""
-
-    component: type[Any]
-    config: Settings
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What holds from the end of the previous phase until before epoch `until`."""
-
-    until: int
-    sampler: Choice
-    mix: Choice
-    loss: Choice
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from lt_bench.data.samplers import PURPOSE, Sampler
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.losses import Loss, mixed_loss
-from lt_bench.methods import Choice, Method, Task
+from lt_bench.methods import Method, Task
 from lt_bench.mixing import Mix, Mixed
 from lt_bench.models.network import Network
-from lt_bench.registry import Info
+from lt_bench.registry import Choice, Info
 
 
 class Standard(Method):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch.nn.functional as F
-import torchvision.models.resnet as torchvision_resnet
 from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models.norm import BatchNormReLU
 from lt_bench.registry import Component, Info
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 
 class Backbone(Component, ABC):
@@ -184,11 +186,11 @@ class ImageNetResNet(Backbone):
         net = self._whole()
         return nn.Sequential(net.layer3, net.layer4)
 
-    def _whole(self) -> torchvision_resnet.ResNet:
-        block = torchvision_resnet.Bottleneck if self.bottleneck else torchvision_resnet.BasicBlock
-        return torchvision_resnet.ResNet(
-            block, list(self.layers), groups=self.groups, width_per_group=self.width_per_group
-        )
+    def _whole(self) -> ResNet:
+        from torchvision.models import resnet  # noqa: PLC0415 (as slow to import as torch itself)
+
+        block = resnet.Bottleneck if self.bottleneck else resnet.BasicBlock
+        return resnet.ResNet(block, list(self.layers), groups=self.groups, width_per_group=self.width_per_group)
 
 
 class ResNet10(ImageNetResNet):

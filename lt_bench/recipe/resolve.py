@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from lt_bench.corrections import settings_of, with_revision
 from lt_bench.data.cards import load_card
+from lt_bench.data.spec import DataSpec
 from lt_bench.epochs import phase_ends, with_whole_epochs
 from lt_bench.errors import UserError, shown, unknown
 from lt_bench.protocol import Protocol
@@ -16,7 +17,7 @@ from lt_bench.recipe.files import Node
 from lt_bench.recipe.layers import FIELDS, merge
 from lt_bench.recipe.rules import check
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
-from lt_bench.registry import lookup, plugin_digest
+from lt_bench.registry import check_name, lookup, plugin_digest
 from lt_bench.validation import validated
 
 DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
@@ -28,19 +29,21 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
         if key not in FIELDS:
             raise UserError(f"{path}: {unknown('field of a recipe', str(key), FIELDS)}")
     data = {**deepcopy(data), "name": path.stem, "overrides": list(overrides)}
+    # First what needs no component: the first one takes seconds to import.
+    data["protocol"] = _protocol(data.get("protocol"), path)
+    _check_names(data, path)
+    if isinstance(data.get("data"), dict):
+        data["data"] = _data(data["data"], path)
     top = {key: component(kind=key, given=data.pop(key, default), path=path) for key, default in DEFAULTS.items()}
     model = data.get("model")
     if isinstance(model, dict):
         model["head"] = component("head", model.get("head", "linear"), path, field="model.head")
         lookup_in(path, "model.backbone", "backbone", model.get("backbone"))
-    data["protocol"] = _protocol(data.get("protocol"), path)
     data["phases"] = _expand_phases(data.get("phases", [{"until": "100%"}]), top, data["protocol"]["epochs"], path)
     if "second_stage" in data:
         data["second_stage"] = _second_stage(data["second_stage"], path)
     data["method"] = top["method"]
     recipe: Recipe = validated(Recipe, data, path, "")
-    card = _in(path, load_card, recipe.data.name, field="data.name")
-    recipe = recipe.model_copy(update={"data": _in(path, recipe.data.resolve, card)})
     reported = tuple(figure for figure in recipe.reported if figure.factor in (None, recipe.data.factor))
     return checked(recipe.model_copy(update={"reported": reported, "plugins": _plugin_digests(recipe)}), path)
 
@@ -82,6 +85,35 @@ def _protocol(given: Any, path: Path) -> Node:
         raise UserError(f"{path}: protocol: required, such as `protocol: cifar-200ep`, or its settings")
     protocol: Protocol = validated(Protocol, _in(path, with_whole_epochs, given, field=""), path, "protocol")
     return protocol.model_dump(mode="json")
+
+
+def _data(given: Node, path: Path) -> Node:
+    """The split's settings, validated, with those of its card."""
+    spec: DataSpec = validated(DataSpec, given, path, "data")
+    card = _in(path, load_card, spec.name, field="data.name")
+    resolved: DataSpec = _in(path, spec.resolve, card)
+    return resolved.model_dump(mode="json")
+
+
+def _check_names(data: Node, path: Path) -> None:
+    """Raise UserError for a name that no component has."""
+    for field, kind, given in _named(data):
+        name = given.get("name") if isinstance(given, dict) else given
+        if isinstance(name, str):
+            _in(path, check_name, kind, name, field=f"{field}.name" if isinstance(given, dict) else field)
+
+
+def _named(data: Node) -> Iterator[tuple[str, str, Any]]:
+    """Field, kind and content of every place in a merged recipe that may name a component."""
+    model, second, phases = (data.get(key) for key in ("model", "second_stage", "phases"))
+    yield from ((kind, kind, data.get(kind)) for kind in DEFAULTS)
+    if isinstance(model, dict):
+        yield from ((f"model.{kind}", kind, model.get(kind)) for kind in ("head", "backbone"))
+    yield "second_stage", "stage", second
+    parts = [(f"phases[{index}]", phase) for index, phase in enumerate(phases if isinstance(phases, list) else [])]
+    for where, part in [*parts, ("second_stage", second)]:
+        if isinstance(part, dict):
+            yield from ((f"{where}.{kind}", kind, part.get(kind)) for kind in PHASE_FAMILIES)
 
 
 def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path) -> list[Node]:

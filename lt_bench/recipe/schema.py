@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, FiniteFloat
 
 from lt_bench.corrections import settings_of
 from lt_bench.data.spec import DataSpec
 from lt_bench.identity import recipe_sha256, run_identity
-from lt_bench.methods import Choice, Phase
 from lt_bench.protocol import Protocol, Schedule, shipped_protocol
 from lt_bench.recipe.files import Node
-from lt_bench.registry import lookup
+from lt_bench.registry import Choice, Phase, lookup
 from lt_bench.settings import Line, Settings, added
-from lt_bench.stages import Stage
 from lt_bench.validation import validated
 
 
@@ -133,8 +131,7 @@ class Recipe(Settings):
         stage = self.stage_choice()
         if stage is None:
             return self.protocol
-        config = stage.config
-        assert isinstance(config, Stage.Config)
+        config: Any = stage.config  # a Stage.Config, whose module imports torch
         optimizer = self.protocol.optimizer.model_copy(update={"lr": config.lr})
         if config.weight_decay is not None:
             optimizer = optimizer.model_copy(update={"weight_decay": config.weight_decay})

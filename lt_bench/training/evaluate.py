@@ -11,7 +11,8 @@ from lt_bench.evaluation.metrics import summary
 from lt_bench.evaluation.predictions import predict
 from lt_bench.leaderboard.record import Selection
 from lt_bench.training.loop import EVALUATION_BATCH, check_finite
-from lt_bench.training.run import Options, build_job
+from lt_bench.training.options import Options
+from lt_bench.training.run import build_job
 from lt_bench.training.weights import read_weights
 
 

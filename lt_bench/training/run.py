@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -15,7 +15,6 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from lt_bench.data.cards import load_card
 from lt_bench.data.opening import open_split
 from lt_bench.data.sets import image_sets
 from lt_bench.data.split import Split
@@ -25,65 +24,22 @@ from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, in_words, write_atomically
 from lt_bench.leaderboard.record import find_record, load_record, record_folder, slug, write_record
 from lt_bench.methods import Method, Task
-from lt_bench.models import Network, build_network
 from lt_bench.models.norm import check_statistics
 from lt_bench.recipe import Recipe
-from lt_bench.registry import lookup
-from lt_bench.resources import RECORDS, refuse_installed
-from lt_bench.stages import DecoupledNetwork, Stage
+from lt_bench.stages import DecoupledNetwork
 from lt_bench.training.checkpoint import Owner, State, load_checkpoint, save_checkpoint
 from lt_bench.training.loop import Job, fit
+from lt_bench.training.network import build_recipe_network
+from lt_bench.training.options import BudgetSpent, Options, Outcome
 from lt_bench.training.progress import Progress
 from lt_bench.training.recording import draft_record, last_top1, make_record, now
-from lt_bench.training.runtime import Compile, Precision, choose_runtime
+from lt_bench.training.runtime import choose_runtime
 from lt_bench.training.second_stage import prepare_second_stage
 from lt_bench.training.weights import FILE, Trained, Weights, read_weights, save_weights
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where a run reads and writes, and on what it computes: nothing that changes what is computed."""
-
-    data_root: Path | None = None
-    work: Path = Path("runs")
-    """Checkpoints, logs and weights, one folder a run."""
-    records: Path = RECORDS
-    device: str = "auto"
-    precision: Precision = "auto"
-    compile: Compile = "auto"
-    workers: int = 2
-    """Decoding processes per stream, for data sets of image files."""
-    force: bool = False
-    """Train again although a record exists; the new record stands beside the old one."""
-    restart: bool = False
-    """Begin anew although a checkpoint exists."""
-    bar: bool = True
-    """Show a moving bar on a terminal, not a line an epoch."""
-    wait: bool = False
-    """Wait for another process that trains the same run; else that is an error."""
-    deadline: float | None = None
-    """On the clock of `time.monotonic`: the run stops at the first epoch boundary after it."""
-
-    def __post_init__(self) -> None:
-        refuse_installed("--records", self.records)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where the record of a run stands, its top-1 (a fraction) at the last epoch, and whether this call trained it."""
-
-    record: Path
-    top1: float
-    trained: bool
-
 
 CHECKPOINT = "checkpoint.pt"
 AGAIN = "records"
 """Folder, beside the weights, of the record of a first stage that is trained again although it has its record."""
-
-
-class BudgetSpent(Exception):  # noqa: N818 (not an error)
-    """The deadline passed. The run's checkpoint stands at the last finished epoch."""
 
 
 def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
@@ -202,27 +158,6 @@ def build_job(
     method.attach(network)
     check_statistics(network, method)
     return Job(method.to(runtime.device), network, recipe.training, sets, runtime, seed, num_classes)
-
-
-def build_recipe_network(recipe: Recipe, num_classes: int, seed: int, start: Weights | None = None) -> Network:
-    """The recipe's network, initialised by the seed, that of a second stage from the weights `start`."""
-    head, stage = recipe.head_choice(), recipe.stage_choice()
-    network = build_network(lookup("backbone", recipe.model.backbone), head.component(head.config), num_classes, seed)
-    if start is not None:
-        start.load_into(network)
-    if stage is None:
-        return network
-    assert isinstance(stage.config, Stage.Config)
-    return DecoupledNetwork(network, stage.component, stage.config, seed)
-
-
-def check_network(recipe: Recipe) -> None:
-    """Raise UserError, naming the recipe, if its head cannot complete its backbone. Takes no memory for weights."""
-    try:
-        with torch.device("meta"):
-            build_recipe_network(recipe.first() or recipe, load_card(recipe.data.name).classes, seed=0)
-    except UserError as error:
-        raise UserError(f"{recipe.data.name}/{recipe.name}: {error}") from None
 
 
 def build_optimizer(job: Job) -> torch.optim.Optimizer:

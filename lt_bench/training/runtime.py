@@ -12,25 +12,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import MethodType
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 
-from lt_bench.errors import UserError, unknown
+from lt_bench.errors import UserError
 from lt_bench.models import Network
 from lt_bench.models.norm import fuse, kernels
 from lt_bench.native import NoCompilerError
+from lt_bench.training.options import Compile, Precision, device_named
 
-Precision = Literal["auto", "float32", "bf16"]
-Compile = Literal["auto", "on", "off"]
 Compiled = Literal["native kernels", "torch.compile"]
-T = TypeVar("T", bound=str)
 
 COMPILE_FROM_STEPS = 5000
 """torch.compile takes a minute or more before the first step: shorter runs are done sooner without."""
@@ -100,32 +98,6 @@ class Runtime:
 def _forward(module: torch.nn.Module, *inputs: Any) -> Any:
     """The module's own forward, called from a frame of this package."""
     return type(module).forward(module, *inputs)
-
-
-def device_named(name: str) -> str:
-    """A device from the command line. Raises UserError for any other word, and for a device that is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {name}: allowed are auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no CUDA device on this machine; use --device cpu")
-    return name
-
-
-def precision_named(name: str) -> Precision:
-    """A precision from the command line. Raises UserError for any other word."""
-    return _one_of(name, "precision", get_args(Precision))
-
-
-def compile_named(name: str) -> Compile:
-    """Whether to compile, from the command line. Raises UserError for any other word."""
-    return _one_of(name, "compile", get_args(Compile))
-
-
-def _one_of(name: str, option: str, allowed: tuple[T, ...]) -> T:
-    found = next((word for word in allowed if word == name), None)
-    if found is None:
-        raise UserError(f"--{option} {unknown(f'value of --{option}', name, allowed)}")
-    return found
 
 
 def choose_runtime(
@@ -234,7 +206,7 @@ def environment(runtime: Runtime) -> dict[str, object]:
         "dirty": dirty,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),  # to import it takes as long as torch does
         "numpy": np.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
         "device": runtime.device.type if runtime.device.type == "cpu" else runtime.device_name,

@@ -25,7 +25,7 @@ from lt_bench.data.split import class_sizes, draw
 from lt_bench.errors import UserError
 from lt_bench.recipe import load_recipe
 from lt_bench.sweep import _attempt
-from lt_bench.training.run import Options, Outcome
+from lt_bench.training.options import Options, Outcome
 from lt_bench.yaml_files import parse_yaml
 
 LtBench = Callable[..., Any]

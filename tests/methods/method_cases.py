@@ -9,9 +9,9 @@ import torch
 from tiny_backbone import Tiny
 
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step, generator
-from lt_bench.methods import Choice, Method, Phase, Task
+from lt_bench.methods import Method, Task
 from lt_bench.models import Network, build_network
-from lt_bench.registry import lookup
+from lt_bench.registry import Choice, Phase, lookup
 
 LABELS = np.repeat(np.arange(3), [20, 6, 2])
 LOGITS = torch.tensor(

@@ -17,9 +17,9 @@ from method_cases import LABELS, batch_of, build, choice, step_at, tiny_network
 
 from lt_bench.data.types import Batch, Epoch, Step
 from lt_bench.losses import Loss
-from lt_bench.methods import Choice, Method, Phase
+from lt_bench.methods import Method
 from lt_bench.models import Head, Network
-from lt_bench.registry import FAMILIES, lookup, members
+from lt_bench.registry import FAMILIES, Choice, Phase, lookup, members
 
 MEASURED, NEXT = Epoch(10, 200, 0), Epoch(11, 200, 0)
 """The end of the first is seen by the method; then comes the second."""

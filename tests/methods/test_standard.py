@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from lt_bench.data.types import Epoch
 from lt_bench.errors import UserError
 from lt_bench.losses import Loss
-from lt_bench.methods import Choice, Phase
-from lt_bench.registry import Info
+from lt_bench.registry import Choice, Info, Phase
 
 
 def test_no_mix_and_cross_entropy_is_cross_entropy() -> None:

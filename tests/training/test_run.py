@@ -35,7 +35,7 @@ from lt_bench.files import TEMPORARY
 from lt_bench.leaderboard.record import load_predictions, load_record
 from lt_bench.training import loop
 from lt_bench.training import run as run_module
-from lt_bench.training.run import BudgetSpent
+from lt_bench.training.options import BudgetSpent
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 

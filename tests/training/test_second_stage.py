@@ -19,7 +19,7 @@ from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.tensor_files import read_tensors, write_tensors
 from lt_bench.training import run as run_module
 from lt_bench.training.evaluate import evaluate_weights
-from lt_bench.training.run import BudgetSpent
+from lt_bench.training.options import BudgetSpent
 from lt_bench.training.weights import FILE, read_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")

@@ -1,0 +1,47 @@
+"""The network that a recipe says, for a training or only to see whether its parts fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from lt_bench.data.cards import load_card
+from lt_bench.errors import UserError
+from lt_bench.models import Network, build_network
+from lt_bench.recipe import Recipe
+from lt_bench.registry import lookup
+from lt_bench.stages import DecoupledNetwork, Stage
+from lt_bench.training.weights import Weights
+
+
+def build_recipe_network(recipe: Recipe, num_classes: int, seed: int, start: Weights | None = None) -> Network:
+    """The recipe's network, initialised by the seed, that of a second stage from the weights `start`."""
+    head, stage = recipe.head_choice(), recipe.stage_choice()
+    network = build_network(lookup("backbone", recipe.model.backbone), head.component(head.config), num_classes, seed)
+    if start is not None:
+        start.load_into(network)
+    if stage is None:
+        return network
+    assert isinstance(stage.config, Stage.Config)
+    return DecoupledNetwork(network, stage.component, stage.config, seed)
+
+
+def check_network(recipe: Recipe) -> None:
+    """Raise UserError, naming the recipe, if its head cannot complete its backbone. Takes no memory for weights."""
+    try:
+        with torch.device("meta"), _Undrawn():
+            build_recipe_network(recipe.first() or recipe, load_card(recipe.data.name).classes, seed=0)
+    except UserError as error:
+        raise UserError(f"{recipe.data.name}/{recipe.name}: {error}") from None
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no weights: on a device without memory torch would import its compiler for it, which takes a second."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func in (torch.Tensor.normal_, torch.Tensor.uniform_) else func(*args, **(kwargs or {}))
