@@ -100,7 +100,7 @@ def row(command: list[str], times: int) -> str:
     with TemporaryDirectory() as folder:
         starts = [started(command, Path(folder)) for _ in range(times + 1)][1:]
     cpu, wall = [one.cpu_s for one in starts], [one.wall_s for one in starts]
-    words = " ".join(word for word in command if word not in ON_BOARD and "/leaderboard/" not in f"{word}/")
+    words = " ".join(word.replace(str(BOARD), "BOARD") for word in command)
     imports = ", ".join(name for name in OF_NOTE if name in starts[-1].modules)
     return f"| `{words}` | {median(cpu):.2f} | {min(cpu):.2f} | {median(wall):.2f} | {imports} |"
 

@@ -5,8 +5,9 @@ The names below are imported on first use, so that reading a card needs neither 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lt_bench.lazy import lazily
 
 if TYPE_CHECKING:
     from lt_bench.data.augment import Augmentation
@@ -18,24 +19,6 @@ if TYPE_CHECKING:
     from lt_bench.data.spec import DataSpec
     from lt_bench.data.split import Split
     from lt_bench.data.torch_dataset import LongTailed, long_tailed
-
-_HOMES = {
-    "Augmentation": "augment",
-    "Card": "cards",
-    "card_names": "cards",
-    "load_card": "cards",
-    "describe": "report",
-    "draw_class_sizes": "report",
-    "verify": "report",
-    "export_split": "export",
-    "ImageSets": "sets",
-    "image_sets": "sets",
-    "open_split": "opening",
-    "DataSpec": "spec",
-    "Split": "split",
-    "LongTailed": "torch_dataset",
-    "long_tailed": "torch_dataset",
-}
 
 __all__ = [
     "Augmentation",
@@ -55,8 +38,23 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "Augmentation": "augment",
+        "Card": "cards",
+        "card_names": "cards",
+        "load_card": "cards",
+        "describe": "report",
+        "draw_class_sizes": "report",
+        "verify": "report",
+        "export_split": "export",
+        "ImageSets": "sets",
+        "image_sets": "sets",
+        "open_split": "opening",
+        "DataSpec": "spec",
+        "Split": "split",
+        "LongTailed": "torch_dataset",
+        "long_tailed": "torch_dataset",
+    },
+)
