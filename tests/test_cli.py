@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from typing import Any
 
 import pytest
 from run_cases import TINY, no_space
+from typer.main import get_command
 
 from lt_bench import __version__
+from lt_bench.cli import app
+from lt_bench.cli.examples import EXAMPLES
 from lt_bench.leaderboard import record as record_module
 from lt_bench.recipe import load_recipe
 
@@ -75,22 +79,54 @@ def test_version(lt_bench: LtBench) -> None:
     assert lt_bench("--version").out == f"{__version__}\n"
 
 
+@pytest.mark.parametrize("arguments", [[], ["data"], ["leaderboard"]], ids=" ".join)
+def test_the_list_of_commands_cuts_no_sentence(lt_bench: LtBench, arguments: list[str]) -> None:
+    said = lt_bench(*arguments, "-h").out
+    assert said == lt_bench(*arguments, "--help").out
+    assert "..." not in said.split("Commands:")[1]
+
+
+def test_a_command_without_arguments_shows_its_help(lt_bench: LtBench) -> None:
+    assert lt_bench("data").err == lt_bench("data", "--help").out
+
+
+@pytest.mark.parametrize("line", EXAMPLES.splitlines())
+def test_the_examples_of_the_help_are_commands(lt_bench: LtBench, line: str) -> None:
+    """Read as the command line reads them, without doing what they say; the help shows each under its command."""
+    command, *words = get_command(app), *shlex.split(line)[1:]
+    path = []
+    while hasattr(command, "commands"):
+        path.append(words.pop(0))
+        command = command.commands[path[-1]]
+    command.make_context(path[-1], words)
+    assert f"  {line}\n" in lt_bench(*path, "--help").out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_had(lt_bench: LtBench, shell: str) -> None:
+    done = lt_bench("--show-completion", shell)
+    assert done.code == 0
+    assert "_LT_BENCH_COMPLETE" in done.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["rnu"], "No such command 'rnu'"),
-        (["data", "prepar"], "No such command 'prepar'"),
-        (["run", "digits-lt/ce", "--sede", "1"], "No such option"),
-        (["run"], "Missing argument"),
-        (["run", "digits-lt/ce", "--workers", "-1"], "Invalid value"),
-        (["run", "digits-lt/ce", "--workers", "two"], "Invalid value"),
+        (["rnu"], "'rnu' is not a known command; did you mean run? (allowed: compare, "),
+        (["data", "prepar"], "'prepar' is not a known command; did you mean prepare?"),
+        (["--vrsion"], "No such option: --vrsion (Possible options: --version); see lt-bench --help"),
+        (
+            ["run", "digits-lt/ce", "--sede", "1"],
+            "No such option: --sede (Possible options: --seeds); see lt-bench run ",
+        ),
+        (["run"], "Missing argument 'RECIPE... [KEY=VALUE...]'; see lt-bench run --help"),
+        (["run", "digits-lt/ce", "--workers", "-1"], "Invalid value for '--workers'"),
+        (["run", "digits-lt/ce", "--workers", "two"], "Invalid value for '--workers'"),
+        (["data", "describe", "--plot"], "Option '--plot' requires an argument; see lt-bench"),
     ],
 )
 def test_usage_errors(lt_bench: LtBench, arguments: list[str], said: str) -> None:
-    done = lt_bench(*arguments)
-    assert done.code == 2
-    assert said in done.err
-    assert "Traceback" not in done.err
+    refused(lt_bench(*arguments), said)
 
 
 # --- compare --------------------------------------------------------------------------------------------

@@ -13,4 +13,4 @@ __all__ = ["app", "board", "data", "main", "runs"]
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a run failed, 2 the user's input, 130 interrupted."""
     show_what_can_be_shown()
-    app()
+    app(prog_name="lt-bench")
