@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -24,10 +24,15 @@ def shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
-    """Say that `name` is not a known `what`, what is allowed, and which allowed name is nearest."""
+def nearest(name: str, allowed: Iterable[str]) -> list[str]:
+    """The allowed name that somebody who wrote `name` may have meant, none if all of them are far from it."""
+    return difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.6)
+
+
+def unknown(what: str, name: str, allowed: Iterable[str], meant: Sequence[str] = ()) -> str:
+    """Say that `name` is not a known `what`, what is allowed, and what was `meant`: by default the nearest name."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    close = meant or nearest(name, names)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
     allowed_names = ", ".join(names) or "none" if len(names) <= MOST_NAMES else f"one of {len(names)} names"
     return f"{shown(name)} is not a known {what}{hint} (allowed: {allowed_names})"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lt_bench.data.cards import card_names, load_card
+from lt_bench.data.cards import card_names, load_card, own_names
 from lt_bench.errors import UserError, unknown
 from lt_bench.protocol import shipped_protocol
 from lt_bench.recipe import PHASE_FAMILIES
-from lt_bench.recipe.files import PROTOCOLS, SETTINGS, headline, shipped
+from lt_bench.recipe.files import PROTOCOLS, SETTINGS, headline, own_settings, shipped
+from lt_bench.recipe.layers import FIELDS, PARTS
 from lt_bench.registry import FAMILIES, Component, members
 from lt_bench.yaml_files import read_yaml
 
@@ -124,6 +125,19 @@ def _component(component: type[Any]) -> dict[str, Any]:
     return {**row, "paper": info.paper, "cost": info.cost}
 
 
+def _recipes() -> dict[str, Path]:
+    """The shipped methods, and the recipe files of one's own in the working folder."""
+    return shipped() | {str(path): path for path in sorted(Path().glob("*.yaml")) if _is_recipe(path)}
+
+
+def _is_recipe(path: Path) -> bool:
+    try:
+        fields = set(read_yaml(path))
+    except UserError:
+        return False
+    return fields <= {*FIELDS} and not fields.isdisjoint(("extends", *PARTS))
+
+
 def _dataset(name: str) -> dict[str, Any]:
     card = load_card(name)
     return {"name": name, "title": card.title, "classes": card.classes, "licence": card.licence}
@@ -131,8 +145,14 @@ def _dataset(name: str) -> dict[str, Any]:
 
 def _setting(name: str, path: Path) -> dict[str, Any]:
     node = read_yaml(path)
-    row = {"name": name, "dataset": node["data"]["name"], "factor": node["data"].get("factor")}
-    return {**row, "protocol": node["protocol"], "backbone": node["model"]["backbone"], "what": headline(path)}
+    data, model = (_fields(node.get(block)) for block in ("data", "model"))
+    row = {"name": name, "dataset": data.get("name"), "factor": data.get("factor"), "protocol": node.get("protocol")}
+    return {**row, "backbone": model.get("backbone"), "what": headline(path)}
+
+
+def _fields(block: Any) -> Mapping[str, Any]:
+    """A block of a file that nobody has validated."""
+    return block if isinstance(block, dict) else {}
 
 
 def _protocol(name: str, path: Path) -> dict[str, Any]:
@@ -142,10 +162,10 @@ def _protocol(name: str, path: Path) -> dict[str, Any]:
 
 
 FILES: dict[str, Callable[[], list[dict[str, Any]]]] = {
-    "datasets": lambda: [_dataset(name) for name in card_names()],
-    "recipes": lambda: [{"name": name, "what": headline(path)} for name, path in shipped().items()],
-    "settings": lambda: [_setting(name, path) for name, path in shipped(SETTINGS).items()],
+    "datasets": lambda: [_dataset(name) for name in (*card_names(), *own_names())],
+    "recipes": lambda: [{"name": name, "what": headline(path)} for name, path in _recipes().items()],
+    "settings": lambda: [_setting(name, path) for name, path in (shipped(SETTINGS) | own_settings()).items()],
     "protocols": lambda: [_protocol(name, path) for name, path in shipped(PROTOCOLS).items()],
 }
-"""Lists of what ships as files."""
+"""Lists of what ships as files; all but protocols with those of one's own in the working folder."""
 OTHERS = ("methods", "models", *FILES)

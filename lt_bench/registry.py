@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from lt_bench.data.reading import read_bytes
-from lt_bench.errors import UserError, unknown
+from lt_bench.errors import UserError, nearest, unknown
 from lt_bench.settings import Settings
 from lt_bench.validation import settled
 
@@ -147,7 +147,8 @@ def check_name(kind: str, name: str) -> None:
     """
     known = members(kind) if _entry_point_modules() or _plugin_modules else _written_names(kind)
     if name not in known:
-        raise UserError(unknown(kind, name, known))
+        own = "" if nearest(name, known) else "; one of your own comes in by --plugin FILE"
+        raise UserError(unknown(kind, name, known) + own)
 
 
 def load_plugin(path: Path) -> None:

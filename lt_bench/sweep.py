@@ -23,7 +23,7 @@ from lt_bench.data.cards import remember, remembered
 from lt_bench.errors import RunError, UserError, shown
 from lt_bench.leaderboard.repeating import recorded_recipe
 from lt_bench.recipe import Recipe, load_recipe
-from lt_bench.recipe.files import SETTINGS, exists, is_record, own_recipes, shipped, shipped_recipes
+from lt_bench.recipe.files import SETTINGS, is_record, own_recipes, path_exists, shipped, shipped_recipes
 from lt_bench.recipe.overrides import split_arguments
 from lt_bench.registry import load_plugin, plugin_files
 from lt_bench.training.options import BudgetSpent, Options, Outcome
@@ -145,7 +145,7 @@ def _planned(name: str, overrides: Sequence[str]) -> Iterator[tuple[Recipe, tupl
     if is_record(name):
         recipe, seed = recorded_recipe(Path(name), overrides)
         yield recipe, (seed,)
-    elif "*" in name and not exists(Path(name)):
+    elif "*" in name and not path_exists(Path(name)):
         yield from ((recipe, ()) for recipe in _matching(name, overrides))
     else:
         yield _checked(name, overrides), ()

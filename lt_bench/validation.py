@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -73,11 +73,27 @@ def _message(first: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
     if first["type"] == "extra_forbidden":
         owner = _model_at(model, parents)
         fields = owner.model_fields if owner else ()
-        return unknown(f"field of {_joined(prefix, parents) or 'a recipe'}", last, fields)
+        elsewhere = ending(last, paths(model, prefix))
+        return unknown(f"field of {_joined(prefix, parents) or 'a recipe'}", last, fields, elsewhere)
     if first["type"] == "missing":
         return "this field is required"
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return f"{message}, found {shown(first['input'])}"
+
+
+def paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The full names of the settings of a class, and of the classes inside of it, that stand at `prefix`."""
+    for name, field in model.model_fields.items():
+        path = _joined(prefix, [name])
+        yield path
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from paths(inner, path)
+
+
+def ending(word: str, full_names: Iterable[str]) -> list[str]:
+    """Those of the full names whose last word it is, the shortest way first."""
+    return sorted((name for name in full_names if name.rpartition(".")[2] == word), key=lambda name: name.count("."))
 
 
 def _joined(prefix: str, location: Sequence[int | str]) -> str:

@@ -309,10 +309,48 @@ def test_a_name_that_no_record_could_carry(tmp_path: Path) -> None:
         load_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "override", "meant"),
+    [
+        ("cifar100-lt/ce", "epochs=2", "protocol.epochs"),
+        ("cifar100-lt/ce", "epoch=2", "protocol.epochs"),
+        ("cifar100-lt/ce", "lr=0.1", "protocol.optimizer.lr"),
+        ("cifar100-lt/ce", "optimizer.lr=0.1", "protocol.optimizer"),
+        ("cifar100-lt/crt", "lr=0.1", "second_stage.lr or protocol.optimizer.lr"),
+        ("cifar100-lt/ce", "factor=50", "data.factor"),
+        ("cifar100-lt/ce", "batch_size=64", "protocol.batch_size"),
+        ("cifar100-lt/ce", "weight_decay=0", "protocol.optimizer.weight_decay"),
+        ("cifar100-lt/ce", "backbone=resnet20", "model.backbone"),
+        ("cifar100-lt/mixup", "alpha=1", "mix.alpha"),
+        ("cifar100-lt/ldam", "max_margin=1", "loss.max_margin"),
+        ("cifar100-lt/ride", "scale=30", "method.scale or model.head.scale or protocol.augmentation.scale"),
+        ("cifar100-lt/ce", "protocol.lr=0.1", "protocol.optimizer.lr"),
+        ("cifar100-lt/ce", "data.epochs=2", "protocol.epochs"),
+    ],
+)
+def test_a_setting_at_the_wrong_place_is_told_its_own(name: str, override: str, meant: str) -> None:
+    assert f"; did you mean {meant}? (" in refusal(Path(name), override)
+
+
+@pytest.mark.parametrize("override", ["alpha=1", "learning_rate=1"])
+def test_a_setting_that_the_recipe_has_nowhere_is_told_none(override: str) -> None:
+    assert "did you mean" not in refusal(Path("cifar100-lt/ce"), override)
+
+
+def test_a_component_that_is_like_none_may_be_in_a_plug_in() -> None:
+    far = refusal(Path("digits-lt/ce"), "mix=tail-mix")
+    assert "did you mean" not in far
+    assert "unimix); one of your own comes in by --plugin FILE (with mix=tail-mix)" in far
+    assert "--plugin" not in refusal(Path("digits-lt/ce"), "mix=cutmux")
+
+
 def test_a_name_that_is_no_recipe() -> None:
     assert "did you mean digits-lt/ce" in refusal(Path("digits-lt/cee"))
     assert "did you mean digits-lt?" in refusal(Path("digit-lt/ce"))
-    assert refusal(Path("ce")) == "ce: is a method; say what it is run on, such as cifar100-lt/ce"
+    assert refusal(Path("ce")) == (
+        "ce: is a method; say what it is run on, such as cifar10-lt/ce, cifar100-lt/ce, digits-lt/ce, imagenet-lt/ce, "
+        "imagenet-mini/ce"
+    )
     assert refusal(Path("digits-lt")) == "digits-lt: is a setting; say what is run on it, such as digits-lt/ce"
     assert "did you mean digits-lt/mixup?" in refusal(Path("recipes/digits-lt/mixp.yaml"))
     assert "there is no such file" in refusal(Path("x" * 3000))

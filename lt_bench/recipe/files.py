@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Origin:
     setting: Path | None = None
 
     def __str__(self) -> str:
-        return f"{_name(self.setting)}/{self.method.stem}" if self.setting else str(self.method)
+        return f"{setting_name(self.setting)}/{self.method.stem}" if self.setting else str(self.method)
 
 
 def recipes_folder() -> Path:
@@ -55,7 +55,7 @@ def shipped_recipes() -> list[str]:
 
 def own_recipes(setting: str) -> list[str]:
     """The names of all shipped methods on a setting of the user's own, given by name or path; none if there is none."""
-    return [f"{setting}/{method}" for method in shipped()] if exists(Path(setting, OWN_SETTING)) else []
+    return [f"{setting}/{method}" for method in shipped()] if path_exists(Path(setting, OWN_SETTING)) else []
 
 
 def headline(path: Path) -> str:
@@ -67,47 +67,63 @@ def headline(path: Path) -> str:
 
 def locate(name: str) -> Origin:
     """The files of a recipe given as SETTING/METHOD or as a path. Raises UserError with the nearest valid name."""
-    if exists(Path(name)):
+    if path_exists(Path(name, OWN_SETTING)):
+        raise UserError(f"{name}: is a setting; say what is run on it, such as {name}/ce")
+    if path_exists(Path(name)):
         return Origin(Path(name))
     setting, slash, method = name.removeprefix("recipes/").removesuffix(".yaml").rpartition("/")
     name = name if len(name) <= 200 else f"{name[:197]}..."
     if slash:
-        place = _setting(setting, name)
+        place = locate_setting(setting, name)
         return Origin(_method(method, place, name), place)
     if method in shipped():
-        raise UserError(f"{name}: is a method; say what it is run on, such as cifar100-lt/{method}")
+        places = ", ".join(f"{setting}/{method}" for setting in islice(_settings(), 8))
+        raise UserError(f"{name}: is a method; say what it is run on, such as {places}")
     if method in shipped(SETTINGS):
         raise UserError(f"{name}: is a setting; say what is run on it, such as {method}/ce")
     raise UserError(f"{name}: there is no such file and {_known('method', method, shipped(), 'cifar100-lt/')}")
 
 
-def _setting(setting: str, name: str) -> Path:
-    """A shipped setting, or one of the user's own in a folder given by name or path, whose card is then found too."""
+def locate_setting(setting: str, name: str) -> Path:
+    """A shipped setting, or one of the user's own in a folder given by name or path, whose card is then found too.
+
+    Raises UserError for the `name` that it is a part of.
+    """
     own, known = Path(setting, OWN_SETTING), shipped(SETTINGS).get(setting)
-    if exists(own) and known is not None:
+    if path_exists(own) and known is not None:
         raise UserError(f"{name}: {setting} is a shipped setting and {own} a file here; rename your folder")
-    if exists(own):
+    if path_exists(own):
         remember(own.parent)
         return own
     if known is None:
-        settings = shipped(SETTINGS) | {_name(path): path for path in Path().glob(f"*/{OWN_SETTING}")}
-        raise UserError(f"{name}: there is no such file and {_known('setting', setting, settings)}")
+        raise UserError(f"{name}: there is no such file and {_known('setting', setting, _settings())}")
     return known
 
 
-def _name(setting: Path) -> str:
+def own_settings() -> dict[str, Path]:
+    """The settings of the user's own in the working folder, by name."""
+    return {setting_name(path): path for path in sorted(Path().glob(f"*/{OWN_SETTING}"))}
+
+
+def _settings() -> dict[str, Path]:
+    """All settings that a name can stand for, the user's own first."""
+    return own_settings() | shipped(SETTINGS)
+
+
+def setting_name(setting: Path) -> str:
+    """The word that names a setting: the user's own is called as its folder."""
     return setting.absolute().parent.name if setting.name == OWN_SETTING else setting.stem
 
 
 def _method(method: str, setting: Path, name: str) -> Path:
     """A shipped method, or a method file of the user's own in the working folder."""
     own, known = Path(f"{method}.yaml"), shipped().get(method)
-    if exists(own) and known is not None:
+    if path_exists(own) and known is not None:
         raise UserError(f"{name}: {method} is a shipped method and {own} a file here; rename yours")
-    if exists(own):
+    if path_exists(own):
         return own
     if known is None:
-        known_methods = _known("method", method, shipped(), f"{_name(setting)}/")
+        known_methods = _known("method", method, shipped(), f"{setting_name(setting)}/")
         raise UserError(f"{name}: there is no such file and {known_methods}")
     return known
 
@@ -119,10 +135,10 @@ def _known(what: str, name: str, allowed: Mapping[str, Path], prefix: str = "") 
 
 def is_record(name: str) -> bool:
     """Whether a word of the command line is not a recipe but the record of a run."""
-    return name.endswith(".json") and exists(Path(name))
+    return name.endswith(".json") and path_exists(Path(name))
 
 
-def exists(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether there is such a file; a text that cannot be the name of one is none."""
     try:
         return path.exists()
@@ -130,7 +146,7 @@ def exists(path: Path) -> bool:
         return False
 
 
-def shortened(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A file's path as one writes it: a shipped one from the root of the repository."""
     root = recipes_folder().parent
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -10,7 +10,18 @@ from typing import Any
 
 from lt_bench.bibliography import Papers, named
 from lt_bench.errors import UserError, shown, unknown
-from lt_bench.recipe.files import PROTOCOLS, SETTINGS, Node, Origin, exists, shipped, shipped_recipes, shortened
+from lt_bench.recipe.files import (
+    OWN_SETTING,
+    PROTOCOLS,
+    SETTINGS,
+    Node,
+    Origin,
+    display_path,
+    locate_setting,
+    path_exists,
+    shipped,
+    shipped_recipes,
+)
 from lt_bench.yaml_files import read_yaml
 
 SETTING_FIELDS = ("protocol", "data", "model", "notes")
@@ -62,15 +73,20 @@ def _chain(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, Node]]:
 
 
 def _extended(name: str, path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, Node]]:
-    """The chain of what a file extends: a file beside it or in a folder above, a shipped recipe or method."""
-    relative = f"{name.removesuffix('.yaml')}.yaml"
-    for folder in path.resolve().parents[:3]:
-        if exists(folder / relative) and (folder / relative).resolve() != path.resolve():
+    """The chain of what a file extends: a file beside it or in a folder above, a shipped recipe or method.
+
+    The setting of a recipe may be the user's own, in its folder beside the file or in a folder above.
+    """
+    relative, folders = f"{name.removesuffix('.yaml')}.yaml", path.resolve().parents[:3]
+    for folder in folders:
+        if path_exists(folder / relative) and (folder / relative).resolve() != path.resolve():
             return _chain(folder / relative, seen)
     setting, slash, method = name.rpartition("/")
-    if method in shipped() and (not slash or setting in shipped(SETTINGS)):
-        place = [(shipped(SETTINGS)[setting], read_yaml(shipped(SETTINGS)[setting]))] if slash else []
-        return [*place, *_chain(shipped()[method], seen)]
+    places = [str(folder / setting) for folder in folders if slash and path_exists(folder / setting / OWN_SETTING)]
+    places += [setting] if setting in shipped(SETTINGS) else []
+    if method in shipped() and (places or not slash):
+        tried_on = [locate_setting(place, f"{path}: extends: {name}") for place in places[:1]]
+        return [*((place, _checked(place, SETTING_FIELDS)) for place in tried_on), *_chain(shipped()[method], seen)]
     names = [*shipped(), *shipped_recipes(), *(f"{PROTOCOLS}/{known}" for known in shipped(PROTOCOLS))]
     near = [known for known in names if known.startswith(f"{name.partition('/')[0]}/")]
     raise UserError(f"{path}: extends: {unknown('recipe or protocol', name, near or shipped())}")
@@ -103,10 +119,10 @@ def layers(files: list[tuple[Path, Node]], dataset: Any, factor: Any) -> list[La
     found: list[Layer] = []
     for path, node in files:
         rows = _rows(path, node.get("on", []), dataset, factor)
-        plain = Layer(shortened(path), {key: value for key, value in node.items() if key not in ABOUT})
+        plain = Layer(display_path(path), {key: value for key, value in node.items() if key not in ABOUT})
         for layer in (plain, *rows):
             found += _protocol_apart(layer, path)
-    return [*found, Layer(shortened(files[-1][0]), {"reported": _figures(files, dataset)})]
+    return [*found, Layer(display_path(files[-1][0]), {"reported": _figures(files, dataset)})]
 
 
 def _rows(path: Path, rows: Any, dataset: Any, factor: Any) -> Iterator[Layer]:
@@ -122,7 +138,7 @@ def _rows(path: Path, rows: Any, dataset: Any, factor: Any) -> Iterator[Layer]:
             datasets = ", ".join(map(str, row["data"])) if isinstance(row["data"], list) else row["data"]
             condition = f"{datasets}, factor {row['factor']}" if "factor" in row else datasets
             change = {key: value for key, value in row.items() if key not in ("data", "factor")}
-            yield Layer(f"{shortened(path)}, on {condition}", change)
+            yield Layer(f"{display_path(path)}, on {condition}", change)
 
 
 def _holds(wanted: Any, found: Any) -> bool:
@@ -144,13 +160,13 @@ def protocol_layer(name: str, path: Path) -> Layer:
     name = name.removeprefix(f"{PROTOCOLS}/").removesuffix(".yaml")
     relative = Path(PROTOCOLS, f"{name}.yaml")
     beside = (folder / relative for folder in path.resolve().parents[:3])
-    found = next(filter(exists, beside), None) or shipped(PROTOCOLS).get(name)
+    found = next(filter(path_exists, beside), None) or shipped(PROTOCOLS).get(name)
     if found is None:
         raise UserError(f"{path}: protocol: {unknown('protocol', name, shipped(PROTOCOLS))}")
     node = read_yaml(found)
     if not isinstance(node.get("protocol"), dict):
         raise UserError(f"{found}: protocol: required, a mapping with name, epochs and the rest")
-    return Layer(shortened(found), {"protocol": node["protocol"]})
+    return Layer(display_path(found), {"protocol": node["protocol"]})
 
 
 def _figures(files: list[tuple[Path, Node]], dataset: Any) -> Any:

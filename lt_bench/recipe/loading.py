@@ -14,7 +14,7 @@ from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
-from lt_bench.recipe.files import SETTINGS, Node, Origin, locate, shipped
+from lt_bench.recipe.files import OWN_SETTING, SETTINGS, Node, Origin, locate, shipped
 from lt_bench.recipe.layers import Layer, chain, layers, merge, protocol_layer
 from lt_bench.recipe.overrides import apply_override, parse_override
 from lt_bench.recipe.resolve import checked, resolve
@@ -129,7 +129,7 @@ def _first_stage(origin: Origin) -> Origin:
     if second is None:  # It came by an override.
         return origin
     settings = (origin.setting, *shipped(SETTINGS).values())
-    setting = next((path for path, _ in files if path in settings), None)
+    setting = next((path for path, _ in files if path in settings or path.name == OWN_SETTING), None)
     before = [path for path, _ in files[:second] if path not in (setting, files[second][0])]
     if not before:
         raise UserError(f"{origin.method}: second_stage: the recipe must extend that of its first stage")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lt_bench.errors import UserError, shown
-from lt_bench.recipe.files import Node, exists
+from lt_bench.recipe.files import Node, path_exists
 from lt_bench.yaml_files import parse_yaml
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Recipes and overrides of a command line: what has a `=` and is no file is an override."""
-    overrides = [text for text in arguments if "=" in text and not exists(Path(text))]
+    overrides = [text for text in arguments if "=" in text and not path_exists(Path(text))]
     names = [text for text in arguments if text not in overrides]
     if not names:
         raise UserError("no recipe given; `lt-bench list recipes` names the shipped ones")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from lt_bench.recipe.files import Node, locate, shortened
+from lt_bench.recipe.files import Node, display_path, locate
 from lt_bench.recipe.layers import Layer
 from lt_bench.recipe.loading import is_resolved, load_recipe, recipe_layers
 from lt_bench.recipe.overrides import apply_override, parse_override
@@ -28,7 +28,7 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
     recipe = load_recipe(name, overrides)
     origin = locate(name)
     if is_resolved(origin):
-        found = [Layer(shortened(origin.method), recipe.resolved())]
+        found = [Layer(display_path(origin.method), recipe.resolved())]
     else:
         found = recipe_layers(origin, dict(map(parse_override, overrides)))
     found += [_layer_of(text) for text in overrides if text != _protocol_by_name(text)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import string
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lt_bench.data import open_split
-from lt_bench.data.cards import ImageList, load_card, remember, remembered
+from lt_bench.data.cards import ImageList, card_names, load_card, remember, remembered
 from lt_bench.data.class_names import fault
 from lt_bench.data.decoding import read_rgb
 from lt_bench.data.folder import FilePart, read_list
@@ -24,6 +25,7 @@ from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import class_sizes, draw
 from lt_bench.errors import UserError
 from lt_bench.recipe import load_recipe
+from lt_bench.recipe.files import SETTINGS, shipped
 from lt_bench.sweep import _attempt
 from lt_bench.training.options import Options, Outcome
 from lt_bench.yaml_files import parse_yaml
@@ -353,6 +355,42 @@ def test_a_set_is_found_by_name_and_by_path(photos: Path, lt_bench: LtBench, mon
     assert load_recipe(f"{photos.parent}/my-birds/ce").sha256() == here.sha256()
     assert remembered() == (photos.parent / "my-birds",)
     assert lt_bench("data", "verify", photos.parent / "my-birds").code == 0
+
+
+def test_a_file_extends_a_recipe_on_a_setting_of_ones_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_from_folder("my-birds", photos)
+    file = photos.parent / "mine.yaml"
+    file.write_text("extends: my-birds/ce\nsecond_stage: crt\n")
+    there = load_recipe("my-birds/ce")
+    first = load_recipe("mine.yaml").first()
+    assert first is not None
+    assert first.sha256() == there.sha256()
+    monkeypatch.chdir("/")
+    assert load_recipe(file).sha256() == load_recipe(f"{photos.parent}/my-birds/crt").sha256()
+    file.write_text("extends: my-brids/ce\n")
+    with pytest.raises(UserError, match=r"mine.yaml: extends: 'my-brids/ce' is not a known recipe or protocol"):
+        load_recipe(file)
+
+
+def test_what_one_has_in_the_working_folder_is_listed(photos: Path, lt_bench: LtBench) -> None:
+    new_from_folder("my-birds", photos)
+    Path("mine.yaml").write_text("# What I try.\nextends: my-birds/ce\n")
+    Path("other.yaml").write_text("services: {web: {}}\n")
+    Path("broken.yaml").write_text("a: [1\n")
+    own = {}
+    for what, known in {"datasets": card_names(), "settings": shipped(SETTINGS), "recipes": shipped()}.items():
+        (own[what],) = (row for row in json.loads(lt_bench("list", what, "--json").out) if row["name"] not in known)
+    assert [row["name"] for row in own.values()] == ["my-birds", "my-birds", "mine.yaml"]
+    assert own["settings"]["backbone"] == "resnet10"
+    assert own["recipes"]["what"] == "What I try."
+
+
+def test_a_name_that_is_half_of_one_is_told_the_other_half(photos: Path) -> None:
+    new_from_folder("my-birds", photos)
+    with pytest.raises(UserError, match=r"ce: is a method; .* such as my-birds/ce, cifar10-lt/ce, cifar100-lt/ce, "):
+        load_recipe("ce")
+    with pytest.raises(UserError, match="my-birds: is a setting; say what is run on it, such as my-birds/ce"):
+        load_recipe("my-birds")
 
 
 def test_two_cards_of_one_name_are_refused(photos: Path) -> None:
