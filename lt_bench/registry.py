@@ -50,8 +50,10 @@ class Component:
 
     name: str
     info: Info
-    timed_by: ClassVar[tuple[str, ...]] = ()
-    """Names of the settings that `active_epochs` follows from."""
+    acts: ClassVar[str] = "act"
+    """What it does in its `active_epochs`, as a refusal says it behind `would`."""
+    timing: ClassVar[str] = ""
+    """Why not in all epochs, with the settings that say when: `warmup_epochs {warmup_epochs}`."""
 
     class Config(Settings):
         """A component without settings."""

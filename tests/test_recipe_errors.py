@@ -256,7 +256,26 @@ def test_refused_overrides(tmp_path: Path, override: str, complaint: str) -> Non
         ),
         ("cmo", ["mix.start_epoch=14"], "mix: cmo would act in none of the epochs 0 to 14 of 15"),
         ("ce", ["phases=[{until: 80%}, {until: 100%, mix: cmo}]"], "mix: cmo would act in none of the epochs 12 to 14"),
-        ("bbn", ["protocol.epochs=1"], "method: bbn would act in none of the epochs 0 to 0 of 1"),
+        (
+            "bbn",
+            ["protocol.epochs=1"],
+            r"method: bbn would train its re-balancing branch in none of the epochs 0 to 0 of 1 \(its weight is 0",
+        ),
+        (
+            "ride",
+            ["protocol.epochs=2"],
+            r"method: ride would re-weight the rare classes in none of the epochs 0 to 1 of 2 \(reweight_from 0.8\)",
+        ),
+        (
+            "glmc",
+            ["protocol.epochs=1"],
+            r"glmc would train the classifier that predicts in none of the epochs 0 to 0 of 1 \(its weight is 0",
+        ),
+        (
+            "progressive-sampling",
+            ["protocol.epochs=1"],
+            r"would leave the natural law in none .* \(the first draws by it",
+        ),
         ("unimix-bayias", ["mix.stop_epoch=0"], "mix: unimix would act in none"),
         ("crt", ["second_stage.mix=cmo", "second_stage.epochs=5"], "second_stage.mix: cmo would act in none"),
     ],
@@ -264,6 +283,25 @@ def test_refused_overrides(tmp_path: Path, override: str, complaint: str) -> Non
 def test_what_would_never_act_is_refused(name: str, overrides: list[str], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         load_recipe(f"digits-lt/{name}", overrides)
+
+
+@pytest.mark.parametrize(
+    ("method", "least"),
+    {
+        "ldam-drw": 2,
+        "bbn": 2,
+        "glmc": 2,
+        "progressive-sampling": 2,
+        "ride": 3,
+        "class-distance-mix-ours": 6,
+        "cmo": 8,
+        "class-distance-mix-ours-cmo": 9,
+    }.items(),
+)
+def test_the_shortest_training_that_readme_gives_a_method(method: str, least: int) -> None:
+    load_recipe(f"imagenet-mini/{method}", [f"protocol.epochs={least}"])
+    with pytest.raises(UserError, match=r"would .* in none of the epochs|2 phases need at least 2 epochs, found 1"):
+        load_recipe(f"imagenet-mini/{method}", [f"protocol.epochs={least - 1}"])
 
 
 def test_what_acts_in_one_of_its_phases_is_not_refused() -> None:

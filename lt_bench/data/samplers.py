@@ -183,10 +183,12 @@ class Progressive(Sampler):
     info = Info("from instance-balanced to class-balanced over the training", "Kang et al., ICLR 2020", 2020)
 
     needs_epochs = True
+    acts = "leave the natural law"
+    timing = "the first draws by it"
 
     @classmethod
     def active_epochs(cls, config: Sampler.Config, epochs: range, total: int) -> range:
-        return between(epochs, 1, total)  # the first draws as the instances are
+        return between(epochs, 1, total)
 
     def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:
         t = epoch.index / max(1, epoch.total - 1)

@@ -27,9 +27,12 @@ class BBN(Method):
     info = Info("two branches, natural to reversed stream by epoch", "Zhou et al., CVPR 2020", 2020, cost="2x")
     heads = frozenset({"bilateral"})
 
+    acts = "train its re-balancing branch"
+    timing = "its weight is 0 in the first"
+
     @classmethod
     def active_epochs(cls, config: Method.Config, epochs: range, total: int) -> range:
-        return between(epochs, 1, total)  # the reversed stream has no weight in the first
+        return between(epochs, 1, total)
 
     def prepare(self, task: Task) -> None:
         self.uniform = Instance(task.labels, task.stats.num_classes)

@@ -49,11 +49,13 @@ class GLMC(Method):
         """Weight of the consistency of the views: 4 to 6 on CIFAR-100-LT, 1 to 2 on CIFAR-10-LT, 10 on ImageNet-LT."""
 
     config: Config
+    acts = "train the classifier that predicts"
+    timing = "its weight is 0 in the first"
     class_weights: Tensor
 
     @classmethod
     def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
-        return between(epochs, 1, total)  # the classifier that predicts learns nothing in the first
+        return between(epochs, 1, total)
 
     def prepare(self, task: Task) -> None:
         self.natural = Instance(task.labels, task.stats.num_classes)

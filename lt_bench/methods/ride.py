@@ -49,7 +49,8 @@ class RIDE(MultiExpert):
         """The switch, as a share of the epochs: epoch 160 of 200. 1 is never."""
 
     config: Config
-    timed_by = ("reweight_from",)
+    acts = "re-weight the rare classes"
+    timing = "reweight_from {reweight_from}"
     temperature: Tensor
     late_temperature: Tensor
 

@@ -74,7 +74,7 @@ class ClassDistanceMix(Mix):
 
     config: Config
     prior: Tensor
-    timed_by = ("warmup_epochs",)
+    timing = "warmup_epochs {warmup_epochs}"
 
     @classmethod
     def active_epochs(cls, config: Config, epochs: range, total: int) -> range:

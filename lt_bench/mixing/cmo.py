@@ -35,7 +35,7 @@ class CMO(Mix):
         """The last epochs, this many, do not mix."""
 
     config: Config
-    timed_by = ("start_epoch", "stop_before_end")
+    timing = "start_epoch {start_epoch}, stop_before_end {stop_before_end}"
 
     @classmethod
     def active_epochs(cls, config: Config, epochs: range, total: int) -> range:

@@ -40,7 +40,7 @@ class LabelOccurrenceBalancedMixup(Mix):
         change the sampler at the same epoch."""
 
     config: Config
-    timed_by = ("start_epoch",)
+    timing = "start_epoch {start_epoch}"
 
     @classmethod
     def active_epochs(cls, config: Config, epochs: range, total: int) -> range:

@@ -37,7 +37,7 @@ class UniMix(Mix):
 
     config: Config
     counts: Tensor
-    timed_by = ("stop_epoch",)
+    timing = "stop_epoch {stop_epoch}"
 
     @classmethod
     def active_epochs(cls, config: Config, epochs: range, total: int) -> range:

@@ -166,8 +166,9 @@ def _idle(field: str, node: dict[str, Any], spans: list[range], total: int) -> I
     if any(chosen.component.active_epochs(chosen.config, span, total) for span in spans):
         return
     where = ", ".join(f"{span.start} to {span.stop - 1}" for span in spans)
-    why = ", ".join(f"{name} {getattr(chosen.config, name)}" for name in chosen.component.timed_by)
-    yield f"{field}: {node['name']} would act in none of the epochs {where} of {total}" + (f" ({why})" if why else "")
+    why = chosen.component.timing.format(**dict(chosen.config))
+    said = f"{field}: {node['name']} would {chosen.component.acts} in none of the epochs {where} of {total}"
+    yield f"{said} ({why})" if why else said
 
 
 def _default(kind: str, given: Any = None) -> dict[str, Any]:
