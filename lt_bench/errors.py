@@ -10,6 +10,10 @@ class UserError(Exception):
     """A mistake in the user's input. The message is one line; the exit code is 2."""
 
 
+class MissingDataError(UserError):
+    """Files of a data set that are not where they are looked for."""
+
+
 class RunError(Exception):
     """A run that started and could not finish. The message is one line; the exit code is 1."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from lt_bench.cli.app import data_app
 from lt_bench.cli.options import AsJson, DataRoot, path_option
-from lt_bench.errors import UserError
+from lt_bench.errors import MissingDataError, UserError
 from lt_bench.terminal import print_rows, short
 
 
@@ -82,11 +83,17 @@ def describe(
     as_json: AsJson = False,
     plot: Annotated[Path | None, path_option("--plot", help="Draw the class sizes: a .png, .pdf or .svg.")] = None,
 ) -> None:
-    """Print counts, groups and digests of a split."""
+    """Print counts, groups and digests of a split, or what is missing of its files and where they come from."""
     from lt_bench.data import describe as describe_split
     from lt_bench.data import draw_class_sizes
 
-    split = _split(card, settings, data_root)
+    try:
+        split = _split(card, settings, data_root)
+    except MissingDataError:
+        if as_json or plot is not None:
+            raise
+        print("\n".join(_expected(card, data_root)))
+        return
     facts = describe_split(split)
     if plot is not None:
         draw_class_sizes(split, plot)
@@ -109,6 +116,17 @@ def export(
     split = _split(card, settings, data_root)
     export_split(split, output)
     print(f"{output}: {int(split.counts.sum())} training images, content sha256 {split.content_sha256[:12]}")
+
+
+def _expected(card: str, data_root: Path | None) -> Iterator[str]:
+    from lt_bench.data.arrays import cache_folder
+    from lt_bench.data.cards import FolderSource, load_card, named_card
+    from lt_bench.data.expected import expected
+    from lt_bench.data.opening import data_folder
+
+    known = load_card(named_card(card))
+    assert isinstance(known.source, FolderSource)
+    return expected(known, known.source, data_folder(data_root), cache_folder(None))
 
 
 def _split(card: str, settings: list[str] | None, data_root: Path | None) -> Any:

@@ -79,6 +79,12 @@ class FolderSource(Settings):
     test: ImageList
     class_names: str | None = None
     """File of `class words` lines in label order, separated by a tab; or of plain names."""
+    tree: tuple[str, ...] = ()
+    """Where the images lie in the folder, such as `train/<wnid>/*.JPEG`."""
+    obtained: tuple[str, ...] = ()
+    """How one comes by images and lists, a line each."""
+    image_bytes: int | None = Field(default=None, ge=1)
+    """Mean size of an image file, roughly: for the space that they take."""
 
     @property
     def published(self) -> bool:

@@ -18,7 +18,7 @@ from lt_bench.data.class_names import ClassFile, from_folders
 from lt_bench.data.reading import lines_of, read_bytes, regular_size
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split, draw_positions
-from lt_bench.errors import UserError
+from lt_bench.errors import MissingDataError, UserError
 
 if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
@@ -46,19 +46,27 @@ class FilePart:
 
     def sizes(self) -> list[int]:
         """Size of every file in bytes. Raises UserError that says how many are missing."""
-        sizes, missing = [], []
-        for file in self.files:
-            try:
-                sizes.append(regular_size(self.folder / file))
-            except OSError:
-                missing.append(file)
-        if missing:
-            raise UserError(
-                f"{self.folder}: {len(missing)} of {len(self.files)} images are missing, the first is {missing[0]:.200}"
-                " (or it is no regular file; lists exist for validation images in class folders, val/<wnid>/, and for"
-                " all of them flat in val/: take the one that fits)"
-            )
-        return sizes
+        try:
+            return [regular_size(self.folder / file) for file in self.files]
+        except OSError:
+            missing = self.missing()
+        raise MissingDataError(
+            f"{self.folder}: {len(missing)} of {len(self.files)} images are missing, the first is {missing[0]:.200}"
+            " (or it is no regular file; lists exist for validation images in class folders, val/<wnid>/, and for"
+            " all of them flat in val/: take the one that fits)"
+        )
+
+    def missing(self) -> list[str]:
+        """The files that are not there, or are no regular ones."""
+        return [file for file in self.files if not _is_regular(self.folder / file)]
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        regular_size(path)
+    except OSError:
+        return False
+    return True
 
 
 def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, cache: Path) -> Split:
@@ -66,7 +74,7 @@ def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, ca
 
     Raises UserError for a missing or altered list or image, or where classes are too small for the split.
     """
-    folder = _images_folder(card, source, root, cache)
+    folder = images_folder(card, source, root, cache)
     listed, test = (read_list(folder, images, card.classes) for images in (source.train, source.test))
     validation = None if source.validation is None else read_list(folder, source.validation, card.classes)
     _check_train(listed, folder / source.train.file, card.classes)
@@ -95,13 +103,14 @@ def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, ca
     )
 
 
-def _images_folder(card: Card, source: FolderSource, root: Path, cache: Path) -> Path:
+def images_folder(card: Card, source: FolderSource, root: Path, cache: Path) -> Path:
+    """The folder of a set's images, unpacked where there is only its archive. Raises MissingDataError."""
     folder, archive = root / source.folder, root / f"{source.folder}.tar"
     if not folder.is_dir() and archive.is_file():
         folder = extract(archive, cache) / folder.name
     if not folder.is_dir():
         hint = "its card says where it is" if Path(source.folder).is_absolute() else _ROOT_HINT
-        raise UserError(
+        raise MissingDataError(
             f"{folder.parent}: no data for {card.name}: looked for the folder {folder.name} and for {archive.name};"
             f" {hint}"
         )
@@ -109,11 +118,15 @@ def _images_folder(card: Card, source: FolderSource, root: Path, cache: Path) ->
 
 
 def read_list(folder: Path, images: ImageList, classes: int) -> FilePart:
-    """Read a list of `relative/path label` lines (space, tab or comma). Raises UserError with the line.
+    """Read a list of `relative/path label` lines (space, tab or comma).
+
+    Raises UserError with the line, MissingDataError where there is none.
 
     A file may stand in it more than once, but with one label. What a published list says is taken as it is.
     """
     path = folder / images.file
+    if not path.exists():
+        raise MissingDataError(f"{path}: there is no such list of images")
     data = read_bytes(path, _WHAT)
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # what `git hash-object` prints
     if images.git_blobs and blob not in images.git_blobs:

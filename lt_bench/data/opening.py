@@ -13,7 +13,7 @@ from lt_bench.data.reading import user_folder
 from lt_bench.data.sources import has_pool, open_pool
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split, draw_split
-from lt_bench.errors import UserError
+from lt_bench.errors import MissingDataError, UserError
 
 
 def data_folder(data_root: Path | None) -> Path:
@@ -31,7 +31,10 @@ def open_split(spec: DataSpec, data_root: Path | None = None, cache: Path | None
     spec = spec.resolve(card)
     root, cache = data_folder(data_root), cache_folder(cache)
     if isinstance(card.source, FolderSource):
-        return open_folder(card, card.source, spec, root, cache)
+        try:
+            return open_folder(card, card.source, spec, root, cache)
+        except MissingDataError as error:
+            raise MissingDataError(f"{error}; lt-bench data describe {card.name} tells what is expected") from None
     exported, refused = find_exported(card, spec, root)
     if exported is not None:
         return read_exported(card, spec, exported, cache)

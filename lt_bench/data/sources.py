@@ -76,7 +76,10 @@ def download(card: Card, root: Path) -> None:
     if isinstance(source, DigitsSource):
         return
     if not isinstance(source, CifarSource):
-        raise UserError(f"{card.name} cannot be downloaded: {card.title} has to be fetched by hand, see its card")
+        raise UserError(
+            f"{card.name} cannot be downloaded: {card.title} has to be fetched by hand;"
+            f" lt-bench data describe {card.name} tells how"
+        )
     from torchvision import datasets  # noqa: PLC0415 (slow to import)
 
     try:
