@@ -110,6 +110,32 @@ def test_completion_can_be_had(lt_bench: LtBench, shell: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("run cifar100-lt/ldam", ["cifar100-lt/ldam", "cifar100-lt/ldam-drw"]),
+        ("show my-birds/lda", ["my-birds/ldam", "my-birds/ldam-drw"]),
+        ("sweep digits-lt/ce protocol=imagenet-l", ["protocol=imagenet-lt-90ep"]),
+        ("validate digits-lt/ce protocol.optimizer.w", ["protocol.optimizer.weight_decay="]),
+        ("data describe my", ["my-birds"]),
+        ("list met", ["methods"]),
+        ("leaderboard bu", ["build"]),
+        ("run digits-lt/ce --see", ["--seeds"]),
+    ],
+)
+def test_what_the_shell_offers(
+    lt_bench: LtBench, working_folder: Path, monkeypatch: pytest.MonkeyPatch, words: str, offered: list[str]
+) -> None:
+    (working_folder / "my-birds").mkdir()
+    for name in ("setting.yaml", "card.yaml"):
+        (working_folder / "my-birds" / name).touch()
+    line = f"lt-bench {words}"
+    variables = {"_LT_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert sorted(lt_bench().out.split()) == offered
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["rnu"], "'rnu' is not a known command; did you mean run? (allowed: compare, "),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lt_bench.cli.app import data_app
-from lt_bench.cli.options import AsJson, DataRoot, path_option
+from lt_bench.cli.options import AsJson, CardName, DataRoot, path_option
 from lt_bench.errors import MissingDataError, UserError
 from lt_bench.terminal import print_rows, short
 
@@ -46,7 +46,7 @@ def new_data(
 
 @data_app.command()
 def prepare(
-    card: str,
+    card: CardName,
     settings: Annotated[list[str] | None, typer.Argument()] = None,
     data_root: DataRoot = None,
     fetch: Annotated[bool, typer.Option("--download", help="Fetch the archive first, as torchvision does.")] = False,
@@ -64,7 +64,7 @@ def prepare(
 
 @data_app.command()
 def verify(
-    card: str, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None
+    card: CardName, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None
 ) -> None:
     """Compare a split with what its card expects: counts, indices, pixels."""
     from lt_bench.data import verify as verify_split
@@ -77,7 +77,7 @@ def verify(
 
 @data_app.command()
 def describe(
-    card: str,
+    card: CardName,
     settings: Annotated[list[str] | None, typer.Argument(help="Such as factor=50 profile=step.")] = None,
     data_root: DataRoot = None,
     as_json: AsJson = False,
@@ -105,7 +105,7 @@ def describe(
 
 @data_app.command()
 def export(
-    card: str,
+    card: CardName,
     output: Annotated[Path, path_option("--output", "-o", help="The parquet file to write.")],
     settings: Annotated[list[str] | None, typer.Argument()] = None,
     data_root: DataRoot = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lt_bench.cli import completion
 from lt_bench.errors import UserError
 from lt_bench.paths import parse_file, parse_path
 from lt_bench.resources import RECORDS
@@ -50,6 +51,15 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]
 CompileName = Annotated[str, typer.Option("--compile", help="auto, on or off: code compiled for this machine.")]
 Workers = Annotated[int, typer.Option(min=0, help="Decoding processes per stream of image files.")]
+Recipes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.", autocompletion=completion.recipes
+    ),
+]
+CardName = Annotated[
+    str, typer.Argument(metavar="CARD", help="A data set, such as cifar100-lt.", autocompletion=completion.data_sets)
+]
 Seeds = Annotated[
     str | None, typer.Option(help="Training seeds, such as 0,1,2. Default: run 0, sweep 0,1,2; a record's own.")
 ]

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lt_bench.cli import completion
 from lt_bench.cli.app import app
 from lt_bench.cli.options import (
     AsJson,
@@ -17,6 +18,7 @@ from lt_bench.cli.options import (
     Device,
     Plugins,
     PrecisionName,
+    Recipes,
     Records,
     Seeds,
     Work,
@@ -35,7 +37,7 @@ from lt_bench.terminal import print_rows
 
 @app.command()
 def run(
-    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    recipe: Recipes,
     seeds: Seeds = None,
     data_root: DataRoot = None,
     records: Records = RECORDS,
@@ -70,7 +72,7 @@ def run(
 
 @app.command()
 def sweep(
-    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    recipe: Recipes,
     seeds: Seeds = None,
     missing: Annotated[bool, typer.Option("--missing/--all", help="Only runs without a record, or all anew.")] = True,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, which share the cores or the GPU.")] = 1,
@@ -101,7 +103,8 @@ def list_names(
         str,
         typer.Argument(
             help="methods (all but the network), or one family: procedures, stages, mixes, losses, samplers, heads, "
-            "backbones; or models, datasets, recipes, settings, protocols."
+            "backbones; or models, datasets, recipes, settings, protocols.",
+            autocompletion=completion.lists,
         ),
     ],
     plugin: Plugins = None,
@@ -141,15 +144,13 @@ def new(
 
 @app.command()
 def validate(
-    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes, then overrides.")],
+    recipe: Recipes,
     plugin: Plugins = None,
 ) -> None:
     """Check recipes without training: fields, types, names, and whether the parts fit together."""
     from lt_bench.recipe import load_recipe
-    from lt_bench.recipe.overrides import split_arguments
 
-    load_plugins(plugin)
-    names, overrides = split_arguments(recipe)
+    names, overrides = _split(recipe, plugin)
     for name in names:
         found = load_recipe(name, overrides)
         from lt_bench.training.network import check_network  # with torch, for which no refusal of a name waits
@@ -160,17 +161,13 @@ def validate(
 
 @app.command()
 def show(
-    recipe: Annotated[
-        list[str], typer.Argument(metavar="RECIPE [KEY=VALUE...]", help="A recipe or a record, then overrides.")
-    ],
+    recipe: Recipes,
     plugin: Plugins = None,
 ) -> None:
     """Print a resolved recipe as YAML that `run` takes back, each value with the file or override that it is from."""
     from lt_bench.leaderboard.repeating import show_any
-    from lt_bench.recipe.overrides import split_arguments
 
-    load_plugins(plugin)
-    names, overrides = split_arguments(recipe)
+    names, overrides = _split(recipe, plugin)
     for name in names:
         print(show_any(name, overrides), end="")
 
@@ -195,6 +192,14 @@ def cite(
         print(json.dumps(entries, indent=1))
     elif entries:
         print("\n\n".join(one["bibtex"] for one in entries))
+
+
+def _split(arguments: list[str], plugin: list[Path] | None) -> tuple[list[str], list[str]]:
+    """Recipes and overrides of a command line, with the plug-ins loaded that they may name."""
+    from lt_bench.recipe.overrides import split_arguments
+
+    load_plugins(plugin)
+    return split_arguments(arguments)
 
 
 @app.command()

@@ -17,6 +17,8 @@ from lt_bench.validation import ending, paths
 
 BLOCKS: dict[str, type[Settings]] = {"protocol": Protocol, "data": DataSpec, "model": ModelSettings}
 """What is in every recipe, whatever its components."""
+SHARED = ("warmup_epochs", "momentum", "mean", "scale")
+"""Settings in it whose names components have too, beside second stages: all others take no import of components."""
 
 
 def meant(key: str, recipe: Node) -> list[str]:
@@ -24,20 +26,23 @@ def meant(key: str, recipe: Node) -> list[str]:
 
     `lr` is `protocol.optimizer.lr`, and where there is a second stage `second_stage.lr` first.
     """
-    known = [*FIELDS, *_settings(recipe)]
+    known = [*FIELDS, *(path for field, block in BLOCKS.items() for path in paths(block, field))]
+    found = ending(key, known)
+    if found and key not in SHARED and "second_stage" not in recipe:
+        return found
+    known = [*_own_settings(recipe), *known]
     found = ending(key, known)
     if found:
         return found
     return [name for word in nearest(key, {name.rpartition(".")[2] for name in known}) for name in ending(word, known)]
 
 
-def _settings(recipe: Node) -> Iterator[str]:
+def _own_settings(recipe: Node) -> Iterator[str]:
+    """The full names of the settings of all components that a recipe names."""
     for field, kind, given in _components(recipe):
         name = given.get("name") if isinstance(given, Mapping) else given
         if isinstance(name, str) and (component := members(kind).get(name)):
             yield from paths(component.Config, field)
-    for field, block in BLOCKS.items():
-        yield from paths(block, field)
 
 
 def _components(recipe: Node) -> Iterator[tuple[str, str, Any]]:
