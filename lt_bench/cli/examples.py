@@ -14,6 +14,7 @@ lt-bench docs
 lt-bench new mix tail-mix
 lt-bench validate cifar100-lt/ldam-drw mine.yaml --plugin tail_mix.py
 lt-bench show cifar10-lt/mislas data.factor=50
+lt-bench cite cifar100-lt/cmo
 lt-bench evaluate runs/FOLDER/weights.safetensors --json
 lt-bench diagnostics runs/FOLDER --epoch 10
 lt-bench compare ce balanced-softmax
