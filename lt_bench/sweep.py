@@ -112,10 +112,12 @@ class Sweep:
     def _at_once(self, options: Options, jobs: int) -> Iterator[tuple[str, Outcome | BaseException]]:
         import torch  # noqa: PLC0415
 
+        from lt_bench.training.progress import Lines  # noqa: PLC0415
+
         threads = max(1, torch.get_num_threads() // jobs)
         # Bars of several processes would overwrite each other; a run may be the first stage of another that began
         # with it.
-        options = replace(options, bar=False, wait=True)
+        options = replace(options, progress=Lines, wait=True)
         pending = deque(spread(self._runs()))
         free = [_Worker(threads) for _ in range(min(jobs, len(pending)))]
         running: dict[Future[Outcome | BaseException], tuple[str, _Worker]] = {}

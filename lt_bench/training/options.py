@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from lt_bench.errors import UserError, unknown
 from lt_bench.resources import RECORDS, refuse_installed
+
+if TYPE_CHECKING:
+    from lt_bench.training.progress import Progress
 
 Precision = Literal["auto", "float32", "bf16"]
 Compile = Literal["auto", "on", "off"]
@@ -31,8 +35,10 @@ class Options:
     """Train again although a record exists; the new record stands beside the old one."""
     restart: bool = False
     """Begin anew although a checkpoint exists."""
-    bar: bool = True
-    """Show a moving bar on a terminal, not a line an epoch."""
+    progress: Callable[..., Progress] | None = None
+    """Makes what a person sees of a training, from what `Progress` takes; None: a bar on a terminal, else lines."""
+    first_of: str = ""
+    """The method whose first stage is trained, where it is trained for that."""
     wait: bool = False
     """Wait for another process that trains the same run; else that is an error."""
     deadline: float | None = None

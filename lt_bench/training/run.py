@@ -31,7 +31,7 @@ from lt_bench.training.checkpoint import Owner, State, load_checkpoint, save_che
 from lt_bench.training.loop import Job, fit
 from lt_bench.training.network import build_recipe_network
 from lt_bench.training.options import BudgetSpent, Options, Outcome
-from lt_bench.training.progress import Progress
+from lt_bench.training.progress import on_screen
 from lt_bench.training.recording import draft_record, last_top1, make_record, now
 from lt_bench.training.runtime import choose_runtime
 from lt_bench.training.second_stage import prepare_second_stage
@@ -55,7 +55,7 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     _check_budget(options)
     _check_writable(options.records)
     first = recipe.first()
-    start = None if first is None else _first_stage(first, split, seed, options)
+    start = None if first is None else _first_stage(first, split, seed, replace(options, first_of=recipe.name))
     folder = _folder(recipe, split, seed, options)
     with _locked(folder, wait=options.wait):
         # Another process may have finished this run since.
@@ -195,7 +195,11 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
 
     counts = ClassStats.of(job.sets.train.labels, job.num_classes).counts
     epochs = max(1, job.protocol.epochs)
-    with Progress(owner.run, epochs, len(state.curve), job.runtime.description, bar=options.bar) as progress:
+    images = len(job.sets.train.labels)
+    steps = -(-images // recipe.protocol.batch_size)
+    title = f"{owner.run}{_part(recipe, options)}"
+    follow = options.progress or on_screen
+    with follow(title, job.runtime.description, state, epochs, images, steps) as progress:
 
         def finish_epoch() -> None:
             # Before the checkpoint: an epoch that it does not hold is trained again, and written again.
@@ -206,13 +210,19 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
             # A line more, so that it can be followed; one that is cut short is mended by the next call.
             with _writing(folder), log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
-            progress.epoch(state.curve[-1])
+            progress.epoch()
             if len(state.curve) < epochs:
                 _check_budget(options)
 
-        steps = -(-len(job.sets.train.labels) // recipe.protocol.batch_size)
-        fit(job, state, on_step=lambda: progress.step(steps), on_epoch=finish_epoch)
+        fit(job, state, on_step=progress.step, on_epoch=finish_epoch)
     return state
+
+
+def _part(recipe: Recipe, options: Options) -> str:
+    """Which part of a training in two stages this is, after the title."""
+    if recipe.second_stage is not None:
+        return f" stage 2 ({recipe.second_stage.stage['name']})"
+    return f", first stage of {options.first_of}" if options.first_of else ""
 
 
 def _owner(recipe: Recipe, split: Split, job: Job) -> Owner:
