@@ -17,21 +17,23 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
+from typing import Any
 
 from lt_bench.data.cards import remember, remembered
 from lt_bench.errors import RunError, UserError, shown
+from lt_bench.estimates import Estimator, Run
 from lt_bench.leaderboard.repeating import recorded_recipe
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe.files import SETTINGS, is_record, own_recipes, path_exists, shipped, shipped_recipes
 from lt_bench.recipe.overrides import split_arguments
 from lt_bench.registry import load_plugin, plugin_files
+from lt_bench.sweep_report import Live, Report
 from lt_bench.training.options import BudgetSpent, Options, Outcome
+from lt_bench.training.progress import Lines, Shared, Status
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
-
-Run = tuple[str, Recipe, int]
-"""A run's title, recipe and seed."""
 
 
 def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
@@ -73,25 +75,39 @@ class Sweep:
         """
         deadline = None if budget_s is None else time.monotonic() + budget_s
         options = replace(self.options, deadline=deadline)
+        report = self._report(jobs, quiet=stop_on_failure)
         failures: list[tuple[str, BaseException]] = []
         spent = False
-        for title, result in self._one_by_one(options) if jobs == 1 else self._at_once(options, jobs):
+        for title, result in self._one_by_one(options) if jobs == 1 else self._at_once(options, jobs, report):
             if isinstance(result, Outcome):
-                _report(title, result)
+                _tell(title, result)
             elif isinstance(result, BudgetSpent):
                 spent = True
             elif stop_on_failure:
-                text = f"{title}: {_reason(result)}"
+                text = f"{title}: {reason(result)}"
                 raise (result if isinstance(result, UserError) else RunError(text)) from result
             else:
                 failures.append((title, result))
                 _trace(result)
-                _say(f"{title}: failed: {_reason(result)}")
+                _say(f"{title}: failed: {reason(result)}")
+            if not isinstance(result, BudgetSpent):
+                report.ended(title, result if isinstance(result, Outcome) else None)
         if spent:
-            _say("the budget is spent; the same command goes on from here")
+            _say(f"the budget is spent; the same command goes on from here: {report.undone()}")
+        report.end()
         self._raise(failures)
 
-    def _runs(self) -> list[Run]:
+    def _report(self, jobs: int, *, quiet: bool) -> Report:
+        """One that has begun; a single run, and what needs no training, speak for themselves if they may be `quiet`."""
+        estimator = Estimator(self.options, threads=_threads(jobs))
+        runs = self.runs()
+        quiet = quiet and (len(runs) == 1 or len(estimator.done(runs)) == len(runs))
+        report = Report(runs, estimator, jobs, quiet)
+        report.begin()
+        return report
+
+    def runs(self) -> list[Run]:
+        """Seed by seed, so that early results cover all recipes."""
         return [
             (f"{recipe.data.name}/{recipe.name} {recipe.protocol.name} seed {seed}", recipe, seed)
             for round_ in zip_longest(*self.seeds)
@@ -100,7 +116,7 @@ class Sweep:
         ]
 
     def _one_by_one(self, options: Options) -> Iterator[tuple[str, Outcome | BaseException]]:
-        for title, recipe, seed in self._runs():
+        for title, recipe, seed in self.runs():
             try:
                 result: Outcome | BaseException = run(recipe, seed, options)
             except (Exception, SystemExit) as error:
@@ -109,28 +125,28 @@ class Sweep:
             if isinstance(result, BudgetSpent):
                 return
 
-    def _at_once(self, options: Options, jobs: int) -> Iterator[tuple[str, Outcome | BaseException]]:
-        import torch  # noqa: PLC0415
-
-        from lt_bench.training.progress import Lines  # noqa: PLC0415
-
-        threads = max(1, torch.get_num_threads() // jobs)
+    def _at_once(self, options: Options, jobs: int, report: Report) -> Iterator[tuple[str, Outcome | BaseException]]:
+        threads = _threads(jobs)
+        live = Live(report)
         # Bars of several processes would overwrite each other; a run may be the first stage of another that began
         # with it.
-        options = replace(options, progress=Lines, wait=True)
-        pending = deque(spread(self._runs()))
+        options = replace(options, progress=_shared if live.active else Lines, wait=True)
+        pending = deque(spread(self.runs()))
         free = [_Worker(threads) for _ in range(min(jobs, len(pending)))]
         running: dict[Future[Outcome | BaseException], tuple[str, _Worker]] = {}
         try:
-            while pending or running:
-                while pending and free:
-                    title, recipe, seed = pending.popleft()
-                    worker = free.pop()
-                    running[worker.submit(recipe, seed, options)] = title, worker
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    title, worker = running.pop(future)
-                    free.append(worker)
-                    yield title, _result(future)
+            with live:
+                while pending or running:
+                    while pending and free:
+                        title, recipe, seed = pending.popleft()
+                        worker = free.pop()
+                        running[worker.submit(recipe, seed, options)] = title, worker
+                        report.begins(title)
+                    live.show({title: worker.status for title, worker in running.values()})
+                    for future in wait(running, timeout=live.every, return_when=FIRST_COMPLETED).done:
+                        title, worker = running.pop(future)
+                        free.append(worker)
+                        yield title, _result(future)
         finally:
             for worker in [*free, *(worker for _, worker in running.values())]:
                 worker.pool.shutdown(cancel_futures=True)
@@ -201,9 +217,12 @@ class _Worker:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self.status: Status = RawValue(Status)
+        """Where its run stands."""
         self.pool = self._new_pool()
 
     def submit(self, recipe: Recipe, seed: int, options: Options) -> Future[Outcome | BaseException]:
+        self.status.epochs = 0
         task = partial(_attempt, recipe, seed, options, plugin_files(), remembered())
         try:
             return self.pool.submit(task)
@@ -213,15 +232,33 @@ class _Worker:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         # Spawned, because a forked process could not use CUDA.
-        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker, (self.threads,))
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker, (self.threads, self.status))
 
 
-def _start_worker(threads: int) -> None:
+_status = Status()
+"""Of the run of this process, where it is a worker."""
+
+
+def _threads(jobs: int) -> int:
+    """Of each of so many runs at once."""
+    import torch  # noqa: PLC0415
+
+    return max(1, torch.get_num_threads() // jobs)
+
+
+def _start_worker(threads: int, status: Status) -> None:
+    global _status  # noqa: PLW0603 (only the process that is started has it; it does not travel with a task)
+    _status = status
     # Ctrl-C reaches every process: workers end at once, as by kill, which a run survives; only the sweep speaks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(threads)
+
+
+def _shared(*arguments: Any) -> Shared:
+    """Progress that the sweep shows."""
+    return Shared(_status, *arguments)
 
 
 def _attempt(
@@ -240,7 +277,7 @@ def _attempt(
         return UserError(str(error))
     except (Exception, SystemExit) as error:
         _trace(error)
-        return RunError(_reason(error))
+        return RunError(reason(error))
 
 
 def _result(future: Future[Outcome | BaseException]) -> Outcome | BaseException:
@@ -264,13 +301,13 @@ def _trace(error: BaseException) -> None:
         traceback.print_exception(error)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The error in one line; an unforeseen one, of a plug-in or of the hardware, with its type."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError | RunError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _report(title: str, outcome: Outcome) -> None:
+def _tell(title: str, outcome: Outcome) -> None:
     top1 = f"top-1 {100 * outcome.top1:.2f} %"
     state = "" if outcome.trained else "already done, "
     _say(f"{title}: {state}{top1}, {outcome.record}")

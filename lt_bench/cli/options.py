@@ -64,6 +64,9 @@ Seeds = Annotated[
     str | None, typer.Option(help="Training seeds, such as 0,1,2. Default: run 0, sweep 0,1,2; a record's own.")
 ]
 Plugins = Annotated[list[Path] | None, path_option("--plugin", help="Python file with components of your own.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved recipes and how long they would take; train nothing.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 

@@ -16,6 +16,7 @@ from lt_bench.cli.options import (
     CompileName,
     DataRoot,
     Device,
+    DryRun,
     Plugins,
     PrecisionName,
     Recipes,
@@ -49,7 +50,11 @@ def run(
     plugin: Plugins = None,
     force: Annotated[bool, typer.Option(help="Train although a record exists; it is kept beside the new one.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint where there is one.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and train nothing.")] = False,
+    dry_run: DryRun = False,
+    try_out: Annotated[
+        bool,
+        typer.Option("--try", help="Take a few steps of each phase and stage, say if it would train, keep nothing."),
+    ] = False,
 ) -> None:
     """Train recipes, SETTING/METHOD or files, and write their records.
 
@@ -63,11 +68,12 @@ def run(
         parse_seeds(seeds),
         run_options(data_root, records, work, device, precision, compile, workers, force, resume),
     )
-    if dry_run:
-        for one in sweep.recipes:
-            print(json.dumps(one.resolved(), indent=1))
-        return
-    sweep.execute(stop_on_failure=True)
+    if dry_run or try_out:
+        from lt_bench import preview
+
+        preview.dry_run(sweep) if dry_run else preview.try_all(sweep)
+    else:
+        sweep.execute(stop_on_failure=True)
 
 
 @app.command()
@@ -85,6 +91,7 @@ def sweep(
     compile: CompileName = "auto",
     workers: Workers = 2,
     plugin: Plugins = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run recipes x seeds. One failed run does not stop the rest; a spent budget stops at an epoch and can go on."""
     from lt_bench.sweep import Sweep, parse_budget
@@ -94,7 +101,13 @@ def sweep(
     load_plugins(plugin)
     options = run_options(data_root, records, work, device, precision, compile, workers, force=not missing, resume=True)
     budget_s = None if budget is None else parse_budget(budget)
-    Sweep.plan(recipe, parse_seeds(seeds), options, usual=(0, 1, 2)).execute(budget_s, jobs=jobs)
+    sweep = Sweep.plan(recipe, parse_seeds(seeds), options, usual=(0, 1, 2))
+    if dry_run:
+        from lt_bench import preview
+
+        preview.dry_run(sweep, jobs)
+    else:
+        sweep.execute(budget_s, jobs=jobs)
 
 
 @app.command("list")

@@ -137,10 +137,10 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
         losses.append(loss.detach())
         on_step()
     state.images += images
-    return _mean_loss(torch.stack(losses), epoch)
+    return mean_loss(torch.stack(losses), epoch)
 
 
-def _mean_loss(losses: Tensor, epoch: Epoch) -> float:
+def mean_loss(losses: Tensor, epoch: Epoch) -> float:
     """The mean of an epoch's losses [steps]. Raises RunError that names the first step whose loss is not finite."""
     mean = float(losses.mean())  # the one synchronisation of an epoch's steps
     if math.isfinite(mean):

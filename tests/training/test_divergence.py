@@ -14,7 +14,7 @@ from lt_bench.data.types import Epoch
 from lt_bench.errors import RunError
 from lt_bench.methods.standard import Standard
 from lt_bench.tensor_files import read_tensors, write_tensors
-from lt_bench.training.loop import _mean_loss
+from lt_bench.training.loop import mean_loss
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
@@ -67,7 +67,7 @@ def test_the_first_step_whose_loss_is_not_finite_is_named(tmp_path: Path, monkey
 
 def test_large_losses_are_finite_ones() -> None:
     losses = torch.full((4,), 3e38)
-    assert _mean_loss(losses, Epoch(0, 1, 0)) == float(losses[0])
+    assert mean_loss(losses, Epoch(0, 1, 0)) == float(losses[0])
 
 
 def test_logits_that_are_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
