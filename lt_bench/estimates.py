@@ -186,3 +186,7 @@ def grouped(runs: Sequence[Run]) -> list[str]:
     for title, _, seed in runs:
         seeds.setdefault(title.removesuffix(f" seed {seed}"), []).append(str(seed))
     return [f"{title} seed{'s' * (len(all_) > 1)} {', '.join(all_)}" for title, all_ in seeds.items()]
+
+
+def counted(runs: int) -> str:
+    return f"{runs} run{'s' * (runs != 1)}"

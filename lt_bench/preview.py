@@ -10,7 +10,7 @@ import torch
 
 from lt_bench.durations import spoken
 from lt_bench.errors import RunError, UserError
-from lt_bench.estimates import Estimate, Estimator, Training
+from lt_bench.estimates import Estimate, Estimator, Training, counted
 from lt_bench.sweep import reason
 from lt_bench.training.tryout import Tried, try_out
 
@@ -33,11 +33,11 @@ def dry_run(sweep: Sweep, jobs: int = 1) -> None:
     done = estimator.done(runs)
     needed = estimator.trainings(run for run in runs if run[0] not in done)
     known = _estimates(sweep, estimator, needed)
-    total = sum(known[sha256].seconds for sha256, _ in needed if sha256 in known)
-    at_once = f", {jobs} at once" if jobs > 1 else ""
+    seconds = [known[sha256].seconds for sha256, _ in needed if sha256 in known]
     unknown = sorted({recipe.name for (sha256, _), recipe in needed.items() if sha256 not in known})
-    without = f" and what nobody can tell of {', '.join(unknown)}" if unknown else ""
-    _say(f"{len(runs)} runs, {len(done)} already done: about {spoken(total / jobs)}{at_once}{without}")
+    parts = [f"about {spoken(sum(seconds) / jobs)}{f', {jobs} at once' * (jobs > 1)}"] if seconds or not unknown else []
+    parts += [f"what nobody can tell of {', '.join(unknown)}"] if unknown else []
+    _say(f"{counted(len(runs))}, {len(done)} already done: {' and '.join(parts)}")
 
 
 def _estimates(sweep: Sweep, estimator: Estimator, needed: dict[Training, Recipe]) -> dict[str, Estimate]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lt_bench.durations import clock, spoken
 from lt_bench.errors import MOST_NAMES
-from lt_bench.estimates import Estimator, Run, grouped
+from lt_bench.estimates import Estimator, Run, counted, grouped
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -50,7 +50,7 @@ class Report:
             return
         self.done = self.estimator.done(self.runs)
         pending = len(self.left) - len(self.done & {*self.left})
-        counts = f"{_runs(len(self.runs))}, {len(self.runs) - pending} already done"
+        counts = f"{counted(len(self.runs))}, {len(self.runs) - pending} already done"
         self._say(f"{counts}, {pending} to train{self._until(UNKNOWN) if pending else ''}")
 
     def begins(self, title: str) -> None:
@@ -71,7 +71,7 @@ class Report:
         """What is left of the runs, for a budget that is spent."""
         names = grouped([*self.left.values()])
         more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        return f"{len(self.left)} of {_runs(len(self.runs))} left, {'; '.join(names[:MOST_NAMES])}{more}"
+        return f"{len(self.left)} of {counted(len(self.runs))} left, {'; '.join(names[:MOST_NAMES])}{more}"
 
     def end(self) -> None:
         """Say what became of all, and how to look at it."""
@@ -103,12 +103,8 @@ class Report:
         print(text, file=sys.stderr, flush=True)
 
 
-def _runs(number: int) -> str:
-    return f"{number} run{'s' * (number != 1)}"
-
-
 class Live:
-    """A table of the runs that go on at once, one row each, with all of them below; where there is a terminal."""
+    """A row for all runs and one for each that goes on, with its epoch; only on a terminal."""
 
     def __init__(self, report: Report) -> None:
         from rich.console import Console  # noqa: PLC0415 (slow to import)
@@ -129,6 +125,7 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.show({})
         if self.active:
             self.table.stop()
 

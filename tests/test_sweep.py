@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -80,7 +81,10 @@ def test_only_what_is_missing_is_run(lt_bench: Callable[..., Any], working_folde
     assert all(path.read_bytes() == data for path, data in before.items())
     again = lt_bench("sweep", *TWO, "--seeds", "0")
     assert again.out.count("already done") == 2
-    assert again.err == ""
+    begin, end = again.err.splitlines()
+    assert begin == "2 runs, 2 already done, 0 to train"
+    assert end.startswith("0 trained, 2 already done, 0 failed in ")
+    assert end.endswith("; the tables: lt-bench leaderboard show")
 
 
 def test_all_runs_everything_anew(lt_bench: Callable[..., Any], working_folder: Path) -> None:
@@ -129,10 +133,18 @@ def test_runs_at_once_are_the_runs_one_by_one(lt_bench: Callable[..., Any], work
     assert again.out.count("already done") == 2
 
 
-def test_stages_at_once_wait_for_the_first_that_they_share(lt_bench: Callable[..., Any], working_folder: Path) -> None:
+def test_stages_at_once_wait_for_the_first_that_they_share(
+    lt_bench: Callable[..., Any], working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And on a terminal, as this pretends to be one, their processes say nothing: a table does."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
     done = lt_bench("sweep", "digits-lt/ncm", "digits-lt/ce", *TINY, "--device", "cpu", "--seeds", "0", "--jobs", "2")
     assert (done.code, done.out.count("top-1")) == (0, 2)
     assert records(working_folder) == ["ce seed0", "ncm seed0"]
+    assert re.search(r"all runs.*2/2", done.err)
+    assert re.search(r"digits-lt/ncm digits-demo seed 0 .*(begins|1/1)", done.err)
+    assert "epoch" not in done.err
 
 
 def test_runs_at_once_begin_with_different_first_stages() -> None:
@@ -152,7 +164,10 @@ def test_failures_and_a_spent_budget_come_back_from_the_processes(lt_bench: Call
     assert "2 of 2 runs failed" in done.err
     spent = lt_bench("sweep", *TWO, "--seeds", "0", "--jobs", "2", "--budget", "0s")
     assert spent.code == 0
-    assert spent.out == "the budget is spent; the same command goes on from here\n"
+    assert spent.out == (
+        "the budget is spent; the same command goes on from here: "
+        "2 of 2 runs left, digits-lt/ce digits-demo seed 0; digits-lt/mixup digits-demo seed 0\n"
+    )
 
 
 BAD = """

@@ -1,0 +1,176 @@
+"""What a sweep says of time: how long by records, how far it is, what is left; live where there is a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from fcntl import ioctl
+from pathlib import Path
+from termios import TIOCSWINSZ
+from typing import Any
+
+import pytest
+import torch
+from run_cases import STRANGER, TINY, tiny
+
+from lt_bench import sweep as sweep_module
+from lt_bench.errors import RunError
+from lt_bench.estimates import Estimator, grouped
+from lt_bench.leaderboard.record import load_record
+from lt_bench.training.run import Options
+
+pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
+
+LtBench = Callable[..., Any]
+TWO = ("digits-lt/ce", "digits-lt/mixup", *TINY, "--device", "cpu")
+
+
+def said(done: Any) -> list[str]:
+    """What standard error has beside the trainings' own lines."""
+    return [line for line in done.err.splitlines() if not re.match(r"digits-lt \S+ seed \d", line)]
+
+
+def estimator(**changes: Any) -> Estimator:
+    return Estimator(Options(**({"device": "cpu"} | changes)), torch.get_num_threads())
+
+
+@pytest.fixture
+def record(lt_bench: LtBench, working_folder: Path) -> Path:
+    """Of `ce`, seed 0, which took 12 s."""
+    assert lt_bench("run", "digits-lt/ce", *TWO[2:]).code == 0
+    (path,) = working_folder.rglob("seed*.json")
+    timed = re.sub(r'"wall_s": [\d.]+', '"wall_s": 12.0', path.read_text())
+    path.write_text(timed)
+    return path
+
+
+def test_the_same_recipe_takes_what_it_took(record: Path) -> None:
+    found = estimator().of(tiny())
+    assert found is not None
+    assert (found.seconds, found.source) == (pytest.approx(12), "1 record of this recipe")
+
+
+def test_what_costs_the_same_takes_it_by_epochs_and_images(record: Path) -> None:
+    """62 training images, each step three times a prediction; 600 test images, evaluated after epochs 2, 4 and 5."""
+    five, ten = 3 * 5 * 62 + 3 * 600, 3 * 10 * 62 + 5 * 600
+    mixed, longer = (estimator().of(tiny(*changes)) for changes in (("mixup",), ("ce-drw", "protocol.epochs=10")))
+    assert mixed is not None
+    assert longer is not None
+    assert (mixed.seconds, mixed.source) == (pytest.approx(12), "1 record of what costs the same")
+    assert longer.seconds == pytest.approx(12 * ten / five)
+
+
+def test_what_costs_another_time_is_not_told(record: Path) -> None:
+    known = estimator()
+    others = [("ce", "model.backbone=resnet8"), ("ce", "protocol.batch_size=32"), ("ride",), ("ncm",)]
+    assert [known.of(tiny(*other)) for other in others] == [None] * 4
+    assert Estimator(Options(device="cpu"), torch.get_num_threads() + 1).of(tiny()) is None  # another machine
+    assert estimator(precision="bf16").of(tiny()) is None or load_record(record).environment.precision == "bf16"
+
+
+def test_the_shipped_board_counts_where_it_is_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Estimator(Options(device="cpu"), 1)
+    known.__dict__["machine"] = ("AMD EPYC", 1, "float32", "")
+    recipe = tiny("ride", "data.n_max=110")
+    assert known.of(recipe) is None  # another network
+    from lt_bench.recipe import load_recipe
+
+    found = known.of(load_recipe("digits-lt/ce"))
+    assert found is not None
+    assert found.source.endswith(" of the shipped board of this recipe")
+    known.__dict__["machine"] = ("AMD EPYC", 1, "float16", "")
+    assert known.of(load_recipe("digits-lt/ce")) is None
+
+
+def test_a_first_stage_is_trained_once(record: Path) -> None:
+    names = ("ncm", "tau-norm", "ce-drw")
+    runs = [(f"{name} {seed}", tiny(name), seed) for name in names for seed in (0, 1)]
+    needed = estimator().trainings(runs)
+    assert sorted((recipe.name, seed) for (_, seed), recipe in needed.items()) == [
+        *(("ce", 1), ("ce-drw", 0), ("ce-drw", 1), ("ncm", 0), ("ncm", 1), ("tau-norm", 0), ("tau-norm", 1)),
+    ]
+    assert grouped(runs) == [f"{name} {seed} seed {seed}" for name in names for seed in (0, 1)]
+
+
+def test_a_sweep_counts_its_runs_and_says_when_it_will_end(lt_bench: LtBench, record: Path) -> None:
+    done = lt_bench("sweep", *TWO, "--seeds", "0,1")
+    begin, second, third, end = said(done)
+    assert re.fullmatch(r"4 runs, 1 already done, 3 to train, about 36 s, until [\w :]+", begin)
+    assert re.fullmatch(r"2 of 4, about \d.*", second)
+    assert re.fullmatch(r"3 of 4, about \d.*", third)
+    assert re.fullmatch(r"3 trained, 1 already done, 0 failed in [\d.]+ s; the tables: lt-bench leaderboard show", end)
+    assert len(done.out.splitlines()) == 4
+
+
+def test_a_sweep_that_cannot_tell_says_so(lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(recipe: Any, seed: int, options: Any) -> Any:
+        raise RunError("no")
+
+    monkeypatch.setattr(sweep_module, "run", run)
+    done = lt_bench("sweep", *TWO, "--seeds", "0", "--records", "r")
+    begin, first, end, _ = said(done)
+    unknown = "no record made on this machine tells how long it will take, --dry-run measures it"
+    assert begin == f"2 runs, 0 already done, 2 to train; {unknown}"
+    assert first == "1 of 2"
+    assert end.startswith("0 trained, 0 already done, 2 failed in ")
+    assert end.endswith("lt-bench leaderboard show --records r")
+
+
+def test_a_dry_run_says_how_long_and_how_it_knows(lt_bench: LtBench, record: Path, working_folder: Path) -> None:
+    before = {*working_folder.rglob("*")}
+    done = lt_bench("sweep", *TWO, "digits-lt/tau-norm", "--seeds", "0,1", "--dry-run")
+    assert (done.code, done.out.count('"protocol": {')) == (0, 3)
+    ce, mixup, tau, total = done.err.splitlines()
+    assert ce == "digits-lt/ce digits-demo: about 12 s a run, by 1 record of this recipe"
+    assert mixup == "digits-lt/mixup digits-demo: about 12 s a run, by 1 record of what costs the same"
+    assert re.fullmatch(r"digits-lt/tau-norm digits-demo: about [\d.]+ s a run, by a few steps on this machine", tau)
+    assert re.fullmatch(r"6 runs, 1 already done: about 3[67] s", total)
+    assert {*working_folder.rglob("*")} == before
+
+
+def test_a_dry_run_without_data_says_what_it_cannot_tell(lt_bench: LtBench) -> None:
+    done = lt_bench("run", "cifar10-lt/ce", "--dry-run", "--data-root", "nowhere", "--device", "cpu")
+    assert (done.code, json.loads(done.out)["name"]) == (0, "ce")
+    one, total = done.err.splitlines()
+    assert one.startswith("cifar10-lt/ce cifar-200ep: nobody can tell how long a run takes: ")
+    assert total == "1 run, 0 already done: what nobody can tell of ce"
+
+
+@pytest.mark.skipif("LT_BENCH_SLOW" not in os.environ, reason="starts three processes: LT_BENCH_SLOW=1 runs it")
+def test_runs_at_once_are_a_table_on_a_terminal(working_folder: Path) -> None:
+    """Of 80 columns; results still go to a file of their own."""
+    parent, child = pty.openpty()
+    ioctl(child, TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "lt_bench", "sweep", "digits-lt/ce", "digits-lt/mixup", *STRANGER, "--jobs", "2"]
+    with Path("out").open("w") as out:
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "TERM": "xterm"}
+        process = subprocess.Popen(
+            [*command, "--seeds", "0", "--device", "cpu"], stdout=out, stderr=child, env=environment
+        )
+        os.close(child)
+        text = read_all(parent)
+    assert process.wait() == 0
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", text)]
+    assert max(len(line) for line in lines if "━" in line) == 80
+    assert any(re.search(r"digits-lt/mixup .*━ *(begins|\d/2)", line) for line in lines)
+    assert any(re.search(r"all runs .*2/2", line) for line in lines)
+    assert [line for line in lines if "epoch" in line] == []
+    assert Path("out").read_text().count("top-1") == 2
+
+
+def read_all(descriptor: int) -> str:
+    """Until the other side is closed, which is an error here."""
+    parts = []
+    try:
+        while part := os.read(descriptor, 4096):
+            parts.append(part)
+    except OSError:
+        pass
+    os.close(descriptor)
+    return b"".join(parts).decode()
