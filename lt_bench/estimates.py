@@ -106,10 +106,12 @@ class Estimator:
         needed = [*(run for run in firsts if run[0] not in done), *runs]
         return {(recipe.sha256(), seed): recipe for _, recipe, seed in needed}
 
-    def seconds(self, runs: Iterable[Run]) -> float | None:
-        """Of all that runs without a record have to train, one after the other; None where something is unknown."""
-        found = [self.of(recipe) for recipe in self.trainings(runs).values()]
-        return None if None in found else sum(one.seconds for one in found if one)
+    def seconds(self, runs: Iterable[Run]) -> tuple[float, bool]:
+        """Of all that runs without a record have to train, one after the other; whether nothing in it is unknown."""
+        needed = self.trainings(runs)
+        each = {sha256: self.of(recipe) for (sha256, _), recipe in needed.items()}
+        found = [one.seconds for sha256, _ in needed if (one := each[sha256]) is not None]
+        return sum(found), len(found) == len(needed)
 
     def of(self, recipe: Recipe) -> Estimate | None:
         """By records of this very recipe, or else of what costs the same; one's own before the shipped board's."""
@@ -119,9 +121,10 @@ class Estimator:
         own, shipped = self.options.records, resource_folder("leaderboard") / "v1" / "records"
         here, work = self.machine, _work(recipe.resolved(), data.train, data.test)
         known = [[one for one in self._near(folder, recipe) if one.machine == here] for folder in (own, shipped)]
+        sha256 = recipe.sha256()
         for very in (True, False):
             for records, whose in zip(known, ("", " of the shipped board"), strict=True):
-                fitting = [one for one in records if not very or one.sha256 == recipe.sha256()]
+                fitting = [one for one in records if not very or one.sha256 == sha256]
                 if fitting:
                     seconds = median(work * one.seconds / one.work for one in fitting)
                     what = "this recipe" if very else "what costs the same"

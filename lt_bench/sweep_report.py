@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lt_bench.training.options import Outcome
     from lt_bench.training.progress import Status
 
-UNKNOWN = "; no record made on this machine tells how long it will take, --dry-run measures it"
+UNKNOWN = "no record made on this machine tells how long it will take, --dry-run measures it"
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Report:
 
     done: set[str] = field(default_factory=set)
     """Titles of the runs that have a record before the sweep."""
+    work: tuple[float, bool] = (0.0, True)
+    """Seconds of what is left to train, as far as they are known, and whether all of them are."""
 
     def begin(self) -> None:
         """Say what there is to do."""
@@ -51,7 +53,8 @@ class Report:
         self.done = self.estimator.done(self.runs)
         pending = len(self.left) - len(self.done & {*self.left})
         counts = f"{counted(len(self.runs))}, {len(self.runs) - pending} already done"
-        self._say(f"{counts}, {pending} to train{self._until(UNKNOWN) if pending else ''}")
+        self._estimate()
+        self._say(f"{counts}, {pending} to train" + (f", {self.until() or UNKNOWN}" if pending else ""))
 
     def begins(self, title: str) -> None:
         """One of several at once begins."""
@@ -65,7 +68,8 @@ class Report:
         self.known += outcome is not None and not outcome.trained
         self.failed += outcome is None
         if not self.quiet and self.left and (outcome is None or outcome.trained):
-            self._say(f"{len(self.runs) - len(self.left)} of {len(self.runs)}{self._until()}")
+            self._estimate()
+            self._say(", ".join(filter(None, [f"{len(self.runs) - len(self.left)} of {len(self.runs)}", self.until()])))
 
     def undone(self) -> str:
         """What is left of the runs, for a budget that is spent."""
@@ -84,20 +88,20 @@ class Report:
         took = spoken(time.monotonic() - self.start)
         self._say(f"{counts}{undone} in {took}; the tables: lt-bench leaderboard show{where}")
 
-    def left_s(self) -> float | None:
-        """Seconds until all will have ended, by estimate."""
-        pending = [run for title, run in self.left.items() if title not in self.done]
-        seconds = self.estimator.seconds(pending)
-        if seconds is None:
-            return None
+    def left_s(self) -> float:
+        """Seconds until all will have ended, by estimate, as far as that is known."""
         gone = sum(time.monotonic() - begun for title, begun in self.since.items() if title not in self.done)
-        return max(0.0, seconds - gone) / self.jobs
+        return max(0.0, self.work[0] - gone) / self.jobs
 
-    def _until(self, unknown: str = "") -> str:
-        left = self.left_s()
-        if left is None:
-            return unknown
-        return f", about {spoken(left)}, until {clock(left)}"
+    def until(self) -> str:
+        """How long it will still take, empty where nothing is known."""
+        (seconds, whole), left = self.work, self.left_s()
+        if not seconds:
+            return ""
+        return f"about {spoken(left)}, until {clock(left)}" if whole else f"at least {spoken(left)}"
+
+    def _estimate(self) -> None:
+        self.work = self.estimator.seconds([run for title, run in self.left.items() if title not in self.done])
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -145,7 +149,7 @@ class Live:
     def _show_all(self) -> None:
         total, left = len(self.report.runs), self.report.left_s()
         done = total - len(self.report.left)
-        until = "" if left is None else f"{spoken(left)} left"
+        until = f"{'' if self.report.work[1] else '> '}{spoken(left)} left" if left else ""
         self.table.update(self.all, completed=done, count=f"{done}/{total}", left=until)
 
 

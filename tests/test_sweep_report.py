@@ -108,6 +108,13 @@ def test_a_sweep_counts_its_runs_and_says_when_it_will_end(lt_bench: LtBench, re
     assert len(done.out.splitlines()) == 4
 
 
+def test_what_is_known_is_the_least_that_it_takes(record: Path) -> None:
+    known = estimator()
+    assert known.seconds([("a", tiny(), 1), ("b", tiny("mixup"), 1), ("c", tiny(), 2)]) == (pytest.approx(36), True)
+    assert known.seconds([("a", tiny(), 1), ("b", tiny("ride"), 1)]) == (pytest.approx(12), False)
+    assert known.seconds([]) == (0, True)
+
+
 def test_a_sweep_that_cannot_tell_says_so(lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(recipe: Any, seed: int, options: Any) -> Any:
         raise RunError("no")
@@ -116,7 +123,7 @@ def test_a_sweep_that_cannot_tell_says_so(lt_bench: LtBench, monkeypatch: pytest
     done = lt_bench("sweep", *TWO, "--seeds", "0", "--records", "r")
     begin, first, end, _ = said(done)
     unknown = "no record made on this machine tells how long it will take, --dry-run measures it"
-    assert begin == f"2 runs, 0 already done, 2 to train; {unknown}"
+    assert begin == f"2 runs, 0 already done, 2 to train, {unknown}"
     assert first == "1 of 2"
     assert end.startswith("0 trained, 0 already done, 2 failed in ")
     assert end.endswith("lt-bench leaderboard show --records r")

@@ -18,9 +18,10 @@ from lt_bench.data.sets import ImageSets, image_sets
 from lt_bench.data.split import Split
 from lt_bench.data.types import Batch, Epoch, ImageSet, IntArray
 from lt_bench.evaluation.predictions import predict
-from lt_bench.methods import Choice, Method
+from lt_bench.methods import Method
 from lt_bench.protocol import Protocol
 from lt_bench.recipe import Recipe
+from lt_bench.registry import Choice
 from lt_bench.stages import DecoupledNetwork
 from lt_bench.training.checkpoint import State
 from lt_bench.training.loop import EVALUATION_BATCH, Job, check_finite, mean_loss, train_epoch
