@@ -43,12 +43,12 @@ def dry_run(sweep: Sweep, jobs: int = 1) -> None:
 def _estimates(sweep: Sweep, estimator: Estimator, needed: dict[Training, Recipe]) -> dict[str, Estimate]:
     """Of each recipe by its sha256, told as they are found."""
     found: dict[str, Estimate] = {}
-    for (sha256, seed), recipe in needed.items():
-        if sha256 in found:
-            continue
+    once = {sha256: (recipe, seed) for (sha256, seed), recipe in needed.items()}
+    # Second stages first: to try one is to try what it starts from.
+    for sha256, (recipe, seed) in sorted(once.items(), key=lambda item: item[1][0].first_stage is None):
         title = f"{recipe.data.name}/{recipe.name} {recipe.protocol.name}"
         try:
-            one = estimator.of(recipe) or _measured(recipe, seed, sweep, found)
+            one = estimator.of(recipe) or found.get(sha256) or _measured(recipe, seed, sweep, found)
         except (UserError, RunError) as error:
             _say(f"{title}: nobody can tell how long a run takes: {error}")
         else:

@@ -133,12 +133,22 @@ def test_a_dry_run_says_how_long_and_how_it_knows(lt_bench: LtBench, record: Pat
     before = {*working_folder.rglob("*")}
     done = lt_bench("sweep", *TWO, "digits-lt/tau-norm", "--seeds", "0,1", "--dry-run")
     assert (done.code, done.out.count('"protocol": {')) == (0, 3)
-    ce, mixup, tau, total = done.err.splitlines()
+    tau, ce, mixup, total = done.err.splitlines()
     assert ce == "digits-lt/ce digits-demo: about 12 s a run, by 1 record of this recipe"
     assert mixup == "digits-lt/mixup digits-demo: about 12 s a run, by 1 record of what costs the same"
     assert re.fullmatch(r"digits-lt/tau-norm digits-demo: about [\d.]+ s a run, by a few steps on this machine", tau)
     assert re.fullmatch(r"6 runs, 1 already done: about 3[67] s", total)
     assert {*working_folder.rglob("*")} == before
+
+
+def test_a_dry_run_tries_two_stages_at_once(lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lt_bench import preview
+
+    tried, real = [], preview.try_out
+    monkeypatch.setattr(preview, "try_out", lambda recipe, *more: tried.append(recipe.name) or real(recipe, *more))
+    done = lt_bench("run", "digits-lt/crt", *TWO[2:], "--dry-run", "--records", "none")
+    assert tried == ["crt"]
+    assert [line.split()[0] for line in done.err.splitlines()[:2]] == ["digits-lt/crt", "digits-lt/ce"]
 
 
 def test_a_dry_run_without_data_says_what_it_cannot_tell(lt_bench: LtBench) -> None:
