@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import io
+import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +46,23 @@ def changed(one: Change) -> dict[str, str]:
         "seeds after": ", ".join(map(str, one.seeds_after)),
         **{title: "" if mean is None else f"{mean:.2f}" for title, mean in means.items()},
         "difference": "" if one.difference is None else f"{one.difference:+.2f}",
+    }
+
+
+def percent(fraction: float | None) -> str:
+    """A cell; empty where there is no number."""
+    return "" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f}"
+
+
+def class_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table of classes, from one of `evaluation.classes.class_rows`."""
+    return {
+        "class": row["class_index"],
+        "name": row["class_name"],
+        "group": row["group"],
+        "training images": row["train_count"],
+        "test images": row["total"],
+        "accuracy %": percent(row["accuracy"]),
     }
 
 

@@ -115,3 +115,11 @@ def no_space(*arguments: object, **settings: object) -> None:
 
 def lines(text: str) -> Sequence[str]:
     return text.strip().splitlines()
+
+
+def refused(done: Any, *said: str, code: int = 2) -> None:
+    """One line, the right exit code, and what is wrong."""
+    assert done.code == code
+    assert done.err.startswith("lt-bench: ")
+    assert len(done.err.splitlines()) == 1
+    assert all(text in done.err for text in said), done.err

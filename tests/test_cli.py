@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_cases import TINY, no_space
+from run_cases import TINY, no_space, refused
 from typer.main import get_command
 
 from lt_bench import __version__
@@ -30,14 +30,6 @@ LtBench = Callable[..., Any]
 ROOT = Path(__file__).parents[1]
 
 RUN = ("run", "digits-lt/ce", *TINY, "--device", "cpu")
-
-
-def refused(done: Any, *said: str, code: int = 2) -> None:
-    """One line, the right exit code, and what is wrong."""
-    assert done.code == code
-    assert done.err.startswith("lt-bench: ")
-    assert len(done.err.splitlines()) == 1
-    assert all(text in done.err for text in said), done.err
 
 
 # --- help ----------------------------------------------------------------------------------------------
@@ -393,20 +385,6 @@ def test_list(lt_bench: LtBench, what: str) -> None:
 
 def test_a_list_of_nothing(lt_bench: LtBench) -> None:
     refused(lt_bench("list", "mixs"), "did you mean mixes?")
-
-
-def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
-    lt_bench(*RUN)
-    (weights,) = working_folder.rglob("weights.safetensors")
-    (path,) = working_folder.rglob("seed*.json")
-    expected = json.loads(path.read_text())["selections"]["last"]
-    found = json.loads(lt_bench("evaluate", weights, "--device", "cpu", "--json").out)
-    assert (found["correct"], found["total"]) == (expected["correct"], expected["total"])
-    table = lt_bench("evaluate", weights, "--device", "cpu")
-    assert (table.code, "worst_class" in table.out) == (0, True)
-    refused(lt_bench("evaluate", path), "not the weights of a run")
-    refused(lt_bench("evaluate", "absent"), "absent: there is no such file")
-    refused(lt_bench("evaluate", working_folder), "not the weights of a run")
 
 
 def test_from_runs_to_a_table(lt_bench: LtBench, working_folder: Path) -> None:

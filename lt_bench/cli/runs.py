@@ -1,4 +1,4 @@
-"""Commands that train, evaluate and tell what there is to train."""
+"""Commands that train and tell what there is to train."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ from lt_bench.cli.options import (
     Seeds,
     Work,
     Workers,
-    file_argument,
     load_plugins,
     parse_seeds,
-    path_argument,
     path_option,
     run_options,
 )
@@ -213,41 +211,3 @@ def _split(arguments: list[str], plugin: list[Path] | None) -> tuple[list[str], 
 
     load_plugins(plugin)
     return split_arguments(arguments)
-
-
-@app.command()
-def evaluate(
-    weights: Annotated[Path, file_argument("weights.safetensors of a finished run.")],
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    precision: PrecisionName = "auto",
-    compile: CompileName = "auto",
-    workers: Workers = 2,
-    plugin: Plugins = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate trained weights on the test part of the data set they were trained for."""
-    from lt_bench.training.evaluate import evaluate_weights
-
-    load_plugins(plugin)
-    result = evaluate_weights(
-        weights, run_options(data_root, RECORDS, Path("runs"), device, precision, compile, workers)
-    )
-    if as_json:
-        print(json.dumps(result))
-    else:
-        print_rows([{"metric": name, "value": value} for name, value in result.items() if not isinstance(value, list)])
-
-
-@app.command()
-def diagnostics(
-    run_folder: Annotated[Path, path_argument("Folder of a run, where its log lies.")],
-    out: Annotated[Path | None, path_option("--out", help="File to draw. Default: distance.png in the folder.")] = None,
-    epoch: Annotated[int | None, typer.Option(help="After so many epochs. Default: the last that was kept.")] = None,
-) -> None:
-    """Draw the distances between classes that a run with class-distance-mix-ours has kept of its epochs."""
-    from lt_bench.diagnostics import draw_distances
-
-    path = out or run_folder / "distance.png"
-    drawn = draw_distances(run_folder, path, epoch)
-    print(f"{path}: the distances between classes after epoch {drawn}")

@@ -23,6 +23,8 @@ class Predictions:
     """int16 [N], the class of the largest logit."""
     confidence: np.ndarray
     """float32 [N], the largest softmax probability."""
+    logits: np.ndarray | None = None
+    """float32 [N, C], None where they were not kept."""
 
     def __post_init__(self) -> None:
         if not len(self.labels) == len(self.predicted) == len(self.confidence):
@@ -31,26 +33,32 @@ class Predictions:
             )
 
 
-def predict(score: Callable[[Tensor], Tensor], image_set: ImageSet, batch_size: int) -> Predictions:
+def predict(
+    score: Callable[[Tensor], Tensor], image_set: ImageSet, batch_size: int, *, keep_logits: bool = False
+) -> Predictions:
     """Predict all images of a set.
 
     Args:
         score: Maps images [B, 3, H, W] to logits [B, C]; the network is expected to be in evaluation mode.
         image_set: The labelled images, read once in order under the evaluation transform.
         batch_size: Images per call of `score`.
+        keep_logits: Whether the logits are to be had afterwards; they take 4 bytes an image and class.
 
     Raises:
         RunError: A logit is not finite, as when training has diverged.
     """
-    predicted, confidence, finite = [], [], []
+    predicted, confidence, finite, kept = [], [], [], []
     with torch.inference_mode():
         for batch in image_set.clean(batch_size):
             logits = score(batch.images).float()
             predicted.append(logits.argmax(1).short())
             confidence.append(logits.softmax(1).amax(1))
             finite.append(logits.isfinite().all(1))
+            if keep_logits:
+                kept.append(logits)
         # The results stay on the device until here: a transfer per batch would wait for each batch.
         broken = int((~torch.cat(finite)).sum())
         if broken:
             raise RunError(f"the logits of {broken} of {len(image_set.labels)} images are not finite")
-        return Predictions(image_set.labels, torch.cat(predicted).cpu().numpy(), torch.cat(confidence).cpu().numpy())
+        found = [torch.cat(parts).cpu().numpy() for parts in (predicted, confidence, kept) if parts]
+        return Predictions(image_set.labels, *found)

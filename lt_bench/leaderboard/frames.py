@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lt_bench.data.groups import group_masks
 from lt_bench.errors import UserError
-from lt_bench.evaluation.metrics import accuracy_by_class
+from lt_bench.evaluation.classes import class_rows
 from lt_bench.leaderboard.aggregate import SCORES, YOURS, method_name, scores
 from lt_bench.leaderboard.record import Record
 from lt_bench.leaderboard.sources import gather
@@ -78,18 +77,5 @@ def _run(path: Path, record: Record, yours: bool) -> dict[str, Any]:
 
 def _classes(path: Path, record: Record, yours: bool) -> list[dict[str, Any]]:
     data, last = record.dataset, record.selections["last"]
-    accuracy = 100 * accuracy_by_class(last.correct, last.total)
-    masks = group_masks(data.train_counts)
-    return [
-        _run(path, record, yours)
-        | {
-            "class_index": k,
-            "class_name": data.class_names[k],
-            "group": next(name for name, mask in masks.items() if mask[k]),
-            "train_count": data.train_counts[k],
-            "correct": last.correct[k],
-            "total": last.total[k],
-            "accuracy": accuracy[k],
-        }
-        for k in range(len(data.class_names))
-    ]
+    rows = class_rows(data.class_names, data.train_counts, last.correct, last.total)
+    return [_run(path, record, yours) | row | {"accuracy": 100 * row["accuracy"]} for row in rows]

@@ -32,12 +32,12 @@ ABOUT = {"split": "0" * 64, "seed": "0", "trained": "{}"}
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_counts_of_the_record_again(tmp_path: Path, name: str, precision: str) -> None:
     train(tiny(name), tmp_path, seed=2, precision=precision)
-    found = evaluate_weights(only(tmp_path, "weights.safetensors"), options(tmp_path, precision=precision))
-    last = record(tmp_path).selections["last"]
+    evaluation = evaluate_weights(only(tmp_path, "weights.safetensors"), options(tmp_path, precision=precision))
+    found, last = evaluation.summary, record(tmp_path).selections["last"]
     assert tuple(found["correct"]) == last.correct
     assert tuple(found["total"]) == last.total
     assert found["ece"] == pytest.approx(ece(last.calibration.bins))
-    assert (found["recipe"], found["dataset"], found["seed"]) == (name, "digits-lt", 2)
+    assert (evaluation.weights.recipe.name, evaluation.weights.seed) == (name, 2)
     assert found["top1"] == pytest.approx(sum(last.correct) / 600)
     by_class = [correct / 60 for correct in last.correct]
     assert found["worst_class"] == pytest.approx(min(by_class))
@@ -191,4 +191,4 @@ def test_a_network_that_uses_a_layer_twice(tmp_path: Path) -> None:
     load_plugin(tmp_path / "tied.py")
     train(tiny("ce", "model.backbone=tied"), tmp_path)
     found = evaluate_weights(only(tmp_path, "weights.safetensors"), options(tmp_path))
-    assert tuple(found["correct"]) == record(tmp_path).selections["last"].correct
+    assert tuple(found.summary["correct"]) == record(tmp_path).selections["last"].correct

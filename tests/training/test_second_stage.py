@@ -163,7 +163,7 @@ def test_the_weights_of_a_second_stage_can_be_evaluated(tmp_path: Path) -> None:
     for name in ("crt", "ncm"):
         outcome = train(stage(name), tmp_path)
         found = evaluate_weights(folder_of(tmp_path, name) / FILE, options(tmp_path))
-        assert found["top1"] == pytest.approx(outcome.top1)
+        assert found.summary["top1"] == pytest.approx(outcome.top1)
 
 
 def test_damaged_weights_of_the_first_stage_are_one_line(tmp_path: Path) -> None:

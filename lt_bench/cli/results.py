@@ -1,0 +1,106 @@
+"""Commands that look at what runs have left: weights, logs and records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lt_bench.cli.app import app
+from lt_bench.cli.options import (
+    AsJson,
+    CompileName,
+    DataRoot,
+    Device,
+    Plugins,
+    PrecisionName,
+    Workers,
+    file_argument,
+    load_plugins,
+    path_argument,
+    path_option,
+    run_options,
+)
+from lt_bench.resources import RECORDS
+from lt_bench.terminal import class_cells, percent, print_rows
+
+if TYPE_CHECKING:
+    from lt_bench.training.evaluate import Evaluation
+
+FEW_CLASSES = 30
+"""Up to so many have their table without being asked for."""
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, file_argument("weights.safetensors of a finished run.")],
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    compile: CompileName = "auto",
+    workers: Workers = 2,
+    plugin: Plugins = None,
+    per_class: Annotated[
+        bool | None, typer.Option("--per-class/--no-per-class", help="A table of the classes. Default: of up to 30.")
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        path_option("--predictions", help="Write label, class, confidence, logits of each image: .npz, .csv."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate trained weights on the test part of the data set they were trained for.
+
+    In percent; --json gives fractions, as its field `unit` says.
+    """
+    from lt_bench.evaluation.saving import check_place
+    from lt_bench.training.evaluate import evaluate_weights
+
+    load_plugins(plugin)
+    if predictions is not None:
+        check_place(predictions)
+    options = run_options(data_root, RECORDS, Path("runs"), device, precision, compile, workers)
+    found = evaluate_weights(weights, options, keep_logits=predictions is not None)
+    if predictions is not None:
+        found.save_predictions(predictions)
+    if as_json:
+        print(json.dumps(_as_json(found)))
+        return
+    _print_evaluation(found, per_class)
+    if predictions is not None:
+        print(f"\n{predictions}: what was said of every image")
+
+
+def _print_evaluation(found: Evaluation, per_class: bool | None) -> None:
+    recipe, images, classes = found.weights.recipe, len(found.predictions.labels), found.classes
+    speed = f"{images:,} test images in {found.seconds:.1f} s, {found.images_per_s:,.0f} images/s"
+    print(f"{recipe.data.name}/{recipe.name} seed {found.weights.seed}: {speed}\n")
+    scores = {name: value for name, value in found.summary.items() if not isinstance(value, list)}
+    print_rows([{"score": name, "percent": percent(value)} for name, value in scores.items()])
+    if per_class or (per_class is None and len(classes) <= FEW_CLASSES):
+        print()
+        print_rows([class_cells(row) for row in classes])
+
+
+def _as_json(found: Evaluation) -> dict[str, Any]:
+    recipe = found.weights.recipe
+    about = {"recipe": recipe.name, "dataset": recipe.data.name, "seed": found.weights.seed, "unit": "fraction"}
+    # JSON has no NaN.
+    classes = [row | {"accuracy": row["accuracy"] if row["total"] else None} for row in found.classes]
+    return about | found.summary | {"images_per_s": round(found.images_per_s, 1), "classes": classes}
+
+
+@app.command()
+def diagnostics(
+    run_folder: Annotated[Path, path_argument("Folder of a run, where its log lies.")],
+    out: Annotated[Path | None, path_option("--out", help="File to draw. Default: distance.png in the folder.")] = None,
+    epoch: Annotated[int | None, typer.Option(help="After so many epochs. Default: the last that was kept.")] = None,
+) -> None:
+    """Draw the distances between classes that a run with class-distance-mix-ours has kept of its epochs."""
+    from lt_bench.diagnostics import draw_distances
+
+    path = out or run_folder / "distance.png"
+    drawn = draw_distances(run_folder, path, epoch)
+    print(f"{path}: the distances between classes after epoch {drawn}")

@@ -1,0 +1,62 @@
+"""Predictions of single images as a file for other programs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lt_bench.errors import UserError, unknown
+from lt_bench.evaluation.predictions import Predictions
+from lt_bench.files import in_words, write_atomically
+
+
+def check_place(path: Path) -> None:
+    """Raise UserError where `save_predictions` could not write: before a network is asked for hours of predictions."""
+    if path.suffix not in FORMATS:
+        raise UserError(f"{path}: {unknown('suffix of predictions', path.suffix, FORMATS)}")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}")
+
+
+def save_predictions(path: Path, predictions: Predictions, images: np.ndarray, class_names: Sequence[str]) -> None:
+    """Write what a network says of every image, with its logits; the suffix is the format.
+
+    Args:
+        path: `.npz` holds the arrays image [N], label int64 [N], predicted int16 [N], confidence float32 [N], logits
+            float32 [N, C] and class_names [C]; `.csv` has a line an image and a column `logit_0`, ... a class.
+        predictions: With logits.
+        images: What each image is called, in their order [N]: its file, or its place in the test part.
+        class_names: [C].
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    check_place(path)
+    assert predictions.logits is not None, "they were asked for"
+    arrays = {"image": images, "label": predictions.labels, "predicted": predictions.predicted}
+    arrays |= {"confidence": predictions.confidence, "logits": predictions.logits}
+    try:
+        write_atomically(path, FORMATS[path.suffix](arrays, class_names))
+    except OSError as error:
+        raise UserError(f"{path}: the predictions could not be written: {in_words(error)}") from None
+
+
+def _npz(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, class_names=np.array(class_names), **arrays)
+    return buffer.getvalue()
+
+
+def _csv(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> bytes:
+    import pandas as pd  # noqa: PLC0415 (slow to import)
+
+    logits = arrays.pop("logits")
+    columns = arrays | {f"logit_{k}": logits[:, k] for k in range(len(class_names))}
+    text: str = pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+FORMATS: dict[str, Callable[[dict[str, np.ndarray], Sequence[str]], bytes]] = {".npz": _npz, ".csv": _csv}

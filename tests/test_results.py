@@ -1,0 +1,63 @@
+"""What runs have left, looked at by the command line: weights, logs, records."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from run_cases import TINY, refused
+
+pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
+
+LtBench = Callable[..., Any]
+
+RUN = ("run", "digits-lt/ce", *TINY, "--device", "cpu")
+
+
+def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
+    lt_bench(*RUN)
+    (weights,) = working_folder.rglob("weights.safetensors")
+    (path,) = working_folder.rglob("seed*.json")
+    expected = json.loads(path.read_text())["selections"]["last"]
+    found = json.loads(lt_bench("evaluate", weights, "--device", "cpu", "--json").out)
+    assert (found["correct"], found["total"]) == (expected["correct"], expected["total"])
+    assert (found["unit"], found["top1"]) == ("fraction", pytest.approx(sum(expected["correct"]) / 600))
+    last = found["classes"][9]
+    assert (last["class_name"], last["group"], last["total"]) == ("9", "few", 60)
+    assert last["accuracy"] == pytest.approx(expected["correct"][9] / 60)
+    refused(lt_bench("evaluate", path), "not the weights of a run")
+    refused(lt_bench("evaluate", "absent"), "absent: there is no such file")
+    refused(lt_bench("evaluate", working_folder), "not the weights of a run")
+
+
+def test_evaluate_tells_percent_classes_speed_and_every_image(lt_bench: LtBench, working_folder: Path) -> None:
+    lt_bench(*RUN)
+    (weights,) = working_folder.rglob("weights.safetensors")
+    (path,) = working_folder.rglob("seed*.json")
+    expected = json.loads(path.read_text())["selections"]["last"]
+    told = lt_bench("evaluate", weights, "--device", "cpu", "--predictions", "all.npz")
+    assert re.search(r"^digits-lt/ce seed 0: 600 test images in [\d.]+ s, [\d,]+ images/s\n", told.out)
+    assert re.search(rf"^top1 +{sum(expected['correct']) / 6:.2f} *\n", told.out, re.M)
+    assert re.search(rf"^9 +9 +few +\d+ +60 +{expected['correct'][9] / 0.6:.2f} *\n", told.out, re.M)
+    with np.load("all.npz", allow_pickle=False) as arrays:
+        assert arrays["logits"].shape == (600, 10)
+        np.testing.assert_array_equal(arrays["logits"].argmax(1), arrays["predicted"])
+        right = arrays["label"][arrays["predicted"] == arrays["label"]]
+        assert np.bincount(right, minlength=10).tolist() == expected["correct"]
+        assert (arrays["class_names"][9], arrays["image"][599]) == ("9", 599)
+    told = lt_bench("evaluate", weights, "--device", "cpu", "--predictions", "all.csv", "--no-per-class")
+    assert (told.code, "training images" in told.out) == (0, False)
+    header, first, *rest = Path("all.csv").read_text().splitlines()
+    assert header.startswith("image,label,predicted,confidence,logit_0,") and header.endswith(",logit_9")
+    assert (len(rest), first.startswith("0,")) == (599, True)
+    refused(
+        lt_bench("evaluate", weights, "--predictions", "all.txt"), "all.txt: '.txt' is not a known suffix", ".csv, .npz"
+    )
+    refused(
+        lt_bench("evaluate", weights, "--predictions", "absent/all.npz"), "absent/all.npz: there is no folder absent"
+    )
