@@ -14,6 +14,7 @@ from torch import Tensor
 from lt_bench.data.groups import group_masks
 from lt_bench.data.types import IntArray
 from lt_bench.errors import UserError
+from lt_bench.figures import save_figure
 from lt_bench.files import in_words
 from lt_bench.recipe import Recipe
 from lt_bench.tensor_files import UNREADABLE, read_tensors, write_tensors
@@ -131,11 +132,7 @@ def draw_distances(folder: Path, path: Path, epoch: int | None = None) -> int:
         _draw_means(axes, means, shown)
         axes.set_ylabel(chosen.scale)
     figure.suptitle(chosen.title, fontsize="medium")
-    try:
-        # With the format said, a name without a suffix is left as it is.
-        figure.savefig(path, dpi=150, format=path.suffix[1:] or "png")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: the figure cannot be written: {' '.join(str(error).split())}") from None
+    save_figure(figure, path)
     return shown
 
 

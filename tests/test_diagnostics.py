@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,16 @@ def test_an_epoch_is_kept_before_its_checkpoint(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(run_module, "save_checkpoint", save)
     train(tiny("class-distance-mix-ours", "mix.warmup_epochs=2"), tmp_path)
     assert saved == [0, 1, 2, 3, 4]
+
+
+def test_all_that_a_run_leaves_has_the_modes_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o026)
+    try:
+        train(tiny("class-distance-mix-ours", "mix.warmup_epochs=2"), tmp_path)
+    finally:
+        os.umask(before)
+    assert kept(tmp_path)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()} == {0o640}
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

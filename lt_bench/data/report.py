@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE, group_masks
-from lt_bench.data.reading import reason
 from lt_bench.data.split import Split
 from lt_bench.errors import UserError
-from lt_bench.files import write_atomically
+from lt_bench.figures import save_figure
 
 
 def describe(split: Split) -> dict[str, Any]:
@@ -74,9 +72,4 @@ def draw_class_sizes(split: Split, path: Path) -> None:
     axes.set_ylim(bottom, top)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
-    drawn = io.BytesIO()
-    try:
-        figure.savefig(drawn, format=path.suffix[1:] or None, dpi=200)
-        write_atomically(path, drawn.getvalue())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: the figure cannot be written: {reason(error)}") from None
+    save_figure(figure, path, dpi=200)

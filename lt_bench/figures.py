@@ -1,0 +1,28 @@
+"""Pictures as files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lt_bench.data.reading import reason
+from lt_bench.errors import UserError
+from lt_bench.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure whole or not at all; the suffix of `path` is the format, PNG without one.
+
+    A `Figure` of matplotlib's own, not of pyplot, draws without a window wherever it is run.
+    Raises UserError where it cannot be written, also for an unknown format.
+    """
+    drawn = io.BytesIO()
+    try:
+        figure.savefig(drawn, format=path.suffix[1:] or "png", dpi=dpi)
+        write_atomically(path, drawn.getvalue())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: the figure cannot be written: {reason(error)}") from None
