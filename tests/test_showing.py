@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from recipe_cases import SHIPPED
+from run_cases import refused
 
 from lt_bench.errors import UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
-from lt_bench.recipe.showing import show
+from lt_bench.recipe.showing import copy, show
 
 LtBench = Callable[..., Any]
 RECORDS = Path(__file__).parents[1] / "leaderboard" / "v1" / "records"
@@ -89,3 +91,35 @@ def test_a_record_is_shown_as_the_recipe_that_repeats_it(lt_bench: LtBench, work
     (working_folder / "no.json").write_text("{}")
     refused = lt_bench("show", "no.json")
     assert (refused.code, refused.out, refused.err.startswith("lt-bench: no.json: ")) == (2, "", True)
+
+
+@pytest.mark.parametrize("name", [*SHIPPED[1::9], "cifar100-lt/mislas"])
+def test_a_copy_is_the_same_recipe_under_a_name_of_its_own(name: str, tmp_path: Path) -> None:
+    copy(name, tmp_path / "my.yaml", ["protocol.batch_size=48"])
+    mine, theirs = load_recipe(tmp_path / "my.yaml"), load_recipe(name, ["protocol.batch_size=48"])
+    assert (mine.sha256(), mine.name, mine.reported) == (theirs.sha256(), "my", ())
+    first, their_first = mine.first(), theirs.first()
+    if first is not None and their_first is not None:
+        assert (first.sha256(), first.name, first.reported) == (their_first.sha256(), "my-first-stage", ())
+    assert "batch_size: 48" in (tmp_path / "my.yaml").read_text(encoding="utf-8")
+
+
+def test_a_copy_is_there_to_change(lt_bench: LtBench, working_folder: Path) -> None:
+    done = lt_bench("cp", "digits-lt/balanced-softmax", "my.yaml")
+    assert (done.code, "change it, then lt-bench run my.yaml" in done.out) == (0, True)
+    path = working_folder / "my.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert re.search(r"name: balanced-softmax +# recipes/balanced-softmax.yaml", text)
+    path.write_text(text.replace("batch_size: 32", "batch_size: 16"), encoding="utf-8")
+    assert load_recipe("my.yaml").protocol.batch_size == 16
+    again = lt_bench("cp", "digits-lt/ce", "my.yaml")
+    assert (again.code, again.err) == (2, "lt-bench: my.yaml: exists already; --force overwrites it\n")
+    assert lt_bench("cp", "digits-lt/ce", "my.yaml", "data.factor=5", "--force").code == 0
+    assert load_recipe("my.yaml").data.factor == 5
+    for arguments, said in (
+        (("cp", "digits-lt/ce", "nowhere/my.yaml"), "nowhere/my.yaml: cannot be written: No such file"),
+        (("cp", "digits-lt/ce", "other.yaml", "digits-lt/ldam"), "digits-lt/ldam: expected RECIPE FILE and then"),
+        (("cp", "digits-lt/ce", "a\tb.yaml"), "name: "),
+    ):
+        refused(lt_bench(*arguments), said)
+    assert [file.name for file in working_folder.glob("*.yaml")] == ["my.yaml"]

@@ -26,6 +26,7 @@ from lt_bench.cli.options import (
     Workers,
     load_plugins,
     parse_seeds,
+    path_argument,
     path_option,
     run_options,
 )
@@ -211,3 +212,21 @@ def _split(arguments: list[str], plugin: list[Path] | None) -> tuple[list[str], 
 
     load_plugins(plugin)
     return split_arguments(arguments)
+
+
+@app.command()
+def cp(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="SETTING/METHOD or a file.")],
+    file: Annotated[Path, path_argument("The file to write, such as my.yaml, whose name becomes the recipe's.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Overrides.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Copy a recipe whole, each value with its source, into a file of your own to change and run."""
+    from lt_bench.recipe.showing import copy
+
+    names, given = _split([recipe, *(overrides or [])], plugin)
+    if names != [recipe]:
+        raise UserError(f"{names[-1]}: expected RECIPE FILE and then overrides, key.path=value")
+    copied = copy(recipe, file, given, force=force)
+    print(f"{file}: a copy of {recipe}, recipe sha256 {copied.sha256()[:12]}; change it, then lt-bench run {file}")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lt_bench.errors import UserError
+from lt_bench.files import in_words, write_atomically
 from lt_bench.recipe.files import Node, display_path, locate
 from lt_bench.recipe.layers import Layer
 from lt_bench.recipe.loading import is_resolved, load_recipe, recipe_layers
 from lt_bench.recipe.overrides import apply_override, parse_override
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
+from lt_bench.validation import validated
+from lt_bench.yaml_files import parse_yaml
 
 Keys = tuple[str | int, ...]
 """Where a value stands in a resolved recipe."""
@@ -26,26 +31,52 @@ SOURCED = ("protocol", "data", "model", "method", "phases", "second_stage")
 def show(name: str, overrides: Sequence[str] = ()) -> str:
     """The recipe as YAML, a value a line with its source behind it. Raises UserError as `load_recipe` does."""
     recipe = load_recipe(name, overrides)
+    return _annotated(f"{name}, recipe sha256 {recipe.sha256()}", recipe, _sources(name, overrides, recipe))
+
+
+def copy(name: str, path: Path, overrides: Sequence[str] = (), *, force: bool = False) -> Recipe:
+    """Write the recipe as `show` gives it, for its user to change: under the name of the file, and without the figures
+    that papers reported of what it no longer has to be. Its sha256 stays until something is changed.
+
+    Raises UserError as `load_recipe` does, for a file that is there unless `force`, and for one that cannot be written.
+    """
+    recipe = load_recipe(name, overrides)
+    if path.exists() and not force:
+        raise UserError(f"{path}: exists already; --force overwrites it")
+    own: dict[str, Any] = {"reported": (), "overrides": ()}
+    first = recipe.first_stage
+    if first is not None:
+        own["first_stage"] = first.model_copy(update={**own, "name": f"{path.stem}-first-stage"})
+    mine = recipe.model_copy(update={**own, "name": path.stem})
+    text = _annotated(f"A copy of {name}, recipe sha256 {recipe.sha256()}", mine, _sources(name, overrides, recipe))
+    validated(Recipe, parse_yaml(text, str(path)), path)  # the name of the file may be none of a recipe
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {in_words(error)}") from None
+    return mine
+
+
+def _sources(name: str, overrides: Sequence[str], recipe: Recipe) -> list[Layer]:
+    """All that said something of the recipe, in the order in which later words go over earlier ones."""
     origin = locate(name)
     if is_resolved(origin):
         found = [Layer(display_path(origin.method), recipe.resolved())]
     else:
         found = recipe_layers(origin, dict(map(parse_override, overrides)))
-    found += [_layer_of(text) for text in overrides if text != _protocol_by_name(text)]
-    return written(recipe, name, found)
-
-
-def written(recipe: Recipe, title: str, found: Sequence[Layer]) -> str:
-    """A resolved recipe under its title, each value with the last of the layers found that says it."""
-    rows = [(text, keys and source(keys, found)) for text, keys in _lines(recipe.resolved(), ())]
-    width = min(80, max(len(text) for text, _ in rows))
-    said = [f"{text:{width}}  # {source}" if source else text for text, source in rows]
-    return "\n".join([f"# {title}, recipe sha256 {recipe.sha256()}", *said]) + "\n"
+    return found + [_layer_of(text) for text in overrides if text != _protocol_by_name(text)]
 
 
 def show_recorded(recipe: Recipe, title: str) -> str:
     """The recipe of a record as YAML: all its values are the record's."""
-    return written(recipe, title, [Layer(RECORD, recipe.resolved())])
+    return _annotated(f"{title}, recipe sha256 {recipe.sha256()}", recipe, [Layer(RECORD, recipe.resolved())])
+
+
+def _annotated(head: str, recipe: Recipe, layers: Sequence[Layer]) -> str:
+    rows = [(text, keys and source(keys, layers)) for text, keys in _lines(recipe.resolved(), ())]
+    width = min(80, max(len(text) for text, _ in rows))
+    said = [f"{text:{width}}  # {source}" if source else text for text, source in rows]
+    return "\n".join([f"# {head}", *said]) + "\n"
 
 
 def source(keys: Keys, layers: Sequence[Layer]) -> str:
