@@ -104,3 +104,18 @@ def diagnostics(
     path = out or run_folder / "distance.png"
     drawn = draw_distances(run_folder, path, epoch)
     print(f"{path}: the distances between classes after epoch {drawn}")
+
+
+@app.command()
+def curves(
+    runs: Annotated[list[Path], path_argument("Folders of runs, where their logs lie, or records.")],
+    out: Annotated[Path, path_option("--out", help="The picture; a .csv is a line a run and epoch.")] = Path(
+        "curves.png"
+    ),
+) -> None:
+    """Draw training loss and test accuracy over the epochs, of several runs in one picture."""
+    from lt_bench.curves import read_curves, save_curves
+
+    found = [read_curves(path) for path in runs]
+    save_curves(found, out)
+    print(f"{out}: {', '.join(one.title for one in found)}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lt_bench.csv_text import csv_text
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
 from lt_bench.files import beginning, in_words, write_together
@@ -29,8 +28,6 @@ INDEX = "README.md"
 FOLDER = "tables"
 MARK = "<!-- Generated from the records by `lt-bench leaderboard build`. Do not edit. -->\n"
 
-FORMULA = ("=", "+", "-", "@")
-"""How a cell begins that spreadsheets compute; behind an apostrophe they show it."""
 ALWAYS = {"Method", "Top-1"}
 """Columns that a terminal shows however narrow it is."""
 
@@ -220,20 +217,7 @@ def _superseded(table: Table) -> list[str]:
 
 def _csv(table: Table) -> str:
     """One line per row with all digits; an empty field is a missing value."""
-    buffer = io.StringIO()
-    rows = [_full(row, table.key) for row in table.rows]
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({title: _cell(value) for title, value in row.items()} for row in rows)
-    return buffer.getvalue()
-
-
-def _cell(value: object) -> object:
-    """Text on one line, which no spreadsheet takes for a formula; numbers as they are."""
-    if not isinstance(value, str):
-        return value
-    text = one_line(value)
-    return f"'{text}" if text.lstrip().startswith(FORMULA) else text
+    return csv_text([_full(row, table.key) for row in table.rows])
 
 
 def _full(row: Row, key: TableKey) -> dict[str, object]:

@@ -32,7 +32,7 @@ class History:
     """What a run has left behind so far, for its record."""
 
     curve: list[dict[str, Any]] = field(default_factory=list)
-    """One entry per finished epoch."""
+    """One entry per finished epoch, as the log has it; what the record keeps of it are the fields of `Curve`."""
     selections: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The evaluation that each selection rule picks so far."""
     predictions: dict[str, Tensor] = field(default_factory=dict)

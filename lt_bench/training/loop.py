@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lt_bench.data.sets import ImageSets
 from lt_bench.data.types import Epoch, Step
 from lt_bench.errors import RunError
-from lt_bench.evaluation.metrics import top1
+from lt_bench.evaluation.metrics import accuracy_by_class, group_accuracy, per_class_counts, top1
 from lt_bench.evaluation.predictions import Predictions, predict
 from lt_bench.leaderboard.record import Selection
 from lt_bench.methods import Method
@@ -59,11 +60,15 @@ def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[
     for index in range(len(state.curve), job.protocol.epochs):
         start = time.perf_counter()
         epoch = Epoch(index, job.protocol.epochs, job.seed)
+        before = state.images
         train_loss = train_epoch(job, state, epoch, on_step)
-        state.train_s += time.perf_counter() - start
+        train_s = time.perf_counter() - start
         with _told(f"after epoch {index + 1} of {epoch.total}"):
             _end_epoch(job, state, epoch, train_loss)
-        state.wall_s += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        state.curve[-1] |= {"images_per_s": round((state.images - before) / train_s, 1), "seconds": round(seconds, 3)}
+        state.train_s += train_s
+        state.wall_s += seconds
         on_epoch()
 
 
@@ -162,6 +167,9 @@ def evaluate(job: Job, state: State) -> None:
     held_out = job.sets.validation
     validation = None if held_out is None else predict(job.scores, held_out, EVALUATION_BATCH)
     select(state, test, validation, job.num_classes)
+    accuracy = accuracy_by_class(*per_class_counts(test.labels, test.predicted, job.num_classes))
+    groups = group_accuracy(accuracy, np.bincount(job.sets.train.labels, minlength=job.num_classes))
+    state.curve[-1] |= {f"test_{name}": value for name, value in groups.items() if value is not None}
 
 
 def select(history: History, test: Predictions, validation: Predictions | None, num_classes: int) -> None:
