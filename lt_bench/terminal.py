@@ -60,8 +60,8 @@ def class_cells(row: Mapping[str, Any]) -> dict[str, Any]:
         "class": row["class_index"],
         "name": row["class_name"],
         "group": row["group"],
-        "training images": row["train_count"],
-        "test images": row["total"],
+        "train": row["train_count"],
+        "test": row["total"],
         "accuracy %": percent(row["accuracy"]),
     }
 

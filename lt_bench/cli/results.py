@@ -16,6 +16,7 @@ from lt_bench.cli.options import (
     Device,
     Plugins,
     PrecisionName,
+    ReadRecords,
     Workers,
     file_argument,
     load_plugins,
@@ -119,3 +120,29 @@ def curves(
     found = [read_curves(path) for path in runs]
     save_curves(found, out)
     print(f"{out}: {', '.join(one.title for one in found)}")
+
+
+@app.command("per-class")
+def per_class(
+    methods: Annotated[
+        list[str], typer.Argument(metavar="METHOD|RECORD.json...", help="As a table names it, or files of records.")
+    ],
+    table: Annotated[str | None, typer.Option(help="Name of the table's file, where they share several.")] = None,
+    records: ReadRecords = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line a method and class.")] = False,
+) -> None:
+    """Print what methods make of each class, as means over their seeds with the 95% interval."""
+    from lt_bench.csv_text import csv_text
+    from lt_bench.leaderboard import per_class as module
+
+    found = module.per_class(records, methods, table)
+    if as_json:
+        print(json.dumps(module.as_json(found)))
+    elif as_csv:
+        print(csv_text(module.as_lines(found)), end="")
+    else:
+        for one in found:
+            print(f"{one.method}: seed{'s' * (len(one.seeds) > 1)} {', '.join(map(str, one.seeds))}")
+        print()
+        print_rows(module.as_table(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,41 +86,48 @@ def compare(
     Raises:
         UserError: A method or a table is not known, or the two have no table or no seed in common.
     """
-    found = read_board(records_dir).tables
-    if records_dir is not None and (asked := [method for method in (first, second) if method.startswith(OFFICIAL)]):
-        raise UserError(f"{asked[0]}: the shipped board is not read where --records names a folder")
-    named = dict(zip(file_names([one.key for one in found]), found, strict=True))
-    name = _table_of(named, first, second, table)
-    rows = [_row(named[name], method) for method in (first, second)]
+    name, found, rows = rows_of(records_dir, (first, second), table)
     if rows[0] is rows[1]:
         official = OFFICIAL + rows[0].method.removesuffix(YOURS)
-        hint = f"; the shipped board's is {official}" if rows[0].yours and _rows(named[name], official) else ""
+        hint = f"; the shipped board's is {official}" if rows[0].yours and _rows(found, official) else ""
         raise UserError(f"{first}: two different methods are needed{hint}")
     seeds = tuple(seed for seed in rows[0].runs if seed in rows[1].runs)
     if not seeds:
         have = " and ".join(" ".join(map(str, row.runs)) for row in rows)
         raise UserError(f"{first} and {second} have no seed in common: they have {have}")
     pairs = [[row.runs[seed] for row in rows] for seed in seeds]
-    images, without = _over_images(pairs, named[name].key, data_root)
+    images, without = _over_images(pairs, found.key, data_root)
     differences = [_difference(score, pairs, images if score == "top1" else None) for score in COMPARED]
     known = tuple(difference for difference in differences if difference is not None)
     return Comparison(name, rows[0].method, rows[1].method, seeds, known, without, (rows[0].yours, rows[1].yours))
 
 
-def _table_of(named: dict[str, Table], first: str, second: str, table: str | None) -> str:
+def rows_of(records_dir: Path | None, methods: Sequence[str], table: str | None) -> tuple[str, Table, list[Row]]:
+    """The table that all the methods stand in, under its name, and their rows in it. See `compare`."""
+    found = read_board(records_dir).tables
+    if records_dir is not None and (asked := [method for method in methods if method.startswith(OFFICIAL)]):
+        raise UserError(f"{asked[0]}: the shipped board is not read where --records names a folder")
+    named = dict(zip(file_names([one.key for one in found]), found, strict=True))
+    name = _table_of(named, methods, table)
+    return name, named[name], [_row(named[name], method) for method in methods]
+
+
+def _table_of(named: dict[str, Table], methods: Sequence[str], table: str | None) -> str:
     if table is not None and table not in named:
         raise UserError(f"--table {unknown('table', table, named)}")
     chosen = named if table is None else {table: named[table]}
-    for method in (first, second):
+    for method in methods:
         if not any(_rows(one, method) for one in chosen.values()):
             raise UserError(unknown("method", method, {row.method for one in chosen.values() for row in one.rows}))
-    pairs = {name: (_rows(one, first), _rows(one, second)) for name, one in chosen.items()}
-    yours = {name: sum(rows[0].yours for rows in pair) for name, pair in pairs.items() if all(pair)}
+    found = {name: [_rows(one, method) for method in methods] for name, one in chosen.items()}
+    yours = {name: sum(rows[0].yours for rows in several) for name, several in found.items() if all(several)}
     common = [name for name, number in yours.items() if number == max(yours.values())]
+    all_of_them = " and ".join(methods)
     if not common:
-        raise UserError(f"{first} and {second} stand in no common table, so their numbers do not compare")
+        raise UserError(f"{all_of_them} stand in no common table, so their numbers do not compare")
     if len(common) > 1:
-        raise UserError(f"{first} and {second} stand in {len(common)} tables: choose --table {', '.join(common)}")
+        verb = "stand" if len(methods) > 1 else "stands"
+        raise UserError(f"{all_of_them} {verb} in {len(common)} tables: choose --table {', '.join(common)}")
     return common[0]
 
 
