@@ -17,6 +17,7 @@ import numpy as np
 from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, surely_above
+from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Record, dataset_slug, slug
 
 Scores = Mapping[str, float | None]
@@ -151,7 +152,7 @@ def scores(record: Record) -> dict[str, float | None]:
         "balanced": metrics.balanced(accuracy),
         "harmonic": metrics.harmonic(accuracy),
         "worst_class": metrics.worst_class(accuracy),
-        "ece": metrics.ece(last.calibration.bins),
+        "ece": metrics.ece(last.calibration.bins) if are_probabilities(record.recipe) else None,
         "best_on_val": top1.get("best-on-val"),
         "best_on_test": best,
         "gap": None if best is None else best - top1["last"],

@@ -14,6 +14,7 @@ from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
 from lt_bench.files import beginning, in_words, write_together
 from lt_bench.leaderboard.aggregate import Row, Table, TableKey
+from lt_bench.leaderboard.probabilities import WHY
 from lt_bench.leaderboard.repeating import command, commits, paper
 from lt_bench.leaderboard.sources import Board, read_board
 from lt_bench.markdown import escape, link, one_line, table_row
@@ -127,7 +128,7 @@ def print_tables(records_dir: Path | None, console: Console) -> None:
     for table in board.shown:
         # Text, not str: a name in square brackets must not be read as markup.
         title = Text(one_line(_title(table.key)))
-        caption = Text("\n".join(map(one_line, [_subtitle(table.key), *_superseded(table)])))
+        caption = Text("\n".join(map(one_line, [_subtitle(table.key), *_superseded(table), *_without_ece(table)])))
         view = rich_table.Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
         columns = _that_fit(_columns(table), table, console.width)
         for column in columns:
@@ -191,7 +192,7 @@ def _markdown(table: Table) -> str:
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
     lines += [table_row([_in_markdown(title, cell, row) for title, cell in columns.items()]) for row in table.rows]
     lines += ["", NOTES]
-    lines += [f"- {escape(line)}" for line in _superseded(table)]
+    lines += [f"- {escape(line)}" for line in (*_superseded(table), *_without_ece(table))]
     lines += [f"- {escape(row.method)}: {escape(row.paper)}" for row in table.rows if row.paper]
     lines += ["", "## To repeat a row\n", REPEAT, *(_repeat(row, table.key) for row in table.rows)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -213,6 +214,12 @@ def _repeat(row: Row, key: TableKey) -> str:
 def _superseded(table: Table) -> list[str]:
     """A line for each row that does not count."""
     return [f"{row.method}: not ranked. {row.superseded}." for row in table.rows if row.superseded]
+
+
+def _without_ece(table: Table) -> list[str]:
+    """A line for the rows whose calibration error would mean nothing."""
+    methods = ", ".join(row.method for row in table.rows if row.means["ece"] is None)
+    return [f"No ECE of {methods}: {WHY}."] if methods else []
 
 
 def _csv(table: Table) -> str:

@@ -178,6 +178,11 @@ class Loss(Component, torch.nn.Module, ABC):
         """Whether `scores` with these settings are others than the logits, in a loss that is not trained with too."""
         return cls.scores is not Loss.scores
 
+    @classmethod
+    def gives_probabilities(cls, config: Any) -> bool:
+        """Whether the softmax of `scores` with these settings is meant as probabilities; not of one sigmoid a class."""
+        return True
+
 
 def mixed_loss(loss: Loss, logits: Tensor, mixed: Mixed, step: Step, *features: Tensor) -> Tensor:
     """The loss, a scalar, of the logits [B, C] of mixed images: the sum over their labels, which see the same logits.

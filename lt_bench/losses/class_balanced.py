@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, FiniteFloat, field_validator
@@ -54,6 +54,10 @@ class ClassBalanced(Loss):
         if self.config.form == "binary-softmax":
             return binary_cross_entropy_of_softmax(logits, labels)
         return sigmoid_focal(logits, labels, self.config.gamma if self.config.form == "focal" else 0.0)
+
+    @classmethod
+    def gives_probabilities(cls, config: Any) -> bool:
+        return config.form not in ("sigmoid", "focal")
 
     def usual_mean(self) -> Mean:
         return "weighted" if self.config.form == "softmax" else "plain"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, FiniteFloat, model_validator
@@ -78,6 +78,10 @@ class SigmoidFocal(Loss):
 
     def usual_mean(self) -> Mean:
         return "plain"
+
+    @classmethod
+    def gives_probabilities(cls, config: Any) -> bool:
+        return False
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         return sigmoid_focal(logits, labels, self.config.gamma)

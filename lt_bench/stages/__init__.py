@@ -32,6 +32,8 @@ class Stage(Component, nn.Module, ABC):
     """Names of the heads, of one branch each, whose classifier it can take the place of."""
     needs_features: ClassVar[bool] = False
     """Whether `fit` is to be called."""
+    scores_are_probabilities: ClassVar[bool] = True
+    """Whether the softmax of its logits means probabilities: not of distances, nor where a norm sets the scale."""
 
     class Config(Settings):
         """How long and how fast the stage learns. The rate falls as half a cosine, to 0, once per epoch."""

@@ -23,6 +23,7 @@ class MaxNorm(Stage):
     info = Info(
         "classifier trained on with weight decay and bounded norms", "Alshammari et al., CVPR 2022", 2022, cost="0.3x"
     )
+    scores_are_probabilities = False
     defaults = Stage.defaults | {"loss": {"name": "class-balanced", "form": "binary-softmax"}}
 
     class Config(Stage.Config):

@@ -23,6 +23,7 @@ class NearestClassMean(Stage):
         "nearest class mean of centred, normalised features, no training", "Kang et al., ICLR 2020", 2020, cost="none"
     )
     needs_features: ClassVar[bool] = True
+    scores_are_probabilities: ClassVar[bool] = False
 
     class Config(NoTraining):
         """No settings: nothing is trained."""

@@ -18,6 +18,7 @@ class TauNormalisation(Stage):
     """
 
     name = "tau-norm"
+    scores_are_probabilities = False
     info = Info(
         "classifier weights divided by a power of their norms, no training", "Kang et al., ICLR 2020", 2020, cost="none"
     )

@@ -18,6 +18,7 @@ from lt_bench.evaluation.classes import class_rows
 from lt_bench.evaluation.metrics import summary
 from lt_bench.evaluation.predictions import Predictions, predict
 from lt_bench.evaluation.saving import save_predictions
+from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Selection
 from lt_bench.training.loop import EVALUATION_BATCH, check_finite
 from lt_bench.training.options import Options
@@ -41,9 +42,10 @@ class Evaluation:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """As `evaluation.metrics.summary` gives it: accuracies are fractions."""
+        """As `evaluation.metrics.summary` gives it, in fractions; `ece` is None where scores are no probabilities."""
         selection = Selection.of(self.predictions, 0, len(self.split.counts))
-        return summary(selection.correct, selection.total, selection.calibration.bins, self.split.counts)
+        found = summary(selection.correct, selection.total, selection.calibration.bins, self.split.counts)
+        return found if are_probabilities(self.weights.recipe.resolved()) else found | {"ece": None}
 
     @property
     def classes(self) -> list[dict[str, Any]]:
