@@ -7,7 +7,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def compared(first: str, second: str, one: Difference) -> dict[str, str]:
     """A row of `compare`."""
     halves = {"over seeds": one.over_seeds, "over images": one.over_images}
     return {
-        "score": one.score,
+        "score": f"{one.score} {better(one.score)}",
         first: f"{one.first:.2f}",
         second: f"{one.second:.2f}",
         "difference": f"{one.difference:+.2f}",
@@ -49,6 +49,11 @@ def changed(one: Change) -> dict[str, str]:
     }
 
 
+def better(score: str) -> str:
+    """Which way is better, as an arrow."""
+    return "↓" if score == "ece" else "↑"
+
+
 def percent(fraction: float | None) -> str:
     """A cell; empty where there is no number."""
     return "" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f}"
@@ -72,7 +77,9 @@ def short(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-PLAIN = {"−": "-", "–": "-", "±": "+-", "×": "x", "→": "->", "…": "..."}
+NARROWEST = 8
+"""A longer cell may be folded to so many characters, so that its column still fits."""
+PLAIN = {"↑": "^", "↓": "v", "−": "-", "–": "-", "±": "+-", "×": "x", "→": "->", "…": "..."}
 """What stands for a character on a terminal that has no such one; a question mark for all others."""
 
 
@@ -99,13 +106,42 @@ def console() -> Console:
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Print a table with the keys of the first row as its titles; None is an empty cell."""
+    """Print a table with the keys of the first row as its titles; None is an empty cell.
+
+    Columns that a terminal is too narrow for are left out, the last ones first, and named below.
+    """
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    screen = console()
+    titles = list(rows[0]) if rows else []
+    shown = _that_fit(rows, titles, screen.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in rows[0] if rows else ():
-        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "name")
+    for title in shown:
+        table.add_column(title.replace("_", " "), overflow="fold", no_wrap=title == "name")
     for row in rows:
-        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
-    console().print(table)
+        table.add_row(*(Text(_cell(row[title])) for title in shown))
+    screen.print(table)
+    if len(shown) < len(titles):
+        screen.print(Text(f"\n{too_narrow(titles[len(shown) :], screen.width)}."))
+
+
+def too_narrow(left_out: Sequence[str], width: int) -> str:
+    """Which columns are not shown, and how they are."""
+    return f"Left out for a width of {width}: {', '.join(left_out)}. A wider terminal or COLUMNS=200 shows them"
+
+
+def _that_fit(rows: list[dict[str, Any]], titles: list[str], width: int) -> list[str]:
+    """The first titles that can be read side by side: a word or `NARROWEST` characters wide, two apart."""
+    needed = -2
+    for index, title in enumerate(titles):
+        cells = max(len(_cell(row[title])) for row in rows)
+        words = max(map(len, title.replace("_", " ").split()), default=1)
+        needed += 2 + max(words, cells if title == "name" else min(NARROWEST, cells))
+        if needed > width and index > 1:
+            return titles[:index]
+    return titles
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -338,7 +338,7 @@ def test_yours_stand_beside_the_shipped_board(
     assert "(yours)" not in lt_bench("leaderboard", "show", "--board").out
     compared = lt_bench("compare", "ce", "board:ce").out.splitlines()
     assert re.fullmatch(r"ce \(.+\) \(yours\): your records; ce \(.+\): the shipped board", compared[1])
-    assert compared[4].split()[:4] == ["top1", *compared[4].split()[1:2] * 2, "+0.00"]
+    assert compared[4].split()[:5] == ["top1", "↑", *compared[4].split()[2:3] * 2, "+0.00"]
     refused(lt_bench("leaderboard", "show", "--board", "--records", "board/records"), "--board and --records")
     assert sorted(path.name for path in working_folder.iterdir()) == ["board", "results", "runs"]
 

@@ -25,7 +25,7 @@ from lt_bench.cli.options import (
     run_options,
 )
 from lt_bench.resources import RECORDS
-from lt_bench.terminal import class_cells, percent, print_rows
+from lt_bench.terminal import better, class_cells, percent, print_rows
 
 if TYPE_CHECKING:
     from lt_bench.training.evaluate import Evaluation
@@ -79,7 +79,7 @@ def _print_evaluation(found: Evaluation, per_class: bool | None) -> None:
     speed = f"{images:,} test images in {found.seconds:.1f} s, {found.images_per_s:,.0f} images/s"
     print(f"{recipe.data.name}/{recipe.name} seed {found.weights.seed}: {speed}\n")
     scores = {name: value for name, value in found.summary.items() if not isinstance(value, list)}
-    print_rows([{"score": name, "percent": percent(value)} for name, value in scores.items()])
+    print_rows([{"score": f"{name} {better(name)}", "percent": percent(value)} for name, value in scores.items()])
     if per_class or (per_class is None and len(classes) <= FEW_CLASSES):
         print()
         print_rows([class_cells(row) for row in classes])

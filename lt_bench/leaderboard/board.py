@@ -19,6 +19,7 @@ from lt_bench.leaderboard.repeating import command, commits, paper
 from lt_bench.leaderboard.sources import Board, read_board
 from lt_bench.markdown import escape, link, one_line, table_row
 from lt_bench.resources import RECORDS, refuse_installed, shipped_board
+from lt_bench.terminal import too_narrow
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,10 +31,13 @@ FOLDER = "tables"
 MARK = "<!-- Generated from the records by `lt-bench leaderboard build`. Do not edit. -->\n"
 
 ALWAYS = {"Method", "Top-1"}
-"""Columns that a terminal shows however narrow it is."""
+"""Columns that a terminal shows however narrow it is, with those before them."""
+BETTER = {"ECE": "↓"} | dict.fromkeys(("Top-1", "Balanced", "Many", "Medium", "Few", "Worst class", "Best on val"), "↑")
+"""Which way is better, for the head of a column."""
 
 NOTES = (
-    "All but the ranks and n in percent, as means over n seeds. ± is the half-width of the 95% Student t interval. "
+    "All but the ranks and n in percent, as means over n seeds; ↑: higher is better, ↓: lower. "
+    "± is the half-width of the 95% Student t interval. "
     "A rank range holds every place that the differences allow, taken seed by seed: two rows can be told apart where "
     "the 95% interval of their mean difference over common seeds excludes 0. A single seed ranks nothing. "
     f"Many, medium, few: mean accuracy of the classes with more than {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, "
@@ -116,7 +120,7 @@ def _render(board: Board) -> dict[str, bytes]:
 
 
 def print_tables(records_dir: Path | None, console: Console) -> None:
-    """Print the tables to a terminal; where it is narrow, the last columns are left out.
+    """Print the tables to a terminal; where it is narrow, the last columns are left out and named.
 
     For None they are those in which records of one's own are, or the shipped board's where there are none.
     """
@@ -130,12 +134,17 @@ def print_tables(records_dir: Path | None, console: Console) -> None:
         title = Text(one_line(_title(table.key)))
         caption = Text("\n".join(map(one_line, [_subtitle(table.key), *_superseded(table), *_without_ece(table)])))
         view = rich_table.Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
-        columns = _that_fit(_columns(table), table, console.width)
+        every = _columns(table)
+        columns = _that_fit(every, table, console.width)
         for column in columns:
-            view.add_column(column, justify="left" if column == "Method" else "right", overflow="fold")
+            view.add_column(_head(column), justify="left" if column == "Method" else "right", overflow="fold")
         for row in table.rows:
             view.add_row(*(Text(one_line(cell(row))) for cell in columns.values()))
         console.print(view)
+        if left_out := [_head(column) for column in every if column not in columns]:
+            console.print(
+                Text(f"{too_narrow(left_out, console.width)}; lt-bench leaderboard build writes all as CSV.\n")
+            )
     if board.others:
         console.print(Text(board.others))
 
@@ -173,11 +182,15 @@ def _columns(table: Table) -> Columns:
     return {title: cell for title, cell in columns.items() if any(cell(row) for row in table.rows)}
 
 
+def _head(title: str) -> str:
+    return f"{title} {BETTER[title]}" if title in BETTER else title
+
+
 def _that_fit(columns: Columns, table: Table, width: int) -> Columns:
     """The first columns, each with a margin of three, whose longest cells fit into `width` characters."""
     fitting: Columns = {}
     for title, cell in columns.items():
-        width -= 3 + max(len(title), *(len(cell(row)) for row in table.rows))
+        width -= 3 + max(len(_head(title)), *(len(cell(row)) for row in table.rows))
         if width < 0 and fitting.keys() >= ALWAYS:
             break
         fitting[title] = cell
@@ -188,7 +201,7 @@ def _markdown(table: Table) -> str:
     columns = _columns(table)
     lines = [MARK, f"# {escape(_title(table.key))}\n", f"{escape(_subtitle(table.key))}\n"]
     lines += [f"{WHOSE}\n"] if any(row.yours for row in table.rows) else []
-    lines.append(table_row(list(columns)))
+    lines.append(table_row([_head(title) for title in columns]))
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
     lines += [table_row([_in_markdown(title, cell, row) for title, cell in columns.items()]) for row in table.rows]
     lines += ["", NOTES]
