@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from lt_bench.cli.app import app, board_app
-from lt_bench.cli.options import AsJson, DataRoot, Out, ReadRecords, Records, path_argument
+from lt_bench.cli.options import AsJson, DataRoot, Out, ReadRecords, Records, path_argument, path_option
 from lt_bench.errors import RunError, UserError
 from lt_bench.resources import RECORDS, TABLES
 from lt_bench.terminal import changed, compared, console, print_rows, whose
@@ -24,6 +24,9 @@ def compare(
     table: Annotated[str | None, typer.Option(help="Name of the table's file, where they share several.")] = None,
     records: ReadRecords = None,
     data_root: DataRoot = None,
+    plot: Annotated[
+        Path | None, path_option("--plot", help="Draw what the second gains, class by class: .png, .pdf, .svg.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two methods, seed by seed and, where the data set is at hand, test image by test image.
@@ -33,6 +36,12 @@ def compare(
     from lt_bench.leaderboard.comparison import compare as compare_methods
 
     found = compare_methods(records, first, second, table, data_root)
+    if plot is not None:
+        from lt_bench.leaderboard.difference_figure import draw_differences
+        from lt_bench.leaderboard.per_class import per_class
+
+        one, other = per_class(records, (first, second), found.table)
+        draw_differences(one, other, plot)
     if as_json:
         print(json.dumps(asdict(found) | {"verdict": found.verdict}))
         return

@@ -10,6 +10,7 @@ import pytest
 from records_factory import add_record
 from run_cases import refused
 
+from lt_bench.leaderboard.difference_figure import differences
 from lt_bench.leaderboard.per_class import per_class
 
 LtBench = Callable[..., Any]
@@ -69,3 +70,22 @@ def test_other_classes_do_not_compare(tmp_path: Path) -> None:
     other = add_record(tmp_path, recipe_name="other", dataset={"train_counts": (500, 101, 100, 20, 19, 2)})
     with pytest.raises(Exception, match="one and other are of different classes"):
         per_class(None, [str(one), str(other)])
+
+
+def test_the_picture_of_a_comparison(lt_bench: LtBench, working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    add_two(working_folder / "records")
+    low, high = per_class(working_folder / "records", ["low", "high"])
+    # Of the seed that both have, 0: low is right 0 times in the first class.
+    assert differences(low, high).tolist() == pytest.approx([90, 10, 20, 30, 40, 50])
+    command = ("compare", "low", "high", "--records", "records", "--plot")
+    assert (lt_bench(*command, "a.svg").code, Path("a.svg").read_bytes()[:5]) == (0, b"<?xml")
+    refused(lt_bench(*command, "nowhere/a.png"), "nowhere/a.png: the figure cannot be written")
+    drawn: list[Any] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    lt_bench(*command, "b.png")
+    (axes,) = drawn[0].axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([90, 10, 20, 30, 40, 50])
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["many: +50.00", "medium: +25.00", "few: +45.00"]
