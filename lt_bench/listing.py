@@ -18,7 +18,7 @@ from lt_bench.yaml_files import read_yaml
 Members = Mapping[str, Mapping[str, type[Any]]]
 """Components by name, by the kind of their family."""
 
-PLURALS = {"mix": "mixes", "loss": "losses", "method": "procedures"}
+PLURALS = {"augment": "augmentations", "mix": "mixes", "loss": "losses", "method": "procedures"}
 KINDS = {PLURALS.get(kind, f"{kind}s"): kind for kind in FAMILIES}
 """Lists of one family, by the word that asks for them."""
 NETWORK = ("head", "backbone")
@@ -69,6 +69,8 @@ def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> 
     The facts are those that a recipe is checked against: `uses` of methods, `heads` of methods and stages, and what
     losses need and heads give, cosines or features.
     """
+    if "augment" in (kind, other_kind):
+        return kind == "augment" or None  # Images are varied before anything else sees them: not worth a word each.
     if kind in PHASE_FAMILIES and other_kind in PHASE_FAMILIES:
         return True  # Samplers, mixes and losses compose freely.
     for one, two, family in ((component, other, other_kind), (other, component, kind)):

@@ -124,11 +124,13 @@ def _papers(method: str) -> str:
 
 def _parts(recipe: Recipe) -> str:
     """What a recipe is made of, its defaults left out."""
-    return "; ".join(
+    augmented = [_part("augment", [(0, {"name": name, **settings})]) for name, settings in recipe.augment.items()]
+    others = [
         _part(kind, timeline) + (_trained_with(recipe) if kind == "stage" else "")
         for kind, timeline in _used(recipe).items()
         if kind == "loss" or not all(_is_default(kind, node) for _, node in timeline)
-    )
+    ]
+    return "; ".join([*augmented, *others])
 
 
 def _apart(recipe: Recipe, usual: Recipe) -> Iterator[str]:
@@ -152,11 +154,11 @@ def _is_default(kind: str, node: Node) -> bool:
 
 
 def _used(recipe: Recipe) -> dict[str, list[tuple[int, Node]]]:
-    """The components of each family but the backbone, with the percentage of the training at which they start."""
+    """The components of each family of which there is one at a time, with the percentage at which they start."""
     resolved = recipe.resolved()
     starts = [0, *(round(100 * phase.until / recipe.protocol.epochs) for phase in recipe.phases)]
     used: dict[str, list[tuple[int, Node]]] = {}
-    for kind in FAMILIES:
+    for kind in (kind for kind in FAMILIES if kind not in ("augment", "backbone")):
         if kind not in PHASE_FAMILIES:
             node = {**resolved, **resolved["model"], **resolved.get("second_stage", {})}.get(kind)
             used[kind] = [(0, node)] if isinstance(node, dict) else []

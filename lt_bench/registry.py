@@ -109,6 +109,7 @@ FAMILIES = {
     family.kind: family
     for family in (
         Family("sampler", "lt_bench.data.samplers", "Sampler"),
+        Family("augment", "lt_bench.data.augmentations", "Augment"),
         Family("mix", "lt_bench.mixing", "Mix"),
         Family("loss", "lt_bench.losses", "Loss"),
         Family("head", "lt_bench.models.heads", "Head"),

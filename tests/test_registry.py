@@ -18,6 +18,15 @@ from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
 
 PROMISED = {
     "sampler": {"instance", "class-balanced", "reverse", "square-root", "progressive"},
+    "augment": {
+        "auto-augment",
+        "color-jitter",
+        "cutout",
+        "rand-augment",
+        "random-erasing",
+        "rotation",
+        "trivial-augment",
+    },
     "mix": {"none", "mixup", "cutmix", "cmo", "class-distance-mix-ours", "remix", "unimix", "balanced-mixup"},
     "loss": {"cross-entropy", "focal", "class-balanced", "ldam", "balanced-softmax", "logit-adjustment"},
     "head": {"linear", "cosine", "dual-branch", "bilateral", "experts", "ensemble", "residual-fusion"},

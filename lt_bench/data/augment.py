@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -20,7 +20,7 @@ Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 class Augmentation(Settings):
-    """Order of the steps: crop, flip, rotation, AutoAugment or colour jitter, Cutout, normalisation."""
+    """Order of the steps: crop, flip, colour jitter, then what `steps` names, and the normalisation."""
 
     kind: Literal["crop-flip", "resized-crop"] = "crop-flip"
     """`crop-flip` for small, device-resident images; `resized-crop` for image files."""
@@ -41,6 +41,9 @@ class Augmentation(Settings):
     cutout: int = Field(default=0, ge=0, le=1024)
     """Side of one black square, in pixels (DeVries and Taylor 2017). 0: none."""
 
+    then: dict[str, dict[str, Any]] = added({})
+    """Further ways of varying images, by name with their settings."""
+
     size: int = Field(default=224, gt=0, le=4096)
     """Side of the images fed to the network (`resized-crop`)."""
     scale: tuple[float, float] = (0.08, 1.0)
@@ -49,6 +52,17 @@ class Augmentation(Settings):
     """Strength of the brightness, contrast and saturation jitter (`resized-crop`)."""
     test_resize: int | None = Field(default=None, gt=0, le=4096)
     """Shorter side at test time, before the centre crop (`resized-crop`). None: size * 256 / 224."""
+
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """All augmentations that it names beside crop, flip and the jitter of image files, with their settings."""
+        found: dict[str, dict[str, Any]] = {}
+        if self.rotation:
+            found["rotation"] = {"degrees": self.rotation}
+        if self.autoaugment:
+            found["auto-augment"] = {}
+        if self.cutout:
+            found["cutout"] = {"side": self.cutout}
+        return found | self.then
 
     def check(self, card: Card) -> None:
         """Raise UserError if it is not made for the images of a data set."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torchvision.transforms import v2
 
 from lt_bench.data.augment import Augmentation
+from lt_bench.data.augmentations import Augment, Draws, draw_all, vary
 from lt_bench.data.cards import Card
 from lt_bench.data.decoding import UnreadableError, read_rgb
 from lt_bench.data.device_set import normalisation
@@ -24,15 +25,22 @@ Transform = Callable[[Image.Image], Tensor]
 
 
 class FolderSet:
-    """Random resized crop, flip and colour jitter; at test time resize and centre crop."""
+    """Random resized crop, flip and colour jitter, then further steps; at test time resize and centre crop."""
 
     def __init__(
-        self, part: FilePart, card: Card, augmentation: Augmentation, device: torch.device, workers: int
+        self,
+        part: FilePart,
+        card: Card,
+        augmentation: Augmentation,
+        device: torch.device,
+        workers: int,
+        steps: Sequence[Augment] = (),
     ) -> None:
         self.labels = part.labels
         self.part = part
         self.device = device
         self.workers = workers
+        self.steps, self.side = steps, augmentation.size
         self._train_transform = _train_transform(
             augmentation, card.flip if augmentation.flip is None else augmentation.flip
         )
@@ -43,15 +51,22 @@ class FolderSet:
     def stream(self, order: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
         """Augmented batches. Each place in the order has a seed of its own, so workers do not change the result."""
         seeds = rng.integers(0, 2**32, len(order), dtype=np.uint32)
-        return self._batches(order, batch_size, self._train_transform, seeds)
+        draws = draw_all(self.steps, len(order), self.side, self.side, rng, self.device)
+        return self._batches(order, batch_size, self._train_transform, seeds, draws)
 
     def clean(self, batch_size: int) -> Iterator[Batch]:
         """The images resized and centre-cropped, in order."""
         return self._batches(np.arange(len(self.labels)), batch_size, self._test_transform, None)
 
     def _batches(
-        self, order: IntArray, batch_size: int, transform: Transform, seeds: np.ndarray | None
+        self,
+        order: IntArray,
+        batch_size: int,
+        transform: Transform,
+        seeds: np.ndarray | None,
+        draws: Sequence[Draws] = (),
     ) -> Iterator[Batch]:
+        steps = self.steps if draws else ()
         decoder = _Decoder(self.part, order, batch_size, transform, seeds)
         loader: DataLoader[Tensor | str] = DataLoader(
             decoder,
@@ -62,8 +77,10 @@ class FolderSet:
         )
         labels = self._labels[torch.from_numpy(order).to(self.device)]
         for k, images in enumerate(_decoded(loader)):
-            pixels = images.to(self.device, non_blocking=True).float()
-            yield Batch(pixels.mul_(self._scale).add_(self._shift), labels[k * batch_size : (k + 1) * batch_size])
+            part = slice(k * batch_size, (k + 1) * batch_size)
+            pixels = vary(images.to(self.device, non_blocking=True), steps, draws, part, normalised=False).float()
+            pixels = pixels.mul_(self._scale).add_(self._shift)
+            yield Batch(vary(pixels, steps, draws, part, normalised=True), labels[part])
 
 
 class _Decoder(Dataset[Tensor | str]):

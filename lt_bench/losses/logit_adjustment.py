@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from lt_bench.data.types import ClassStats
 from lt_bench.losses import Loss
 from lt_bench.registry import Info
+from lt_bench.settings import added
 
 
 class BalancedSoftmax(Loss):
@@ -17,6 +18,13 @@ class BalancedSoftmax(Loss):
     name = "balanced-softmax"
     info = Info("cross entropy on logits shifted by the log class size", "Ren et al., NeurIPS 2020", 2020)
 
+    class Config(Loss.Config):
+        """Smoothing of the labels, as in cross entropy."""
+
+        label_smoothing: float = added(0.0, ge=0, le=1)
+        """Share of every label that is spread over all C classes, the true one included."""
+
+    config: Config
     log_prior: Tensor
 
     def prepare(self, stats: ClassStats) -> None:
@@ -24,7 +32,8 @@ class BalancedSoftmax(Loss):
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         # log(n / N) instead of log n: a constant over classes leaves the loss as it is.
-        return F.cross_entropy(logits + self.log_prior, labels, reduction="none")
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(logits + self.log_prior, labels, reduction="none", label_smoothing=smoothing)
 
 
 class LogitAdjustment(Loss):

@@ -41,6 +41,8 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(model, dict):
         model["head"] = component("head", model.get("head", "linear"), path, field="model.head")
         lookup_in(path, "model.backbone", "backbone", model.get("backbone"))
+    if "augment" in data:
+        data["augment"] = _augment(data["augment"], path, "augment")
     data["phases"] = _expand_phases(data.get("phases", [{"until": "100%"}]), top, data["protocol"]["epochs"], path)
     if "second_stage" in data:
         data["second_stage"] = _second_stage(data["second_stage"], path)
@@ -81,12 +83,28 @@ def component(kind: str, given: Any, path: Path, field: str | None = None) -> No
     return with_revision(kind, {"name": name, **config.model_dump(mode="json")})
 
 
+def _augment(given: Any, path: Path, field: str) -> Node:
+    """Augmentations with all their settings; `given` is a mapping from names to settings."""
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: {field}: expected such as {{cutout: {{side: 8}}}}, found {shown(given)}")
+    found = {}
+    for name, settings in given.items():
+        if not isinstance(settings, dict | None):
+            raise UserError(f"{path}: {field}.{name}: expected settings, found {shown(settings)}")
+        found[name] = component("augment", {**(settings or {}), "name": name}, path, f"{field}.{name}")
+    return {name: {key: value for key, value in node.items() if key != "name"} for name, node in found.items()}
+
+
 def _protocol(given: Any, path: Path) -> Node:
     """A protocol's settings, validated, in whole epochs."""
     if not isinstance(given, dict):
         raise UserError(f"{path}: protocol: required, such as `protocol: cifar-200ep`, or its settings")
     protocol: Protocol = validated(Protocol, _in(path, with_whole_epochs, given, field=""), path, "protocol")
-    return protocol.model_dump(mode="json")
+    node: Node = protocol.model_dump(mode="json")
+    if protocol.augmentation.then:
+        then = _augment(protocol.augmentation.then, path, "protocol.augmentation.then")
+        node["augmentation"]["then"] = then
+    return node
 
 
 def _data(given: Node, path: Path) -> Node:
@@ -111,6 +129,8 @@ def _named(data: Node) -> Iterator[tuple[str, str, Any]]:
     yield from ((kind, kind, data.get(kind)) for kind in DEFAULTS)
     if isinstance(model, dict):
         yield from ((f"model.{kind}", kind, model.get(kind)) for kind in ("head", "backbone"))
+    augment = data.get("augment")
+    yield from ((f"augment.{name}", "augment", name) for name in (augment if isinstance(augment, dict) else ()))
     yield "second_stage", "stage", second
     parts = [(f"phases[{index}]", phase) for index, phase in enumerate(phases if isinstance(phases, list) else [])]
     for where, part in [*parts, ("second_stage", second)]:
@@ -153,6 +173,7 @@ def _plugin_digests(recipe: Recipe) -> dict[str, str]:
     named = [("method", recipe.method["name"]), ("head", model.head["name"]), ("backbone", model.backbone)]
     if recipe.second_stage is not None:
         named.append(("stage", recipe.second_stage.stage["name"]))
+    named += [("augment", name) for name in recipe.augment | recipe.protocol.augmentation.then]
     named += [(kind, getattr(part, kind)["name"]) for part in recipe.compositions for kind in PHASE_FAMILIES]
     digests = {f"{kind}/{name}": plugin_digest(lookup(kind, name)) for kind, name in named}
     return {key: digest for key, digest in sorted(digests.items()) if digest}

@@ -98,6 +98,12 @@ def _images_are_augmented_as_their_kind(parts: Parts) -> Iterator[str]:
         yield f"protocol: {error}"
 
 
+def _an_augmentation_comes_once(parts: Parts) -> Iterator[str]:
+    recipe = parts.recipe
+    for name in sorted(recipe.augment.keys() & recipe.protocol.augmentation.steps().keys()):
+        yield f"augment.{name}: the protocol {recipe.protocol.name} has it already"
+
+
 def _a_network_fits_its_images(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
     augmentation = recipe.protocol.augmentation
@@ -186,6 +192,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_stage_that_trains_nothing_reads_nothing,
     _a_method_needs_its_head,
     _images_are_augmented_as_their_kind,
+    _an_augmentation_comes_once,
     _a_network_fits_its_images,
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,

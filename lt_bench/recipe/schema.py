@@ -90,6 +90,8 @@ class Recipe(Settings):
     protocol: Protocol
     data: DataSpec
     model: ModelSettings
+    augment: dict[str, Node] = added({})
+    """Ways of varying training images beyond the protocol's, by name with all their settings, in no order."""
     method: Named
     phases: tuple[PhaseSettings, ...]
     second_stage: SecondStage | None = added(None)

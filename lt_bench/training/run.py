@@ -148,7 +148,7 @@ def build_job(
     """
     steps = epochs * -(-int(split.counts.sum()) // recipe.protocol.batch_size)
     runtime = choose_runtime(options.device, options.precision, options.compile, steps)
-    sets = image_sets(split, recipe.protocol.augmentation, runtime.device, options.workers)
+    sets = image_sets(split, recipe.protocol.augmentation, runtime.device, options.workers, recipe.augment)
     num_classes = len(split.counts)
     network = build_recipe_network(recipe, num_classes, seed, start)
     task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())

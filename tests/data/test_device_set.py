@@ -11,8 +11,11 @@ from torch import Tensor
 
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
+from lt_bench.data.augmentations import in_order
+from lt_bench.data.augmentations.cutout import cut_out
+from lt_bench.data.augmentations.rotation import rotate
 from lt_bench.data.cards import load_card
-from lt_bench.data.device_set import DeviceSet, cut_out, rotate
+from lt_bench.data.device_set import DeviceSet
 from lt_bench.data.types import Batch, generator
 
 CARD = load_card("cifar10-lt")
@@ -21,7 +24,8 @@ MEAN, STD = (torch.tensor(values)[:, None, None] for values in (CARD.mean, CARD.
 
 def device_set(images: np.ndarray, **settings: object) -> DeviceSet:
     part = ArrayPart(images, np.arange(len(images), dtype=np.int64))
-    return DeviceSet(part, CARD, Augmentation.model_validate(settings), torch.device("cpu"))
+    augmentation = Augmentation.model_validate(settings)
+    return DeviceSet(part, CARD, augmentation, torch.device("cpu"), in_order(augmentation.steps()))
 
 
 def epoch(images: DeviceSet, size: int, batch_size: int = 500, seed: int = 0) -> list[Batch]:
@@ -178,6 +182,7 @@ def test_angles_are_uniform_within_the_limit() -> None:
 def test_the_device_does_not_change_the_images() -> None:
     part = ArrayPart(TRAIN.images[:50], TRAIN.labels[:50])
     settings = Augmentation(cutout=16, rotation=15)
-    on = [DeviceSet(part, CARD, settings, torch.device(device)) for device in ("cpu", "cuda")]
+    steps = in_order(settings.steps())
+    on = [DeviceSet(part, CARD, settings, torch.device(device), steps) for device in ("cpu", "cuda")]
     cpu, cuda = (torch.cat([b.images.cpu() for b in s.stream(np.arange(50), 16, generator(0, "a"))]) for s in on)
     torch.testing.assert_close(cpu, cuda)

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_data import TRAIN
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from lt_bench.data.augmentations import Augment, ColorJitter, Cutout, RandAugment, RandomErasing, TrivialAugment
+from lt_bench.data.augmentations.auto_augment import AutoAugment, sub_policies
+from lt_bench.data.augmentations.color_jitter import ORDERS
+from lt_bench.data.augmentations.cutout import cut_out
+from lt_bench.data.augmentations.operations import Operation, Operations, perform
+from lt_bench.data.augmentations.random_erasing import box_sides
+from lt_bench.data.types import generator
+from lt_bench.errors import UserError
+from lt_bench.registry import members
+
+CPU = torch.device("cpu")
+GREY = [128.0, 128.0, 128.0]
+POLICIES = {
+    "cifar10": v2.AutoAugmentPolicy.CIFAR10,
+    "imagenet": v2.AutoAugmentPolicy.IMAGENET,
+    "svhn": v2.AutoAugmentPolicy.SVHN,
+}
+
+
+@pytest.fixture
+def images() -> Tensor:
+    noise = torch.from_numpy(TRAIN.images[:3]).permute(0, 3, 1, 2)
+    ramp = torch.arange(32).mul(4).expand(1, 3, 32, 32).to(torch.uint8)  # low contrast: AutoContrast and Equalize bite
+    return torch.cat([noise, ramp])
+
+
+def drawn(augment: Augment, size: int, side: int = 32) -> Any:
+    return augment.draw(size, side, side, generator(0, "draws"), CPU)
+
+
+def same_operation(reference: Any, images: Tensor, operation: Operation, magnitude: float, fill: int) -> None:
+    got = perform(images, operation, fill)
+    if operation[0] == "Solarize":
+        magnitude -= 1e-6  # rounded up in float32, it would pass over pixels that are the threshold itself
+    for image, ours in zip(images, got, strict=True):
+        theirs = reference._apply_image_or_video_transform(
+            image, operation[0], magnitude, reference.interpolation, reference._fill
+        )
+        torch.testing.assert_close(ours, theirs, atol=1, rtol=0)  # magnitudes are float32 there, float64 here
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_and_their_operations_are_torchvisions(images: Tensor, policy: Any) -> None:
+    reference = v2.AutoAugment(POLICIES[policy], fill=GREY)
+    table = iter(AutoAugment(policy=policy).table(32, 32))
+    for ours, theirs in zip(sub_policies(policy), reference._policies, strict=True):
+        assert ours == tuple((name, p, m or 0) for name, p, m in theirs)
+        for name, _, m in theirs:
+            magnitudes, signed = reference._AUGMENTATION_SPACE[name]
+            values = magnitudes(10, 32, 32)
+            magnitude = 0.0 if values is None else float(values[m])
+            same_operation(reference, images, next(table), magnitude, 128)
+            same_operation(reference, images, next(table), -magnitude if signed else magnitude, 128)
+    assert next(table, None) is None
+
+
+@pytest.mark.parametrize(
+    ("augment", "reference", "magnitudes"),
+    [
+        (RandAugment(magnitude=9), v2.RandAugment(magnitude=9), [9]),
+        (RandAugment(magnitude=30), v2.RandAugment(magnitude=30), [30]),
+        (TrivialAugment(), v2.TrivialAugmentWide(), range(31)),
+    ],
+)
+def test_the_spaces_of_random_policies_are_torchvisions(
+    images: Tensor, augment: Operations, reference: Any, magnitudes: Any
+) -> None:
+    table = list(augment.table(32, 32))
+    assert len(table) == 2 * 14 * len(magnitudes)
+    rows = iter(table)
+    space = {"Identity": reference._AUGMENTATION_SPACE["Identity"]} | reference._AUGMENTATION_SPACE
+    for name, (values, signed) in space.items():
+        for m in magnitudes:
+            found = values(31, 32, 32)
+            magnitude = 0.0 if found is None else float(found[m])
+            for sign in (1, -1):
+                operation = next(rows)
+                assert operation[0] == name
+                if m % 6 == 0 or m == 9:  # all 868 would take seconds
+                    same_operation(reference, images, operation, sign * magnitude if signed else magnitude, 0)
+
+
+def test_a_moved_image_leaves_grey_behind() -> None:
+    white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    moved = perform(white, ("TranslateX", 150 / 331 * 32), 128)  # 14 pixels to the right
+    assert torch.all(moved[..., :14] == 128)
+    assert torch.all(moved[..., 14:] == 255)
+
+
+@pytest.mark.parametrize("name", members("augment"))
+def test_a_batch_is_its_images_one_by_one(name: str) -> None:
+    augment = members("augment")[name]()
+    images = torch.from_numpy(TRAIN.images).permute(0, 3, 1, 2)
+    images = images.float() if augment.normalised else images
+    draws, before = drawn(augment, len(images)), images.clone()
+    together = augment.apply(images, *draws)
+    alone = [augment.apply(images[i : i + 1], *(one[i : i + 1] for one in draws)) for i in range(len(images))]
+    assert torch.equal(together, torch.cat(alone))
+    assert torch.equal(images, before)
+    assert together.dtype == images.dtype
+    assert not torch.equal(together, images)
+    assert torch.equal(augment(images, generator(0, "draws")), together)
+
+
+def test_draws_follow_the_policys_probabilities() -> None:
+    size = 100_000
+    (chosen,) = drawn(AutoAugment(), size)
+    for step in (0, 1):
+        seen = np.bincount(chosen[:, step] + 1, minlength=101)[1:] / size
+        for row, pair in enumerate(sub_policies("cifar10")):
+            both = seen[4 * row + 2 * step : 4 * row + 2 * step + 2]
+            np.testing.assert_allclose(both, pair[step][1] / 50, atol=0.003)
+    assert np.all(seen.reshape(25, 2, 2)[:, 0] == 0)  # the first operation of a pair never comes second
+
+
+@pytest.mark.parametrize(("augment", "steps"), [(RandAugment(operations=3), 3), (TrivialAugment(), 1)])
+def test_random_policies_draw_every_operation_alike(augment: Operations, steps: int) -> None:
+    (chosen,) = drawn(augment, 60_000)
+    assert chosen.shape == (60_000, steps)
+    table = augment.table(32, 32)
+    names = np.array([name for name, _ in table])
+    for name in dict.fromkeys(names):
+        assert (names[chosen] == name).mean() == pytest.approx(1 / 14, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("side", "centre", "rows", "columns"),
+    [
+        (16, (16, 16), (8, 24), (8, 24)),
+        (16, (0, 0), (0, 8), (0, 8)),
+        (16, (31, 31), (23, 32), (23, 32)),
+        (16, (3, 30), (0, 11), (22, 32)),
+        (8, (0, 31), (0, 4), (27, 32)),
+    ],
+)
+def test_cutout_is_clipped_at_the_border(side: int, centre: Any, rows: Any, columns: Any) -> None:
+    holes = cut_out(torch.ones(1, 1, 32, 32), torch.tensor([centre]), side)[0, 0] == 0
+    wanted = torch.zeros(32, 32, dtype=torch.bool)
+    wanted[slice(*rows), slice(*columns)] = True
+    assert torch.equal(holes, wanted)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(16, 14.0), (8, 7.5), (20, 16.875)])
+def test_the_mean_side_of_a_clipped_square(side: int, expected: float) -> None:
+    centres = torch.arange(32)[:, None].expand(32, 2)
+    columns = (cut_out(torch.ones(32, 1, 32, 32), centres, side) == 0).any(2).sum(-1)
+    assert columns.float().mean() == expected
+
+
+def test_several_holes_erase_more() -> None:
+    white = torch.full((200, 3, 32, 32), 255, dtype=torch.uint8)
+    one, three = ((Cutout(side=8, holes=holes)(white, generator(0, "holes")) == 0).float().mean() for holes in (1, 3))
+    assert one == pytest.approx(0.0549, abs=0.006)
+    assert three == pytest.approx(1 - (1 - 0.0549) ** 3, abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("share", "aspect", "sides"), [(0.1, 1, (10, 10)), (0.4, 0.3, (11, 37)), (0.02, 3, (8, 3)), (0.2, 2, (20, 10))]
+)
+def test_sides_of_an_erased_box(share: float, aspect: float, sides: Any) -> None:
+    assert tuple(box_sides(np.array([share * 1024]), np.array([aspect]))[0]) == sides
+
+
+def test_random_erasing_draws_as_the_official_code_does() -> None:
+    size = 50_000
+    first, behind = (one.numpy() for one in drawn(RandomErasing(), size))
+    height, width = (behind - first).T
+    erased = height > 0
+    assert erased.mean() == pytest.approx(0.5, abs=0.01)
+    assert ((first >= 0) & (behind <= 32)).all()
+    assert (np.stack([height, width]) < 32).all()
+    assert (height[erased] > width[erased]).mean() > 0.65  # a uniform aspect favours tall boxes
+    areas = height[erased] * width[erased] / 1024
+    assert areas.min() >= 0.015
+    assert areas.max() <= 0.42
+    assert (first[:, 0][erased] == 0).any()
+    assert (behind[:, 1][erased] == 32).any()
+
+
+def test_random_erasing_fills_boxes_of_normalised_images() -> None:
+    images = torch.zeros(50, 3, 32, 32)
+    erased = RandomErasing(probability=1.0, value=(1.0, 2.0, 3.0))(images, generator(0, "boxes"))
+    assert torch.equal(erased[:, 1], 2 * erased[:, 0])
+    assert torch.equal(erased[:, 2], 3 * erased[:, 0])
+    assert set(erased[:, 0].unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(RandomErasing(probability=0.0)(images + 1, generator(0, "boxes")), images)
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_colour_jitter_is_torchvisions(images: Tensor, order: int) -> None:
+    factors = torch.tensor([[0.6, 1.4, 0.7]]).expand(len(images), 3)
+    ours = ColorJitter().apply(images, factors, np.full(len(images), order))
+    changes: list[Callable[..., Any]] = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation]
+    theirs = images
+    for change in ORDERS[order]:
+        theirs = changes[change](theirs, float(factors[0, change]))
+    torch.testing.assert_close(ours, theirs, atol=2, rtol=0)  # each of three steps rounds
+
+
+def test_factors_of_colour_jitter_lie_about_one() -> None:
+    factors, orders = drawn(ColorJitter(brightness=0.4, contrast=2, saturation=0), 10_000)
+    assert factors[:, 0].min() >= 0.6
+    assert factors[:, 0].max() <= 1.4
+    assert factors[:, 1].min() >= 0
+    assert factors[:, 1].max() == pytest.approx(3, abs=0.01)
+    assert torch.all(factors[:, 2] == 1)
+    assert len(np.unique(orders)) == 6
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RandomErasing(smallest=0.5, largest=0.4),
+        lambda: Cutout(side=0),
+        lambda: RandAugment(magnitude=31),
+        lambda: AutoAugment(policy="digits"),
+    ],
+)
+def test_settings_without_meaning_are_refused(make: Callable[[], Augment]) -> None:
+    with pytest.raises(UserError, match=r"RandomErasing|Cutout|RandAugment|AutoAugment"):
+        make()
