@@ -1,13 +1,14 @@
 # Every target sets up what it needs: a virtual environment in $(VENV), with the package and its test tools inside.
 VENV ?= .venv
 PYTHON ?= python3
+SITE_VENV ?= .venv-site
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 OFFICIAL := --records leaderboard/v1/records --out leaderboard/v1
 DEMO_RECIPES := ce balanced-softmax mixup cmo dbn-mix class-distance-mix-ours
 
-.PHONY: demo test lint typecheck check campaign leaderboard docs clean
+.PHONY: demo test lint typecheck check campaign leaderboard docs site clean
 
 demo: $(READY)
 	$(BIN)/lt-bench sweep $(DEMO_RECIPES:%=digits-lt/%) --seeds 0,1,2 --work demo/runs --records demo/records
@@ -38,6 +39,17 @@ leaderboard: $(READY)
 docs: $(READY)
 	$(BIN)/lt-bench docs
 
+# The pages of this repository, to be read in a browser: site/index.html. Its own environment needs no torch: the reference is
+# made of the sources as they stand.
+site: $(SITE_VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build --strict
+
+$(SITE_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(SITE_VENV)
+	$(SITE_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(SITE_VENV)/bin/python -m pip install --quiet --group docs
+	touch $@
+
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -45,4 +57,4 @@ $(READY): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) $(SITE_VENV) site demo build dist
