@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import nbformat
@@ -79,6 +80,15 @@ def test_the_navigation_of_the_site_has_every_page_once() -> None:
     assert sorted(pages(site["nav"])) == sorted(PAGES)
 
 
+def test_the_reference_is_of_what_there_is() -> None:
+    asked = re.findall(r"^::: (\S+)\n(?: +options: (.*)\n)?", text_of("docs/reference.md"), re.M)
+    assert len(asked) > 10
+    for name, options in asked:
+        described = resolve_name(name)
+        members = yaml.safe_load(options)["members"] if options else []
+        assert [member for member in members if not hasattr(described, member)] == [], name
+
+
 def commands(page: str) -> Iterator[tuple[str, bool]]:
     """The calls of `lt-bench` that a page tells, and whether they are whole: in its text some are only named."""
     for language, block in FENCE.findall(text_of(page)):
@@ -103,20 +113,7 @@ def parsed(line: str) -> dict[str, Any]:
         return dict(context.params)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
-def test_every_command_of_a_page_exists(page: str) -> None:
-    refused = [block for kind, _, block in MARKED.findall(text_of(page)) if kind == "refused"]
-    for line, whole in commands(page):
-        try:
-            arguments = parsed(line)
-        except Exception as error:
-            assert not whole and type(error).__name__ == "MissingParameter", f"{line}: {error!r}"
-            continue
-        if not any(line in block for block in refused) and not arguments.get("plugin"):
-            check_recipes(arguments.get("recipe") or ())
-
-
-def check_recipes(words: list[str]) -> None:
+def check_recipes(words: Sequence[str]) -> None:
     """Raises UserError where what a command names of the suite's own recipes is not valid with its overrides."""
     for word in words:
         setting, _, method = word.partition("/")
@@ -124,10 +121,36 @@ def check_recipes(words: list[str]) -> None:
             load_recipe(word, [override for override in words if "=" in override])
 
 
-@pytest.mark.parametrize("line", ["lt-bench runn ce", "lt-bench run ce --nope", "lt-bench new mix", "lt-bench data"])
-def test_a_command_that_is_none_is_seen(line: str) -> None:
-    with pytest.raises(Exception, match=r".*"):
-        parsed(line)
+def fault(line: str, whole: bool = True, refused: bool = False) -> str:
+    """What is wrong with a call that a page tells; empty where nothing is."""
+    try:
+        arguments = parsed(line)
+        if not refused and not arguments.get("plugin"):
+            check_recipes(arguments.get("recipe") or ())
+    except Exception as error:
+        only_named = not whole and type(error).__name__ == "MissingParameter"
+        return "" if only_named else f"{line}: {error!r}"
+    return ""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])  # which tells of the past
+def test_every_command_of_a_page_is_right(page: str) -> None:
+    refused = "".join(block for kind, _, block in MARKED.findall(text_of(page)) if kind == "refused")
+    assert [wrong for line, whole in commands(page) if (wrong := fault(line, whole, line in refused))] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("lt-bench runn ce", "KeyError('runn')"),
+        ("lt-bench run digits-lt/ce --nope", "No such option: --nope"),
+        ("lt-bench new mix", "MissingParameter"),
+        ("lt-bench run digits-lt/ce los=focal", "did you mean loss?"),
+    ],
+)
+def test_a_fault_in_a_command_is_seen(line: str, said: str) -> None:
+    assert said in fault(line)
+    assert not fault("lt-bench run digits-lt/ce loss=focal --seeds 0,1  # two seeds")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if MARKED.search(text_of(page))])
