@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import Counter, deque
@@ -251,9 +252,18 @@ def _start_worker(threads: int, status: Status) -> None:
     _status = status
     # Ctrl-C reaches every process: workers end at once, as by kill, which a run survives; only the sweep speaks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_sweep, daemon=True).start()
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(threads)
+
+
+def _end_with_sweep() -> None:
+    """Or a worker would wait for ever for the next run of a sweep that was killed."""
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None
+    sweep.join()
+    os._exit(1)
 
 
 def _shared(*arguments: Any) -> Shared:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -346,3 +350,30 @@ def test_all_runs_within_a_budget_would_never_get_further(lt_bench: Callable[...
     done = lt_bench("sweep", "digits-lt/ce", "--all", "--budget", "1m")
     assert done.code == 2
     assert "--all with --budget" in done.err
+
+
+DYING = """
+import os, signal
+from lt_bench.sweep import _Worker
+if __name__ == "__main__":
+    print(_Worker(1).pool.submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
+def test_workers_end_with_a_killed_sweep(tmp_path: Path) -> None:
+    (tmp_path / "dying.py").write_text(DYING, encoding="utf-8")
+    done = subprocess.run([sys.executable, tmp_path / "dying.py"], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while _lives(done.stdout.strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _lives(done.stdout.strip())
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from lt_bench.csv_text import csv_text
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
-from lt_bench.files import beginning, in_words, write_together
+from lt_bench.files import TEMPORARY, beginning, in_words, write_together
 from lt_bench.leaderboard.aggregate import Row, Table, TableKey
 from lt_bench.leaderboard.probabilities import WHY
 from lt_bench.leaderboard.repeating import command, commits, paper
@@ -85,10 +87,13 @@ def write(board: Board, out_dir: Path) -> list[Path]:
     differing = {out_dir / name: files[name] for name in _differing(files, out_dir)}
     try:
         (out_dir / FOLDER).mkdir(parents=True, exist_ok=True)
-        # The index last: it names no table that is not there.
-        write_together(dict(reversed(differing.items())))
-        for name in _stale(files, out_dir):
-            (out_dir / name).unlink()
+        with FileLock(out_dir / ".lock"):  # or what another process is writing would be taken for what one left
+            for left in (*out_dir.glob(TEMPORARY), *(out_dir / FOLDER).glob(TEMPORARY)):
+                left.unlink(missing_ok=True)
+            # The index last: it names no table that is not there.
+            write_together(dict(reversed(differing.items())))
+            for name in _stale(files, out_dir):
+                (out_dir / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{out_dir}: the board could not be written: {in_words(error)}") from None
     return [out_dir / name for name in files]

@@ -456,3 +456,14 @@ def test_a_method_s_name_leads_to_its_paper(tmp_path: Path) -> None:
         "cmo",
         "mine\\](https://elsewhere.org)",
     ]
+
+
+def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path) -> None:
+    add_record(tmp_path / "records")
+    board = tmp_path / "board"
+    build(tmp_path / "records", board)
+    left = [board / ".0123456789abcdef.tmp", board / "tables" / ".0123456789abcdef.tmp"]
+    for path in left:
+        path.write_text("half a table", encoding="utf-8")
+    build(tmp_path / "records", board)
+    assert not any(path.exists() for path in left)
