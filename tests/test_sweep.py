@@ -364,7 +364,9 @@ if __name__ == "__main__":
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
 def test_workers_end_with_a_killed_sweep(tmp_path: Path) -> None:
     (tmp_path / "dying.py").write_text(DYING, encoding="utf-8")
-    done = subprocess.run([sys.executable, tmp_path / "dying.py"], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "dying.py"], stdout=subprocess.PIPE, text=True, check=False, timeout=120
+    )
     assert done.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 60
     while _lives(done.stdout.strip()) and time.monotonic() < deadline:
