@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def test_the_file_is_sorted_by_keys_that_say_who_and_when() -> None:
     assert keys == sorted(keys)
     for key, paper in shipped_papers().items():
         family = paper.authors[0].partition(",")[0].lower().replace(" ", "-")
+        family = unicodedata.normalize("NFKD", family).encode("ascii", "ignore").decode()
         assert re.fullmatch(rf"{family}-{paper.year}-[a-z0-9-]+", key)
     every = list(shipped_papers().values())
     for facts in ("title", "arxiv", "doi"):

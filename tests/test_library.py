@@ -30,7 +30,7 @@ def test_every_block_of_the_page_runs(working_folder: Path, lt_bench: Any, capsy
     assert names["loss"].margins.shape == names["train"].counts.shape
     assert sum(names["found"]["total"]) == len(names["test"])
     # The network and the metrics agree with the record of the run.
-    record = json.loads(only(working_folder / "leaderboard", "*.json").read_text(encoding="utf-8"))
+    record = json.loads(only(working_folder / "results", "*.json").read_text(encoding="utf-8"))
     assert names["found"]["correct"] == record["selections"]["last"]["correct"]
 
 

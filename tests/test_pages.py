@@ -129,7 +129,8 @@ def fault(line: str, whole: bool = True, refused: bool = False) -> str:
             check_recipes(arguments.get("recipe") or ())
     except Exception as error:
         only_named = not whole and type(error).__name__ == "MissingParameter"
-        return "" if only_named else f"{line}: {error!r}"
+        nobody_has_run_it = str(error).startswith("runs/") and "there is no such file" in str(error)
+        return "" if only_named or nobody_has_run_it else f"{line}: {error!r}"
     return ""
 
 

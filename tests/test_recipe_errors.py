@@ -366,7 +366,6 @@ def test_a_name_that_no_record_could_carry(tmp_path: Path) -> None:
         ("cifar100-lt/ldam", "max_margin=1", "loss.max_margin"),
         ("cifar100-lt/ride", "scale=30", "method.scale or model.head.scale or protocol.augmentation.scale"),
         ("cifar100-lt/ce", "protocol.lr=0.1", "protocol.optimizer.lr"),
-        ("cifar100-lt/ce", "data.epochs=2", "protocol.epochs"),
     ],
 )
 def test_a_setting_at_the_wrong_place_is_told_its_own(name: str, override: str, meant: str) -> None:

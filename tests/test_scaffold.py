@@ -28,7 +28,7 @@ def test_what_is_written_trains(lt_bench: LtBench, working_folder: Path, family:
     assert f"lt-bench run {recipe} --plugin {plugin}" in written.out
     done = lt_bench("run", recipe, *STRANGER, "--plugin", plugin, "--device", "cpu")
     assert done.code == 0, done.err
-    (record,) = (working_folder / "leaderboard").rglob("seed0-*.json")
+    (record,) = (working_folder / "results").rglob("seed0-*.json")
     assert list(load_record(record).recipe["plugins"]) == [f"{family}/my-first-one"]
 
 

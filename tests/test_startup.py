@@ -26,7 +26,7 @@ LIGHT = [
     ["validate", "digits-lt/ce", "model.backbone=resnet33"],
     ["validate", "digits-lt/crt", "second_stage.sampler=clas-balanced"],
     ["validate", "digits-lt/ldam-drw", "phases=[{until: 100%, loss: {name: ldamm}}]"],
-    ["show", "digits-lt/ce", "nosuch=1"],
+    ["show", "digits-lt/ce", "epochs=1"],
     ["evaluate", "absent.safetensors"],
     ["data", "describe", "digit-lt"],
     ["list", "method"],
@@ -40,7 +40,7 @@ WITH_TORCH = [
     ["list", "backbones"],
     ["show", "cifar100-lt/crt"],
     ["validate", "digits-lt/crt"],
-    ["run", "digits-lt/dbn-mix", "--dry-run"],
+    ["show", "digits-lt/dbn-mix"],
 ]
 COMMANDS = """
 import contextlib, io, json, sys
