@@ -159,27 +159,39 @@ def contents(folder: Path) -> Leaves:
 def leaf(path: Path) -> Any:
     """What a file holds, without times and places, which two runs never share. Raises an error where it is torn."""
     if path.name.startswith("seed") and path.suffix == ".json":
-        from lt_bench.leaderboard.seal import check_seal
-
-        data = path.read_bytes()
-        check_seal(data)
-        record = json.loads(data)
-        (record.get("first_stage") or {}).pop("wall_s", None)
-        return {key: record[key] for key in record if key not in ("created", "timing", "environment", "sha256")}
-    if path.suffix == ".safetensors":
-        return _tensors(path)
-    if path.suffix == ".json":
-        return json.loads(path.read_bytes())
+        return _record(path)
     if path.name == "checkpoint.pt":
         import torch
 
         return len(torch.load(path, weights_only=True)["curve"])
-    if path.suffix == ".npz":
-        import numpy as np
+    read = {".safetensors": _tensors, ".jsonl": _log, ".json": _json, ".npz": _arrays}
+    return read.get(path.suffix, Path.read_bytes)(path)
 
-        with np.load(path) as arrays:
-            return {name: arrays[name].tobytes() for name in arrays}
-    return path.read_bytes()
+
+def _record(path: Path) -> Any:
+    from lt_bench.leaderboard.seal import check_seal
+
+    check_seal(path.read_bytes())
+    record = _json(path)
+    (record.get("first_stage") or {}).pop("wall_s", None)
+    return {key: record[key] for key in record if key not in ("created", "timing", "environment", "sha256")}
+
+
+def _log(path: Path) -> Any:
+    """The lines of a training; one that is cut short is mended by the next call, so it is no torn file."""
+    lines = [json.loads(line) for line in path.read_bytes().splitlines() if line.endswith(b"}")]
+    return [{key: line[key] for key in line if key not in ("seconds", "images_per_s")} for line in lines]
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def _arrays(path: Path) -> Any:
+    import numpy as np
+
+    with np.load(path) as arrays:
+        return {name: arrays[name].tobytes() for name in arrays}
 
 
 def _tensors(path: Path) -> Any:
