@@ -40,3 +40,9 @@ def unknown(what: str, name: str, allowed: Iterable[str], meant: Sequence[str] =
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     allowed_names = ", ".join(names) or "none" if len(names) <= MOST_NAMES else f"one of {len(names)} names"
     return f"{shown(name)} is not a known {what}{hint} (allowed: {allowed_names})"
+
+
+def in_one_line(text: str) -> str:
+    """A message on one line and with nothing that a terminal does not show, whatever the names in it hold."""
+    line = " ".join(text.splitlines())
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)

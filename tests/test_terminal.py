@@ -65,3 +65,12 @@ def test_the_board_on_80_columns(lt_bench: Callable[..., Any], monkeypatch: pyte
     assert max(map(len, told.splitlines())) <= 80
     named = " ".join(told.split("Left out for a width of 80: ")[1].split())
     assert named.startswith("Best on test − last, Paper, Difference, Figure seen. A wider terminal or COLUMNS=200")
+
+
+def test_a_complaint_shows_what_a_terminal_does_not(lt_bench: Callable[..., Any], working_folder: Path) -> None:
+    settings = '{"warm\\ufeff\\u0007up": 3, name: x, epochs: 3}'
+    (working_folder / "mine.yaml").write_text(f"extends: digits-lt/ce\nprotocol: {settings}\n", encoding="utf-8")
+    done = lt_bench("validate", "mine.yaml")
+    assert done.code == 2
+    assert done.err.rstrip("\n").isprintable()
+    assert r"protocol.warm\ufeff\x07up: " in done.err

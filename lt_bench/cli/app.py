@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from lt_bench.cli.examples import FIRST, examples
-from lt_bench.errors import RunError, UserError, unknown
+from lt_bench.errors import RunError, UserError, in_one_line, unknown
 
 # Of all wrong usage of the command line. Typer exports no more of it than this subclass, and not always from click.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
@@ -25,8 +25,7 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except (UserError, RunError) as error:
-        # One line even where the name of a file holds a line break.
-        print(f"lt-bench: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"lt-bench: {in_one_line(str(error))}", file=sys.stderr)
         if os.environ.get("LT_BENCH_TRACEBACK") and error.__cause__:
             traceback.print_exception(error.__cause__)
         sys.exit(2 if isinstance(error, UserError) else 1)
