@@ -155,10 +155,7 @@ def new(
 
 
 @app.command()
-def validate(
-    recipe: Recipes,
-    plugin: Plugins = None,
-) -> None:
+def validate(recipe: Recipes, plugin: Plugins = None) -> None:
     """Check recipes without training: fields, types, names, and whether the parts fit together."""
     from lt_bench.recipe import load_recipe
 
@@ -172,10 +169,7 @@ def validate(
 
 
 @app.command()
-def show(
-    recipe: Recipes,
-    plugin: Plugins = None,
-) -> None:
+def show(recipe: Recipes, plugin: Plugins = None) -> None:
     """Print a resolved recipe as YAML that `run` takes back, each value with the file or override that it is from."""
     from lt_bench.leaderboard.repeating import show_any
 

@@ -36,6 +36,29 @@ def make_predictions(
     return Predictions(labels, predicted, np.full(len(labels), confidence, np.float32))
 
 
+ENVIRONMENT = {
+    "commit": "0" * 40,
+    "dirty": False,
+    "python": "3.11.7",
+    "torch": "2.9.0",
+    "torchvision": "0.24.0",
+    "numpy": "2.0.0",
+    "platform": "Linux",
+    "device": "cpu",
+    "cpu": "a processor",
+    "threads": 2,
+    "precision": "bf16",
+    "compile": True,
+}
+TIMING = {
+    "wall_s": 12.5,
+    "train_images_per_s": 900.0,
+    "peak_memory_mb": None,
+    "epochs": EPOCHS,
+    "resumed": 0,
+}
+
+
 def make_data(
     *,
     recipe_name: str = "ce",
@@ -60,15 +83,7 @@ def make_data(
     protocol = {"name": "cifar-30ep", "version": 9, "modified": False, "epochs": EPOCHS} | (protocol or {})
     dataset = _dataset(classes, dataset or {})
     settings = {key: value for key, value in protocol.items() if key != "modified"}
-    split = {key: dataset[key] for key in ("name", "factor", "profile", "subset_seed")}
-    resolved = {
-        "name": recipe_name,
-        "protocol": settings,
-        "data": split | {"n_max": None, "validation_per_class": 0},
-        "loss": {"name": recipe_name} | dict.fromkeys(overrides, "changed"),
-        "overrides": list(overrides),
-        "reported": reported or [],
-    } | (recipe or {})
+    resolved = _resolved(recipe_name, settings, dataset, overrides) | {"reported": reported or []} | (recipe or {})
     settings_sha256 = protocol_sha256(settings)
     selections = {"last": _selection(correct, EPOCHS - 1, total)}
     if best:
@@ -85,31 +100,25 @@ def make_data(
         "protocol": {key: protocol[key] for key in ("name", "version", "modified")} | {"sha256": settings_sha256},
         "dataset": dataset,
         "seed": seed,
-        "environment": {
-            "commit": "0" * 40,
-            "dirty": False,
-            "python": "3.11.7",
-            "torch": "2.9.0",
-            "torchvision": "0.24.0",
-            "numpy": "2.0.0",
-            "platform": "Linux",
-            "device": "cpu",
-            "cpu": "a processor",
-            "threads": 2,
-            "precision": "bf16",
-            "compile": True,
-        },
-        "timing": {
-            "wall_s": 12.5,
-            "train_images_per_s": 900.0,
-            "peak_memory_mb": None,
-            "epochs": EPOCHS,
-            "resumed": 0,
-        },
+        "environment": dict(ENVIRONMENT),
+        "timing": dict(TIMING),
         "selections": selections,
         "curve": _curve(selections),
         "predictions": None,
     } | fields
+
+
+def _resolved(
+    name: str, protocol: dict[str, Any], dataset: dict[str, Any], overrides: tuple[str, ...]
+) -> dict[str, Any]:
+    split = {key: dataset[key] for key in ("name", "factor", "profile", "subset_seed")}
+    return {
+        "name": name,
+        "protocol": protocol,
+        "data": split | {"n_max": None, "validation_per_class": 0},
+        "loss": {"name": name} | dict.fromkeys(overrides, "changed"),
+        "overrides": list(overrides),
+    }
 
 
 def _dataset(classes: int, changes: dict[str, Any]) -> dict[str, Any]:
