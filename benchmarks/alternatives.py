@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from lt_bench.models import build_network
-from lt_bench.models.backbones import ResNet32
+from lt_bench.models.backbones.cifar_resnet import ResNet32
 from lt_bench.models.heads.linear import Linear
 from lt_bench.models.norm import fuse
 from lt_bench.training.runtime import choose_runtime

@@ -136,7 +136,7 @@ def _parts(recipe: Recipe) -> str:
 def _apart(recipe: Recipe, usual: Recipe) -> Iterator[str]:
     """The backbone and the protocol of a recipe where they are not those of its setting."""
     if recipe.model.backbone != usual.model.backbone:
-        yield f"backbone `{recipe.model.backbone}`"
+        yield f"backbone {_value(recipe.model.backbone)}"
     if recipe.protocol.name != usual.protocol.name:
         yield f"protocol {_protocol(recipe.protocol.name)}"
 

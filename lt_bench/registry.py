@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.abc import SourceLoader
@@ -124,6 +124,13 @@ MOST_SOURCE = 2**24
 
 _plugin_modules: list[ModuleType] = []
 _plugin_digests: dict[str, str] = {}
+
+
+def named(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe says of a component as a mapping; `timm/resnet18` is the component `timm` with that `model`."""
+    node = {"name": given} if isinstance(given, str) else dict(given)
+    name, slash, model = str(node.get("name", "")).partition("/")
+    return {**node, "name": name, "model": model} if slash else node
 
 
 def members(kind: str) -> dict[str, type[Component]]:

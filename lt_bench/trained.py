@@ -19,7 +19,7 @@ from lt_bench.errors import UserError
 from lt_bench.methods import Method, Task
 from lt_bench.methods.standard import Standard
 from lt_bench.models import Network
-from lt_bench.models.backbones import CifarBlock
+from lt_bench.models.backbones.cifar_resnet import CifarBlock
 from lt_bench.models.heads import CosineClassifier
 from lt_bench.recipe import Recipe
 from lt_bench.training.network import build_recipe_network
@@ -68,7 +68,7 @@ def load_network(weights: str | Path, data_root: str | Path | None = None) -> Tr
     read = read_weights(Path(weights))
     recipe, choice = read.recipe, read.recipe.method_choice()
     counts = _class_sizes(recipe, None if data_root is None else Path(data_root))
-    network = build_recipe_network(recipe, len(counts), read.seed)
+    network = build_recipe_network(recipe, len(counts), read.seed, trained=True)
     read.load_into(network)
     labels = np.repeat(np.arange(len(counts)), counts)
     method: Method = choice.component(Task(labels, ClassStats.of_counts(counts), recipe.phase_choices()), choice.config)

@@ -77,7 +77,7 @@ def test_one_convolution_for_four_seeds_is_theirs_side_by_side(script: Any, form
 
 
 def test_convolutions_are_those_of_the_network(script: Any) -> None:
-    from lt_bench.models.backbones import ResNet32
+    from lt_bench.models.backbones.cifar_resnet import ResNet32
 
     shapes = []
 

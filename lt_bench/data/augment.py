@@ -64,6 +64,10 @@ class Augmentation(Settings):
             found["cutout"] = {"side": self.cutout}
         return found | self.then
 
+    def side(self, card: Card) -> int:
+        """Pixels on a side of what the network sees of a data set's images."""
+        return self.size if self.kind == "resized-crop" else card.image_size
+
     def check(self, card: Card) -> None:
         """Raise UserError if it is not made for the images of a data set."""
         fitting = "resized-crop" if isinstance(card.source, FolderSource) else "crop-flip"

@@ -11,14 +11,15 @@ from lt_bench.data.types import generator
 from lt_bench.models.backbones import Backbone
 from lt_bench.models.heads import Head, all_stages
 from lt_bench.models.network import Network
-from lt_bench.registry import lookup
+from lt_bench.registry import lookup, named
 
 __all__ = ["Backbone", "Head", "Network", "build_backbone", "build_network"]
 
+AnyBackbone = str | Backbone | type[Backbone]
+"""Its name as in a recipe, one with settings, or a class without."""
 
-def build_network(
-    backbone: str | type[Any], head: str | Head, num_classes: int, seed: int = 0, **settings: Any
-) -> Network:
+
+def build_network(backbone: AnyBackbone, head: str | Head, num_classes: int, seed: int = 0, **settings: Any) -> Network:
     """A network initialised from `seed` alone, leaving torch's global random state as it was.
 
     Backbone and head may be named as in a recipe, a head with its `settings`. Raises UserError for an unknown name, a
@@ -29,18 +30,22 @@ def build_network(
     made: Head = lookup("head", head)(**settings) if isinstance(head, str) else head
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_initialisation(seed))
-        return made.build(_named(backbone)(), num_classes)
+        return made.build(_made(backbone), num_classes)
 
 
-def build_backbone(backbone: str | type[Any], seed: int = 0) -> nn.Module:
+def build_backbone(backbone: AnyBackbone, seed: int = 0) -> nn.Module:
     """A backbone alone, initialised from `seed`: images [B, 3, H, W] to pooled features [B, D]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_initialisation(seed))
-        return nn.Sequential(all_stages(_named(backbone)()), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
+        return nn.Sequential(all_stages(_made(backbone)), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
 
 
-def _named(backbone: str | type[Any]) -> type[Any]:
-    return lookup("backbone", backbone) if isinstance(backbone, str) else backbone
+def _made(backbone: AnyBackbone) -> Backbone:
+    if not isinstance(backbone, str):
+        return backbone() if isinstance(backbone, type) else backbone
+    settings = named(backbone)
+    made: Backbone = lookup("backbone", settings.pop("name"))(**settings)
+    return made
 
 
 def _initialisation(seed: int) -> int:

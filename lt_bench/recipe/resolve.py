@@ -18,7 +18,7 @@ from lt_bench.recipe.hints import meant
 from lt_bench.recipe.layers import FIELDS, merge
 from lt_bench.recipe.rules import check
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
-from lt_bench.registry import check_name, lookup, plugin_digest
+from lt_bench.registry import check_name, lookup, named, plugin_digest
 from lt_bench.validation import validated
 
 DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
@@ -40,7 +40,7 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
     model = data.get("model")
     if isinstance(model, dict):
         model["head"] = component("head", model.get("head", "linear"), path, field="model.head")
-        lookup_in(path, "model.backbone", "backbone", model.get("backbone"))
+        model["backbone"] = _backbone(model.get("backbone"), data, path)
     if "augment" in data:
         data["augment"] = _augment(data["augment"], path, "augment")
     data["phases"] = _expand_phases(data.get("phases", [{"until": "100%"}]), top, data["protocol"]["epochs"], path)
@@ -83,6 +83,20 @@ def component(kind: str, given: Any, path: Path, field: str | None = None) -> No
     return with_revision(kind, {"name": name, **config.model_dump(mode="json")})
 
 
+def _backbone(given: Any, data: Node, path: Path) -> str | Node:
+    """A backbone with all its settings for the images of the data set, a bare word where it has none."""
+    field = "model.backbone"
+    if not isinstance(given, str | dict):
+        lookup_in(path, field, "backbone", given)
+    node = component("backbone", named(given), path, field)
+    found, where = lookup("backbone", node["name"]), data.get("data")
+    if isinstance(where, dict):
+        side = Protocol.read(data["protocol"]).augmentation.side(load_card(where["name"]))
+        config = _in(path, found.fitted, validated(found.Config, settings_of("backbone", node), path, field), side)
+        node = {"name": node["name"], **config.model_dump(mode="json")}
+    return node["name"] if len(node) == 1 else node
+
+
 def _augment(given: Any, path: Path, field: str) -> Node:
     """Augmentations with all their settings; `given` is a mapping from names to settings."""
     if not isinstance(given, dict):
@@ -118,9 +132,9 @@ def _data(given: Node, path: Path) -> Node:
 def _check_names(data: Node, path: Path) -> None:
     """Raise UserError for a name that no component has."""
     for field, kind, given in _named(data):
-        name = given.get("name") if isinstance(given, dict) else given
+        name, where = (given.get("name"), f"{field}.name") if isinstance(given, dict) else (given, field)
         if isinstance(name, str):
-            _in(path, check_name, kind, name, field=f"{field}.name" if isinstance(given, dict) else field)
+            _in(path, check_name, kind, named(name)["name"], field=where)
 
 
 def _named(data: Node) -> Iterator[tuple[str, str, Any]]:
@@ -170,12 +184,13 @@ def _second_stage(given: Any, path: Path) -> Node:
 
 def _plugin_digests(recipe: Recipe) -> dict[str, str]:
     model = recipe.model
-    named = [("method", recipe.method["name"]), ("head", model.head["name"]), ("backbone", model.backbone)]
+    parts = [("method", recipe.method["name"]), ("head", model.head["name"])]
+    parts.append(("backbone", named(model.backbone)["name"]))
     if recipe.second_stage is not None:
-        named.append(("stage", recipe.second_stage.stage["name"]))
-    named += [("augment", name) for name in recipe.augment | recipe.protocol.augmentation.then]
-    named += [(kind, getattr(part, kind)["name"]) for part in recipe.compositions for kind in PHASE_FAMILIES]
-    digests = {f"{kind}/{name}": plugin_digest(lookup(kind, name)) for kind, name in named}
+        parts.append(("stage", recipe.second_stage.stage["name"]))
+    parts += [("augment", name) for name in recipe.augment | recipe.protocol.augmentation.then]
+    parts += [(kind, getattr(part, kind)["name"]) for part in recipe.compositions for kind in PHASE_FAMILIES]
+    digests = {f"{kind}/{name}": plugin_digest(lookup(kind, name)) for kind, name in parts}
     return {key: digest for key, digest in sorted(digests.items()) if digest}
 
 

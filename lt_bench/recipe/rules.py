@@ -106,11 +106,11 @@ def _an_augmentation_comes_once(parts: Parts) -> Iterator[str]:
 
 def _a_network_fits_its_images(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
-    augmentation = recipe.protocol.augmentation
-    side = augmentation.size if augmentation.kind == "resized-crop" else parts.card.image_size
-    largest = lookup("backbone", recipe.model.backbone).largest_side
-    if largest is not None and side > largest:
-        yield f"model.backbone: {recipe.model.backbone} is made for images of up to {largest} pixels, found {side}"
+    backbone = recipe.backbone_choice()
+    try:
+        backbone.component(backbone.config).check_images(recipe.protocol.augmentation.side(parts.card))
+    except UserError as error:
+        yield f"model.backbone: {error}"
 
 
 def _a_method_agrees_with_its_head_and_classes(parts: Parts) -> Iterator[str]:

@@ -12,7 +12,7 @@ from lt_bench.data.spec import DataSpec
 from lt_bench.identity import recipe_sha256, run_identity
 from lt_bench.protocol import Protocol, Schedule, shipped_protocol
 from lt_bench.recipe.files import Node
-from lt_bench.registry import Choice, Phase, lookup
+from lt_bench.registry import Choice, Phase, lookup, named
 from lt_bench.settings import Line, Settings, added
 from lt_bench.validation import validated
 
@@ -48,7 +48,8 @@ class Reported(Settings):
 class ModelSettings(Settings):
     """The network: a backbone and the head that completes it."""
 
-    backbone: str
+    backbone: str | Named
+    """A bare word where the backbone has no settings."""
     head: Named
 
 
@@ -150,6 +151,9 @@ class Recipe(Settings):
     def head_choice(self) -> Choice:
         return choice("head", self.model.head)
 
+    def backbone_choice(self) -> Choice:
+        return choice("backbone", self.model.backbone)
+
     def phase_choices(self) -> tuple[Phase, ...]:
         """The phases of `training` with their components looked up."""
         if self.second_stage is not None:
@@ -163,8 +167,9 @@ class Recipe(Settings):
         return self.phases if self.second_stage is None else (*self.phases, self.second_stage)
 
 
-def choice(kind: str, node: Node) -> Choice:
+def choice(kind: str, given: str | Node) -> Choice:
     """The component that a resolved node names, with its settings."""
+    node = named(given)
     component = lookup(kind, node["name"])
     return Choice(component, validated(component.Config, settings_of(kind, node), Path("resolved recipe"), kind))
 

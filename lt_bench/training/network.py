@@ -12,15 +12,20 @@ from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
 from lt_bench.models import Network, build_network
 from lt_bench.recipe import Recipe
-from lt_bench.registry import lookup
 from lt_bench.stages import DecoupledNetwork, Stage
 from lt_bench.training.weights import Weights
 
 
-def build_recipe_network(recipe: Recipe, num_classes: int, seed: int, start: Weights | None = None) -> Network:
-    """The recipe's network, initialised by the seed, that of a second stage from the weights `start`."""
-    head, stage = recipe.head_choice(), recipe.stage_choice()
-    network = build_network(lookup("backbone", recipe.model.backbone), head.component(head.config), num_classes, seed)
+def build_recipe_network(
+    recipe: Recipe, num_classes: int, seed: int, start: Weights | None = None, *, trained: bool = False
+) -> Network:
+    """The recipe's network, initialised by the seed, that of a second stage from the weights `start`.
+
+    Where weights will be loaded into it, for it is `trained`, pretrained ones are not asked for.
+    """
+    parts, stage = (recipe.backbone_choice(), recipe.head_choice()), recipe.stage_choice()
+    backbone, head = (part.component(part.config) for part in parts)
+    network = build_network(backbone.untrained() if trained or start else backbone, head, num_classes, seed)
     if start is not None:
         start.load_into(network)
     if stage is None:
@@ -33,7 +38,7 @@ def check_network(recipe: Recipe) -> None:
     """Raise UserError, naming the recipe, if its head cannot complete its backbone. Takes no memory for weights."""
     try:
         with torch.device("meta"), _Undrawn():
-            build_recipe_network(recipe.first() or recipe, load_card(recipe.data.name).classes, seed=0)
+            build_recipe_network(recipe.first() or recipe, load_card(recipe.data.name).classes, seed=0, trained=True)
     except UserError as error:
         raise UserError(f"{recipe.data.name}/{recipe.name}: {error}") from None
 

@@ -150,7 +150,7 @@ def build_job(
     runtime = choose_runtime(options.device, options.precision, options.compile, steps)
     sets = image_sets(split, recipe.protocol.augmentation, runtime.device, options.workers, recipe.augment)
     num_classes = len(split.counts)
-    network = build_recipe_network(recipe, num_classes, seed, start)
+    network = build_recipe_network(recipe, num_classes, seed, start, trained=not epochs)
     task = Task(sets.train.labels, ClassStats.of(sets.train.labels, num_classes), recipe.phase_choices())
     choice = recipe.method_choice()
     method: Method = choice.component(task, choice.config)

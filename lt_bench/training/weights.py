@@ -13,7 +13,6 @@ from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
 from lt_bench.models import Network
 from lt_bench.recipe import Recipe
-from lt_bench.registry import lookup
 from lt_bench.tensor_files import UNREADABLE, read_tensors, write_tensors
 
 FILE = "weights.safetensors"
@@ -80,7 +79,7 @@ def read_weights(path: Path) -> Weights:
 
 def _check_whole(recipe: Recipe) -> None:
     """Raise an error if the recipe was not resolved by this program: if what a network is built from is missing."""
-    recipe.method_choice(), recipe.head_choice(), lookup("backbone", recipe.model.backbone)
+    recipe.method_choice(), recipe.head_choice(), recipe.backbone_choice()
     recipe.data.resolve(load_card(recipe.data.name))
     ends = [phase.until for phase in recipe.phase_choices()]
     if ends[-1] != max(1, recipe.training.epochs):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Head, Network, build_network
-from lt_bench.models.backbones import CifarBlock, CifarResNet
+from lt_bench.models.backbones.cifar_resnet import CifarBlock, CifarResNet
 from lt_bench.models.heads import CosineClassifier
 from lt_bench.models.heads.bilateral import BilateralNetwork
 from lt_bench.models.heads.contrastive import ContrastiveNetwork, PrototypeNetwork

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models import norm
-from lt_bench.models.backbones import ResNet8
+from lt_bench.models.backbones.cifar_resnet import ResNet8
 from lt_bench.models.heads.linear import Linear
 from lt_bench.models.norm import BatchNormReLU, fuse
 from lt_bench.native import NoCompilerError

@@ -14,7 +14,7 @@ from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
 from lt_bench.methods.paco import PaCo
 from lt_bench.models import Network, build_network
-from lt_bench.models.backbones import ResNet8
+from lt_bench.models.backbones.cifar_resnet import ResNet8
 from lt_bench.models.heads.experts import DualBranch
 from lt_bench.models.heads.linear import Linear
 from lt_bench.models.norm import BatchNormReLU

@@ -75,4 +75,4 @@ def linear_classifier(feature_dim: int, num_classes: int) -> nn.Linear:
 
 def all_stages(backbone: Backbone) -> nn.Module:
     """A whole fresh backbone: images [B, 3, H, W] to feature maps of width D."""
-    return nn.Sequential(backbone.trunk(), backbone.last_stage())
+    return nn.Sequential(*backbone.whole())

@@ -97,7 +97,7 @@ class Contrastive(Head):
     def build(self, backbone: Backbone, num_classes: int) -> Network:
         classifier = linear_classifier(backbone.feature_dim, num_classes)
         projected = projection(backbone.feature_dim, self.config.projection_dim)
-        return ContrastiveNetwork(backbone.trunk(), backbone.last_stage(), classifier, projected)
+        return ContrastiveNetwork(*backbone.whole(), classifier, projected)
 
 
 class Prototypes(Head):
@@ -126,8 +126,7 @@ class Prototypes(Head):
     def build(self, backbone: Backbone, num_classes: int) -> Network:
         feature_dim, projection_dim = backbone.feature_dim, self.config.projection_dim
         return PrototypeNetwork(
-            backbone.trunk(),
-            backbone.last_stage(),
+            *backbone.whole(),
             ScaledCosineClassifier(feature_dim, num_classes, self.config.scale),
             projection(feature_dim, projection_dim),
             projection(feature_dim, projection_dim),

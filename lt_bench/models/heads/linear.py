@@ -16,5 +16,5 @@ class Linear(Head):
     gives_features = True
 
     def build(self, backbone: Backbone, num_classes: int) -> Network:
-        trunk = backbone.trunk()
-        return Network(trunk, [Branch(backbone.last_stage(), linear_classifier(backbone.feature_dim, num_classes))])
+        trunk, last_stage = backbone.whole()
+        return Network(trunk, [Branch(last_stage, linear_classifier(backbone.feature_dim, num_classes))])

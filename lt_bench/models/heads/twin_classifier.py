@@ -69,7 +69,7 @@ class TwinClassifier(Head):
     config: Config
 
     def build(self, backbone: Backbone, num_classes: int) -> Network:
-        trunk = nn.Sequential(backbone.trunk(), backbone.last_stage())
+        trunk = nn.Sequential(*backbone.whole())
         classifiers = [linear_classifier(backbone.feature_dim, num_classes) for _ in range(2)]
         projector = nn.Linear(backbone.feature_dim, self.config.projection_dim)
         predictor = nn.Linear(self.config.projection_dim, self.config.projection_dim)

@@ -1,0 +1,110 @@
+"""Backbones, one family a file, each cut before its last stage, so that a head may give branches a stage of their own.
+
+This page holds their common base.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+from torch import nn
+
+from lt_bench.errors import UserError
+from lt_bench.registry import Component
+from lt_bench.settings import Settings
+
+
+class Backbone(Component, ABC):
+    """Builds the parts of a network; `feature_dim` is the width D of the pooled features."""
+
+    feature_dim: int
+    largest_side: ClassVar[int | None] = None
+    """Pixels on a side of the largest images that it is made for, None for any."""
+
+    class Config(Settings):
+        """No settings: a recipe names such a backbone by a bare word."""
+
+    def __init__(self, config: Config | None = None, **settings: Any) -> None:
+        self.config: Backbone.Config = self.settled(config, settings)
+
+    @classmethod
+    def fitted(cls, config: Any, side: int) -> Any:
+        """The settings for images of `side` pixels: what they leave open, filled in when a recipe is read."""
+        return config
+
+    def check_images(self, side: int) -> None:
+        """Raise UserError if it cannot take images of `side` pixels."""
+        if self.largest_side is not None and side > self.largest_side:
+            raise UserError(f"{self.name} is made for images of up to {self.largest_side} pixels, found {side}")
+
+    def untrained(self) -> Self:
+        """The same without weights from elsewhere, for a network that gets its weights anyway."""
+        return self
+
+    @abstractmethod
+    def trunk(self) -> nn.Module:
+        """Everything before the last stage: images [B, 3, H, W] to feature maps.
+
+        Raises UserError where a backbone has no last stage that can be cut off.
+        """
+
+    @abstractmethod
+    def last_stage(self) -> nn.Module:
+        """A freshly initialised last stage: the trunk's feature maps to maps of width D.
+
+        A head that splits it, such as `bilateral`, asks for a torch.nn.Sequential of blocks.
+        """
+
+    def whole(self) -> tuple[nn.Module, nn.Module]:
+        """Trunk and last stage for a network of one branch, which needs no cut."""
+        return self.trunk(), self.last_stage()
+
+    def early_stages(self) -> nn.Module:
+        """What several experts share: images to feature maps. The trunk, unless a backbone can be cut earlier."""
+        return self.trunk()
+
+    def late_stages(self, width: float = 1.0) -> nn.Module:
+        """The freshly initialised rest behind `early_stages`, its channels, D at the end, multiplied by `width`.
+
+        Raises UserError where the backbone has no narrower form.
+        """
+        self._refuse_width(width)
+        return self.last_stage()
+
+    def _refuse_width(self, width: float) -> None:
+        if width != 1:
+            raise UserError(f"model.head.reduce_dimension: {self.name} has no narrower late stages; set it to false")
+
+
+class Staged(Backbone):
+    """A backbone that says its stages one by one: the last is a branch's own, the last two an expert's."""
+
+    @abstractmethod
+    def stages(self) -> list[nn.Module]:
+        """All stages in order, freshly initialised, two at least; the stem belongs to the first."""
+
+    def trunk(self) -> nn.Module:
+        return nn.Sequential(*self.stages()[:-1])
+
+    def last_stage(self) -> nn.Module:
+        return self.stages()[-1]
+
+    def whole(self) -> tuple[nn.Module, nn.Module]:
+        *early, last = self.stages()
+        return nn.Sequential(*early), last
+
+    def early_stages(self) -> nn.Module:
+        return nn.Sequential(*self.stages()[:-2])
+
+    def late_stages(self, width: float = 1.0) -> nn.Module:
+        self._refuse_width(width)
+        return nn.Sequential(*self.stages()[-2:])
+
+
+def kaiming_normal(module: nn.Module) -> nn.Module:
+    """The module, its convolutions initialised as in the field's CIFAR code."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    return module
