@@ -20,7 +20,7 @@ from lt_bench.markdown import escape, link, table_row
 from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Recipe, Reported, load_recipe
 from lt_bench.recipe.files import PROTOCOLS, Node, shipped, shipped_recipes
 from lt_bench.recipe.layers import papers_of
-from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
+from lt_bench.registry import FAMILIES, lookup, members, named, plugin_digest
 from lt_bench.settings import Settings
 from lt_bench.yaml_files import read_yaml
 
@@ -136,7 +136,7 @@ def _parts(recipe: Recipe) -> str:
 def _apart(recipe: Recipe, usual: Recipe) -> Iterator[str]:
     """The backbone and the protocol of a recipe where they are not those of its setting."""
     if recipe.model.backbone != usual.model.backbone:
-        yield f"backbone {_value(recipe.model.backbone)}"
+        yield f"backbone `{named(recipe.model.backbone)['name']}`"
     if recipe.protocol.name != usual.protocol.name:
         yield f"protocol {_protocol(recipe.protocol.name)}"
 

@@ -92,7 +92,9 @@ def _backbone(given: Any, data: Node, path: Path) -> str | Node:
     found, where = lookup("backbone", node["name"]), data.get("data")
     if isinstance(where, dict):
         side = Protocol.read(data["protocol"]).augmentation.side(load_card(where["name"]))
-        config = _in(path, found.fitted, validated(found.Config, settings_of("backbone", node), path, field), side)
+        config = _in(
+            path, found.fitted, validated(found.Config, settings_of("backbone", node), path, field), side, field=""
+        )
         node = {"name": node["name"], **config.model_dump(mode="json")}
     return node["name"] if len(node) == 1 else node
 

@@ -110,7 +110,7 @@ def _a_network_fits_its_images(parts: Parts) -> Iterator[str]:
     try:
         backbone.component(backbone.config).check_images(recipe.protocol.augmentation.side(parts.card))
     except UserError as error:
-        yield f"model.backbone: {error}"
+        yield str(error)
 
 
 def _a_method_agrees_with_its_head_and_classes(parts: Parts) -> Iterator[str]:

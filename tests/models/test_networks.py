@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Head, Network, build_network
 from lt_bench.models.backbones.cifar_resnet import CifarBlock, CifarResNet
+from lt_bench.models.backbones.vision_transformer import VisionTransformer
 from lt_bench.models.heads import CosineClassifier
 from lt_bench.models.heads.bilateral import BilateralNetwork
 from lt_bench.models.heads.contrastive import ContrastiveNetwork, PrototypeNetwork
@@ -24,6 +25,8 @@ from lt_bench.registry import Info, lookup, members
 
 HEADS = sorted(members("head"))
 BACKBONES = sorted(members("backbone"))
+NEEDED = {"timm": {"model": "resnet10t"}}
+"""Settings without a default."""
 SMALL_BACKBONES = ["resnet8", "resnet10"]
 
 
@@ -457,10 +460,10 @@ def test_a_single_branch_gives_the_features_of_its_logits(head: str) -> None:
 def test_the_width_of_every_backbone_is_what_it_says(name: str) -> None:
     component = lookup("backbone", name)
     with torch.device("meta"):
-        backbone = component()
-        size = 32 if issubclass(component, CifarResNet) else 64
+        backbone = component(**NEEDED.get(name, {}))
+        size = 32 if issubclass(component, CifarResNet | VisionTransformer) else 64
         maps = backbone.last_stage()(backbone.trunk()(torch.empty(1, 3, size, size)))
-    assert maps.shape[1] == component.feature_dim
+    assert maps.shape[1] == backbone.feature_dim
     assert component.info.summary
 
 

@@ -30,13 +30,17 @@ class Backbone(Component, ABC):
 
     @classmethod
     def fitted(cls, config: Any, side: int) -> Any:
-        """The settings for images of `side` pixels: what they leave open, filled in when a recipe is read."""
+        """The settings for images of `side` pixels: what they leave open, filled in when a recipe is read.
+
+        Raises UserError, which begins with the field, where that cannot be.
+        """
         return config
 
     def check_images(self, side: int) -> None:
-        """Raise UserError if it cannot take images of `side` pixels."""
+        """Raise UserError, which begins with the field, if it cannot take images of `side` pixels."""
         if self.largest_side is not None and side > self.largest_side:
-            raise UserError(f"{self.name} is made for images of up to {self.largest_side} pixels, found {side}")
+            known = f"images of up to {self.largest_side} pixels"
+            raise UserError(f"model.backbone: {self.name} is made for {known}, found {side}")
 
     def untrained(self) -> Self:
         """The same without weights from elsewhere, for a network that gets its weights anyway."""

@@ -1,0 +1,170 @@
+"""Any network of timm: `timm/resnet18`, or `{name: timm/vit_tiny_patch16_224, arguments: {patch_size: 8}}`."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import nn
+
+from lt_bench.errors import UserError, in_one_line, unknown
+from lt_bench.files import in_words as system_words
+from lt_bench.models.backbones import Backbone
+from lt_bench.models.backbones.cutting import Pooled, stages_of
+from lt_bench.registry import Info
+from lt_bench.settings import Line
+from lt_bench.validation import in_words
+
+SUFFIX = ".safetensors"
+
+
+class Timm(Backbone):
+    """A network of the library timm, by the name that it has there, with timm's initialisation or trained weights.
+
+    It is cut before its last stage where its structure allows: ResNet, RegNet, ConvNeXt, Swin and vision transformers
+    and what timm builds of the same classes. Others serve the heads of one branch, and those of whole networks.
+    """
+
+    name = "timm"
+    info = Info("timm/NAME: any network of the library timm", "Wightman, GitHub 2019", 2019)
+
+    class Config(Backbone.Config):
+        """Which network, and where its weights are from."""
+
+        model: Line
+        """timm's name, with or without the tag of its weights: `resnet18`, `resnet18.a1_in1k`."""
+        pretrained: bool = False
+        """Start from the weights that timm downloads for this name."""
+        weights: Line | None = None
+        """Start from this .safetensors file, which holds the network's state as timm names it."""
+        weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+        """Of that file, filled in when a recipe is read."""
+        image_size: int | None = Field(default=None, ge=1)
+        """Pixels on a side, where the network is built for one size: filled in when a recipe is read."""
+        arguments: dict[Line, bool | int | float | str] = Field(default={})
+        """Further ones for timm.create_model, such as drop_path_rate."""
+
+        @field_validator("model")
+        @classmethod
+        def _known(cls, model: str) -> str:
+            import timm  # noqa: PLC0415 (3 s)
+
+            if not timm.is_model(model):
+                raise in_words(unknown("network of timm", model, timm.list_models()))
+            return model
+
+        @model_validator(mode="after")
+        def _one_source(self) -> Self:
+            import timm  # noqa: PLC0415 (3 s)
+
+            if self.pretrained and self.weights:
+                raise in_words("either timm's pretrained weights or a file of weights, found both")
+            if self.pretrained and not timm.models.is_model_pretrained(self.model):
+                raise in_words(f"timm has no pretrained weights for {self.model}")
+            if self.weights and not self.weights.endswith(SUFFIX):
+                raise in_words(f"weights: should be a {SUFFIX} file, found {self.weights}")
+            return self
+
+    config: Config
+
+    @classmethod
+    def fitted(cls, config: Config, side: int) -> Config:
+        import timm  # noqa: PLC0415 (3 s)
+
+        known = timm.get_pretrained_cfg(config.model)
+        filled: dict[str, Any] = {}
+        if config.pretrained and known is not None:
+            filled["model"] = ".".join(filter(None, (known.architecture, known.tag)))  # the tag says which weights
+        if config.image_size is None and known is not None and known.fixed_input_size:
+            filled["image_size"] = side
+        if config.weights is not None and config.weights_sha256 is None:
+            filled["weights_sha256"] = _sha256(Path(config.weights))
+        return config.model_copy(update=filled)
+
+    def check_images(self, side: int) -> None:
+        self._features(side)
+
+    def untrained(self) -> Self:
+        return type(self)(self.config.model_copy(update={"pretrained": False, "weights": None, "weights_sha256": None}))
+
+    @cached_property
+    def feature_dim(self) -> int:  # type: ignore[override]
+        return self._features(self.config.image_size or 224)
+
+    def trunk(self) -> nn.Module:
+        return nn.Sequential(*self._stages()[:-1])
+
+    def last_stage(self) -> nn.Module:
+        return self._stages()[-1]
+
+    def whole(self) -> tuple[nn.Module, nn.Module]:
+        model = self._model()
+        stages = stages_of(model) or [Pooled(model)]
+        return nn.Sequential(*stages[:-1]), stages[-1]
+
+    def early_stages(self) -> nn.Module:
+        return nn.Sequential(*self._stages()[:-2])
+
+    def late_stages(self, width: float = 1.0) -> nn.Module:
+        self._refuse_width(width)
+        return nn.Sequential(*self._stages()[-2:])
+
+    def _stages(self) -> list[nn.Module]:
+        model = self._model()
+        stages = stages_of(model)
+        if stages is None:
+            kind = type(model).__name__
+            raise UserError(
+                f"model.backbone: timm/{self.config.model} is a {kind}, which has no last stage that could be cut off "
+                "for a branch of its own; it serves heads of one branch, and the head ensemble"
+            )
+        return stages
+
+    def _model(self) -> nn.Module:
+        """A fresh network without classifier, with its weights if it starts from some."""
+        import timm  # noqa: PLC0415 (3 s)
+
+        config = self.config
+        arguments: dict[str, Any] = {"num_classes": 0, **config.arguments}
+        if config.image_size is not None:
+            arguments["img_size"] = config.image_size
+        if config.weights is not None:
+            if _sha256(Path(config.weights)) != config.weights_sha256:
+                raise UserError(
+                    f"model.backbone.weights: {config.weights} is another file than the recipe was read with"
+                )
+            arguments["pretrained_cfg_overlay"] = {"file": config.weights}
+        try:
+            model: nn.Module = timm.create_model(config.model, config.pretrained or bool(config.weights), **arguments)
+        except Exception as error:  # whatever timm, a download or the reading of a file raises
+            hint = "; a file of weights comes in by model.backbone.weights" if config.pretrained else ""
+            raise UserError(f"model.backbone: timm/{config.model} cannot be built: {_reason(error)}{hint}") from None
+        return model
+
+    def _features(self, side: int) -> int:
+        """The width of the pooled features of images of this size. Raises UserError if the network cannot take them."""
+        with torch.device("meta"), torch.inference_mode():
+            model = self.untrained()._model().eval()
+            try:
+                width: int = model(torch.empty(2, 3, side, side)).shape[1]
+            except Exception as error:  # whatever the forward of some network raises
+                raise UserError(
+                    f"model.backbone: timm/{self.config.model} does not take images of {side} pixels: {_reason(error)}"
+                ) from None
+        return width
+
+
+def _reason(error: Exception) -> str:
+    return in_one_line(f"{type(error).__name__}: {error}")[:200]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"model.backbone.weights: {path}: {system_words(error)}") from None
