@@ -24,10 +24,9 @@ from reference_loop import ReferenceLoop
 from lt_bench.data.opening import open_split
 from lt_bench.data.types import Batch, Epoch, IntArray
 from lt_bench.recipe import load_recipe
-from lt_bench.training.checkpoint import State
 from lt_bench.training.loop import train_epoch
 from lt_bench.training.options import Options
-from lt_bench.training.run import build_job, build_optimizer
+from lt_bench.training.run import build_job, initial_state
 from lt_bench.training.runtime import choose_runtime, environment
 
 RECIPES = ("ce", "balanced-softmax", "ldam-drw", "mixup", "cutmix", "cmo", "class-distance-mix-ours", "dbn-mix")
@@ -42,7 +41,7 @@ class Ours:
         recipe = load_recipe(name)
         split = open_split(recipe.data, options.data_root)
         self.job = build_job(recipe, split, 0, options, epochs=recipe.protocol.epochs)
-        self.state = State(self.job.network, self.job.method, build_optimizer(self.job))
+        self.state = initial_state(self.job)
         self.seconds: dict[str, float] = defaultdict(float)
         self._watch()
 

@@ -58,7 +58,7 @@ def with_whole_epochs(protocol: Node) -> Node:
     """A protocol's plain data with its schedule in epochs. What validation will refuse is left to it.
 
     Of steps in percent one gives way where it rounds to the end of the training or to the next step. A warm-up that
-    rises once an epoch has whole epochs.
+    rises once an epoch has whole epochs, and so has a cool-down.
     """
     epochs, schedule = protocol.get("epochs"), protocol.get("schedule")
     if not isinstance(epochs, int) or not isinstance(schedule, dict):
@@ -68,6 +68,9 @@ def with_whole_epochs(protocol: Node) -> Node:
     if warmup is not None:
         per_iteration = schedule.get("warmup_per") == "iteration"
         schedule["warmup_epochs"] = float(warmup * epochs if per_iteration else round(warmup * epochs))
+    cooldown = share(schedule.get("cooldown_epochs"))
+    if cooldown is not None:
+        schedule["cooldown_epochs"] = round(cooldown * epochs)
     milestones, factors = schedule.get("milestones"), schedule.get("factors")
     if isinstance(milestones, list) and isinstance(factors, list) and len(milestones) == len(factors):
         schedule["milestones"], schedule["factors"] = _steps(milestones, factors, epochs)

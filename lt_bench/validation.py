@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -63,18 +65,24 @@ def in_words(text: str) -> PydanticCustomError:
 
 def _complaint(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
     first = error.errors()[0]
-    return f"{_joined(prefix, first['loc']) or 'recipe'}: {_message(first, model, prefix)}"
+    place = _joined(prefix, _Place.of(model, first["loc"]).path)
+    if first["type"] == "union_tag_invalid":  # by a name that none of several classes has
+        place = _joined(place, ["name"])
+    return f"{place or 'recipe'}: {_message(first, model, prefix)}"
 
 
 def _message(first: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
-    *parents, last = [str(part) for part in first["loc"]] or [""]
+    *parents, last = first["loc"] or [""]
     if first["type"] == IN_WORDS:
         return first["msg"]
     if first["type"] == "extra_forbidden":
-        owner = _model_at(model, parents)
-        fields = owner.model_fields if owner else ()
-        elsewhere = ending(last, paths(model, prefix))
-        return unknown(f"field of {_joined(prefix, parents) or 'a recipe'}", last, fields, elsewhere)
+        owner = _Place.of(model, parents)
+        place, fields = _joined(prefix, owner.path), owner.model.model_fields if owner.model else ()
+        elsewhere = [path for path in ending(str(last), paths(model, prefix)) if path != _joined(place, [last])]
+        which = f" ({owner.tag})" if owner.tag else ""
+        return unknown(f"field of {place or 'a recipe'}{which}", str(last), fields, elsewhere)
+    if first["type"] == "union_tag_invalid":
+        return unknown(str(last), first["ctx"]["tag"], _Place.of(model, first["loc"]).choices)
     if first["type"] == "missing":
         return "this field is required"
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
@@ -83,12 +91,13 @@ def _message(first: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
 
 def paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The full names of the settings of a class, and of the classes inside of it, that stand at `prefix`."""
-    for name, field in model.model_fields.items():
+    for name, setting in model.model_fields.items():
         path = _joined(prefix, [name])
         yield path
-        inner = field.annotation
+        inner = setting.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from paths(inner, path)
+        yield from dict.fromkeys(chain.from_iterable(paths(one, path) for one in _by_name(inner).values()))
 
 
 def ending(word: str, full_names: Iterable[str]) -> list[str]:
@@ -101,15 +110,41 @@ def _joined(prefix: str, location: Sequence[int | str]) -> str:
     return ".".join([prefix, *parts] if prefix else parts)
 
 
-def _model_at(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """The settings class that a location inside `model` belongs to."""
-    current: type[BaseModel] | None = model
-    for part in location:
+@dataclass(frozen=True)
+class _Place:
+    """Where an error is: as a file has it, and the settings class there."""
+
+    path: Sequence[str]
+    model: type[BaseModel] | None
+    tag: str = ""
+    """The name that says which of several classes it is."""
+    choices: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    """The classes by their names, where nothing says which."""
+
+    @classmethod
+    def of(cls, model: type[BaseModel], location: Sequence[int | str]) -> _Place:
+        """From a location inside `model`, in which the name of one of several classes stands behind their field."""
+        place = cls((), model)
+        for part in map(str, location):
+            place = place._inside(part)
+        return place
+
+    def _inside(self, part: str) -> _Place:
+        if part in self.choices:
+            return _Place(self.path, self.choices[part], part)
+        path = (*self.path, part)
         if part.isdecimal():  # A place in a list, whose class the list's own annotation names.
-            continue
-        field = current.model_fields.get(part) if current else None
-        current = _model_in(field.annotation) if field else None
-    return current
+            return replace(self, path=path)
+        found = self.model.model_fields.get(part) if self.model else None
+        if found is None:
+            return _Place(path, None)
+        return _Place(path, _model_in(found.annotation), choices=_by_name(found.annotation))
+
+
+def _by_name(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The settings classes of which one is chosen by its `name`, in an annotation such as `X | Y`; none in others."""
+    found = [one for one in map(_model_in, get_args(annotation)) if one is not None and "name" in one.model_fields]
+    return {one.model_fields["name"].default: one for one in found} if len(found) > 1 else {}
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -216,6 +216,28 @@ def fill(text: str) -> str:
         ("mix=cmoo", "mix: 'cmoo' is not a known mix; did you mean cmo?"),
         ("loss=ldam", "model.head: the loss ldam needs the head cosine"),
         ("protocol=imagenet-lt-90ep", "protocol: augmentation.kind: digits-lt needs crop-flip, found resized-crop"),
+        ("protocol.optimizer=adam", "protocol.optimizer.name: 'adam' is not a known optimizer; did you mean adamw?"),
+        (
+            "protocol.optimizer.name=[1]",
+            r"'\[1\]' is not a known optimizer \(allowed: adamw, lamb, sgd\)",
+        ),
+        ("protocol.optimizer=3", "protocol.optimizer: should be an object, found 3"),
+        (
+            "protocol.optimizer={name: adamw, momentum: 0.9}",
+            r"optimizer.momentum: 'momentum' is not a known field of protocol.optimizer \(adamw\) \(allowed: betas",
+        ),
+        (
+            "protocol.optimizer={name: lamb, esp: 1.0}",
+            r"field of protocol.optimizer \(lamb\); did you mean eps?",
+        ),
+        ("protocol.optimizer={name: lamb, eps: 0}", "protocol.optimizer.eps: should be greater than 0, found 0"),
+        ("protocol.ema=0.9", "protocol.ema: should be an object, found 0.9"),
+        ("protocol.ema.decay=1.0", "protocol.ema.decay: should be less than 1, found 1.0"),
+        ("protocol.schedule.warmup_lr=0.5", "protocol: schedule.warmup_lr 0.5 is above optimizer.lr 0.1 "),
+        (
+            "protocol.schedule={name: cosine, warmup_epochs: 1, cooldown_epochs: 14}",
+            "protocol.schedule.cooldown_epochs: 14 after a warm-up of 1 leave nothing of the 15 epochs",
+        ),
         ("protocol.schedule.warmup_epochs=.inf", "protocol.schedule.warmup_epochs: should be a finite number"),
         ("protocol.optimizer.lr=.inf", "protocol.optimizer.lr: should be a finite number"),
         ("protocol=cifar-20ep", "protocol: 'cifar-20ep' .* did you mean cifar-200ep?"),
@@ -366,6 +388,8 @@ def test_a_name_that_no_record_could_carry(tmp_path: Path) -> None:
         ("cifar100-lt/ldam", "max_margin=1", "loss.max_margin"),
         ("cifar100-lt/ride", "scale=30", "method.scale or model.head.scale or protocol.augmentation.scale"),
         ("cifar100-lt/ce", "protocol.lr=0.1", "protocol.optimizer.lr"),
+        ("cifar100-lt/ce", "betas=[0.9, 0.95]", "protocol.optimizer.betas"),
+        ("cifar100-lt/ce", "max_grad_norm=1", "protocol.optimizer.max_grad_norm"),
     ],
 )
 def test_a_setting_at_the_wrong_place_is_told_its_own(name: str, override: str, meant: str) -> None:
@@ -412,6 +436,8 @@ def test_no_recipe_at_all() -> None:
 def test_an_override_does_not_undo_another() -> None:
     with pytest.raises(UserError, match=r"override mix: would undo mix\.alpha, which stands before it"):
         split_arguments(["digits-lt/mixup", "mix.alpha=2", "mix=cmo"])
+    with pytest.raises(UserError, match=r"optimizer\.name: would undo protocol\.optimizer\.lr, which"):
+        split_arguments(["digits-lt/ce", "protocol.optimizer.lr=1", "protocol.optimizer.name=adamw"])
     _, kept = split_arguments(["digits-lt/ce", "mix=cmo", "mix.probability=1", "mix.probability=0.5"])
     assert kept == ["mix=cmo", "mix.probability=0.5"]
 

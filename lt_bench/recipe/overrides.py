@@ -10,6 +10,9 @@ from lt_bench.errors import UserError, shown
 from lt_bench.recipe.files import Node, path_exists
 from lt_bench.yaml_files import parse_yaml
 
+WHOLE = "protocol.optimizer.name"
+"""Of another name it is another optimizer, which takes over no setting of the one that it replaces."""
+
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Recipes and overrides of a command line: what has a `=` and is no file is an override."""
@@ -19,7 +22,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         raise UserError("no recipe given; `lt-bench list recipes` names the shipped ones")
     given = {parse_override(text)[0]: text for text in overrides}  # of one key the last
     for later, key in enumerate(given):
-        undone = next((earlier for earlier in list(given)[:later] if earlier.startswith(f"{key}.")), None)
+        whole = key.removesuffix(".name") if key == WHOLE else key
+        undone = next((earlier for earlier in list(given)[:later] if earlier.startswith(f"{whole}.")), None)
         if undone is not None and key != "protocol":  # which is replaced before anything in it is set
             raise UserError(f"override {key}: would undo {undone}, which stands before it")
     return names, list(given.values())
@@ -48,4 +52,6 @@ def apply_override(data: Node, key: str, value: Any) -> None:
         if not isinstance(child, dict):
             raise UserError(f"override {key}: {'.'.join(parents[: depth + 1])} has no fields")
         node = child
+    if key == WHOLE and value != node.get(last, "sgd"):
+        node.clear()
     node[last] = value

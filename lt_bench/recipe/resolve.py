@@ -115,6 +115,8 @@ def _protocol(given: Any, path: Path) -> Node:
     """A protocol's settings, validated, in whole epochs."""
     if not isinstance(given, dict):
         raise UserError(f"{path}: protocol: required, such as `protocol: cifar-200ep`, or its settings")
+    if isinstance(optimizer := given.get("optimizer"), str):
+        given = {**given, "optimizer": {"name": optimizer}}
     protocol: Protocol = validated(Protocol, _in(path, with_whole_epochs, given, field=""), path, "protocol")
     node: Node = protocol.model_dump(mode="json")
     if protocol.augmentation.then:

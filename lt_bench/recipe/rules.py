@@ -147,6 +147,12 @@ def _a_schedule_ends_with_the_training(parts: Parts) -> Iterator[str]:
             f"protocol.schedule.warmup_epochs: {schedule.warmup_epochs:g} leave nothing of the {epochs} epochs of the "
             "training; a percentage such as 2.5% follows its length"
         )
+    if schedule.cooldown_epochs and schedule.warmup_epochs + schedule.cooldown_epochs > epochs - 1:
+        yield (
+            f"protocol.schedule.cooldown_epochs: {schedule.cooldown_epochs} after a warm-up of "
+            f"{schedule.warmup_epochs:g} leave nothing of the {epochs} epochs of the training; a percentage such as 3% "
+            "follows its length"
+        )
 
 
 def _everything_acts_in_some_epoch(parts: Parts) -> Iterator[str]:

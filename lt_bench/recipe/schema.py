@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, FiniteFloat
 from lt_bench.corrections import settings_of
 from lt_bench.data.spec import DataSpec
 from lt_bench.identity import recipe_sha256, run_identity
-from lt_bench.protocol import Protocol, Schedule, shipped_protocol
+from lt_bench.protocol import SGD, Protocol, Schedule, shipped_protocol
 from lt_bench.recipe.files import Node
 from lt_bench.registry import Choice, Phase, lookup, named
 from lt_bench.settings import Line, Settings, added
@@ -135,11 +135,13 @@ class Recipe(Settings):
         if stage is None:
             return self.protocol
         config: Any = stage.config  # a Stage.Config, whose module imports torch
-        optimizer = self.protocol.optimizer.model_copy(update={"lr": config.lr})
+        protocol = self.protocol
+        optimizer = protocol.optimizer if isinstance(protocol.optimizer, SGD) else SGD()
+        optimizer = optimizer.model_copy(update={"lr": config.lr})
         if config.weight_decay is not None:
             optimizer = optimizer.model_copy(update={"weight_decay": config.weight_decay})
-        schedule = Schedule(name="cosine", warmup_epochs=0)
-        return self.protocol.model_copy(update={"epochs": config.epochs, "optimizer": optimizer, "schedule": schedule})
+        changes = {"optimizer": optimizer, "schedule": Schedule(name="cosine", warmup_epochs=0), "ema": None}
+        return protocol.model_copy(update={"epochs": config.epochs, **changes})
 
     def method_choice(self) -> Choice:
         """The training procedure; second stages have the standard one."""

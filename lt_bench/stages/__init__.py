@@ -36,7 +36,11 @@ class Stage(Component, nn.Module, ABC):
     """Whether the softmax of its logits means probabilities: not of distances, nor where a norm sets the scale."""
 
     class Config(Settings):
-        """How long and how fast the stage learns. The rate falls as half a cosine, to 0, once per epoch."""
+        """How long and how fast the stage learns. The rate falls as half a cosine, to 0, once per epoch.
+
+        It learns by gradient descent, also under a protocol with another optimizer (then with the defaults of `sgd`),
+        and its weights are not averaged.
+        """
 
         epochs: int = Field(default=10, ge=1)
         lr: FiniteFloat = Field(default=0.1, gt=0)

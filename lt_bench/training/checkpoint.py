@@ -6,6 +6,7 @@ import io
 import math
 import zipfile
 from collections.abc import Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
 from lt_bench.files import in_words, write_atomically
 from lt_bench.leaderboard.record import Curve, Selection
+from lt_bench.training.averaging import WeightAverage
 
 if TYPE_CHECKING:
     from lt_bench.training.loop import Job
@@ -87,6 +89,12 @@ class State(History):
     network: nn.Module
     method: nn.Module
     optimizer: torch.optim.Optimizer
+    average: WeightAverage | None = None
+    """Of the network's weights, where the protocol asks for it: then it is evaluated in their place."""
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """The network as it is to be evaluated, and as it trains again after."""
+        return nullcontext() if self.average is None else self.average.in_network()
 
 
 HISTORY = tuple(History.__dataclass_fields__)
@@ -114,6 +122,7 @@ def save_checkpoint(path: Path, state: State, owner: Owner) -> None:
         "network": state.network.state_dict(),
         "method": state.method.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "average": None if state.average is None else state.average.average,
         **{name: getattr(state, name) for name in HISTORY},
     }
     # Through memory: torch's own writer hides why a file could not be written.
@@ -150,6 +159,8 @@ def load_checkpoint(path: Path, state: State, owner: Owner, job: Job, recorded: 
         state.network.load_state_dict(content["network"])
         state.method.load_state_dict(content["method"])
         state.optimizer.load_state_dict(content["optimizer"])
+        if state.average is not None:
+            state.average.load(content["average"])
     except UserError:
         raise
     except Exception as error:

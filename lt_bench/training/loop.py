@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lt_bench.data.sets import ImageSets
-from lt_bench.data.types import Epoch, Step
+from lt_bench.data.types import Epoch, IntArray, Step
 from lt_bench.errors import RunError
 from lt_bench.evaluation.metrics import accuracy_by_class, group_accuracy, per_class_counts, top1
 from lt_bench.evaluation.predictions import Predictions, predict
@@ -120,29 +120,50 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
     job.method.train()
     # Nothing here draws from torch's global generator, but a user's network may, for example in dropout.
     torch.manual_seed(int(epoch.rng("torch").integers(2**63)))
-    orders = job.method.streams(epoch)
-    size = job.protocol.batch_size
+    size, accumulate, repeats = job.protocol.batch_size, job.protocol.accumulate, job.protocol.repeated_augmentation
+    orders = {name: repeated(order, repeats) for name, order in job.method.streams(epoch).items()}
     streams = [job.sets.train.stream(order, size, epoch.rng(f"augment/{name}")) for name, order in orders.items()]
     images = len(next(iter(orders.values())))
     steps = math.ceil(images / size)
+    shares = shares_of_batches(images, size, accumulate).to(job.runtime.device)
     rng = epoch.rng("method")
     losses = []
     for index, batches in enumerate(zip(*streams, strict=True)):
-        for group in state.optimizer.param_groups:
-            group["lr"] = group.get("lr_factor", 1.0) * job.protocol.lr(epoch.index, index, steps)
-        state.optimizer.zero_grad(set_to_none=True)
+        if index % accumulate == 0:
+            set_rate(state.optimizer, job.protocol.lr(epoch.index, index // accumulate, math.ceil(steps / accumulate)))
+            state.optimizer.zero_grad(set_to_none=True)
         job.runtime.begin_step()
         shortest = min(len(batch.labels) for batch in batches)
         # An epoch may end in a batch of one image, of which a deep stage may make one pixel.
         single = single_values(job.network, job.method) if shortest == 1 else nullcontext()
         with job.runtime.uncompiled(when=shortest < size), job.runtime.autocast(), single:
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng))
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
+        loss.backward(shares[index])  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
-        on_step()
+        if (index + 1) % accumulate == 0 or index + 1 == steps:
+            state.optimizer.step()
+            on_step()
     state.images += images
     return mean_loss(torch.stack(losses), epoch)
+
+
+def repeated(order: IntArray, times: int) -> IntArray:
+    """The first images of an order [N], each so many times in a row, as many as there were."""
+    return np.repeat(order, times)[: len(order)] if times > 1 else order
+
+
+def shares_of_batches(images: int, size: int, accumulate: int) -> Tensor:
+    """What each batch of an epoch counts for in its step of the optimizer, float32 [steps]: its part of the images."""
+    starts = np.arange(0, images, size)
+    sizes = np.diff(starts, append=images)
+    step = np.arange(len(sizes)) // accumulate
+    return torch.from_numpy(sizes / np.bincount(step, sizes)[step]).float()
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group of parameters its own factor on the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group.get("lr_factor", 1.0) * lr
 
 
 def mean_loss(losses: Tensor, epoch: Epoch) -> float:
@@ -163,9 +184,10 @@ def evaluate(job: Job, state: State) -> None:
 
     Raises RunError where a logit is not finite.
     """
-    test = predict(job.scores, job.sets.test, EVALUATION_BATCH)
     held_out = job.sets.validation
-    validation = None if held_out is None else predict(job.scores, held_out, EVALUATION_BATCH)
+    with state.evaluated():
+        test = predict(job.scores, job.sets.test, EVALUATION_BATCH)
+        validation = None if held_out is None else predict(job.scores, held_out, EVALUATION_BATCH)
     select(state, test, validation, job.num_classes)
     accuracy = accuracy_by_class(*per_class_counts(test.labels, test.predicted, job.num_classes))
     groups = group_accuracy(accuracy, np.bincount(job.sets.train.labels, minlength=job.num_classes))

@@ -11,9 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from lt_bench.data.opening import open_split
 from lt_bench.data.sets import image_sets
@@ -27,9 +25,11 @@ from lt_bench.methods import Method, Task
 from lt_bench.models.norm import check_statistics
 from lt_bench.recipe import Recipe
 from lt_bench.stages import DecoupledNetwork
+from lt_bench.training.averaging import WeightAverage
 from lt_bench.training.checkpoint import Owner, State, load_checkpoint, save_checkpoint
 from lt_bench.training.loop import Job, fit
 from lt_bench.training.network import build_recipe_network
+from lt_bench.training.optimizers import build_optimizer
 from lt_bench.training.options import BudgetSpent, Options, Outcome
 from lt_bench.training.progress import on_screen
 from lt_bench.training.recording import draft_record, last_top1, make_record, now
@@ -160,27 +160,21 @@ def build_job(
     return Job(method.to(runtime.device), network, recipe.training, sets, runtime, seed, num_classes)
 
 
-def build_optimizer(job: Job) -> torch.optim.Optimizer:
-    """The protocol's optimizer over all that the network and the method learn."""
-    settings = job.protocol.optimizer
-    rates: dict[Tensor, float] = {**job.network.rates(), **dict.fromkeys(job.method.parameters(), 1.0)}
-    groups = [
-        {"params": [parameter for parameter, rate in rates.items() if rate == factor], "lr_factor": factor}
-        for factor in dict.fromkeys(rates.values())
-    ]
-    return torch.optim.SGD(
-        groups or [{"params": []}],
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+def initial_state(job: Job) -> State:
+    """The state of a training that has not begun."""
+    state = State(job.network, job.method, build_optimizer(job))
+    if job.protocol.ema is not None:
+        state.average = WeightAverage(job.network, job.protocol.ema.decay)
+        state.optimizer.register_step_post_hook(state.average.update)
+    return state
 
 
 def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options) -> State:
-    """Train to the last epoch with a checkpoint after each, from the folder's checkpoint if it has one."""
-    state, owner = State(job.network, job.method, build_optimizer(job)), _owner(recipe, split, job)
+    """Train to the last epoch with a checkpoint after each, from the folder's checkpoint if it has one.
+
+    What is evaluated, the weights or their average, is what the network ends with.
+    """
+    state, owner = initial_state(job), _owner(recipe, split, job)
     checkpoint, log = folder / CHECKPOINT, folder / "log.jsonl"
     if checkpoint.exists() and not options.restart:
         identity = recipe.identity(split.digest, job.seed)
@@ -196,7 +190,7 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
     counts = ClassStats.of(job.sets.train.labels, job.num_classes).counts
     epochs = max(1, job.protocol.epochs)
     images = len(job.sets.train.labels)
-    steps = -(-images // recipe.protocol.batch_size)
+    steps = -(-images // recipe.protocol.images_per_step)
     title = f"{owner.run}{_part(recipe, options)}"
     follow = options.progress or on_screen
     with follow(title, job.runtime.description, state, epochs, images, steps) as progress:
@@ -215,6 +209,8 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
                 _check_budget(options)
 
         fit(job, state, on_step=progress.step, on_epoch=finish_epoch)
+    if state.average is not None:
+        state.average.exchange()
     return state
 
 

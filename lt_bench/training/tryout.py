@@ -27,7 +27,7 @@ from lt_bench.training.checkpoint import State
 from lt_bench.training.loop import EVALUATION_BATCH, Job, check_finite, mean_loss, train_epoch
 from lt_bench.training.options import Options
 from lt_bench.training.recording import draft_record
-from lt_bench.training.run import build_job, build_optimizer
+from lt_bench.training.run import build_job, initial_state
 from lt_bench.training.runtime import peak_memory_mb
 from lt_bench.training.second_stage import prepare_second_stage
 from lt_bench.training.weights import Trained, Weights
@@ -102,7 +102,7 @@ def _try_stage(
     job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
     draft_record(recipe, split, job, start)
     job = replace(job, sets=_few_images(job, recipe, split, options))
-    state = State(job.network, job.method, build_optimizer(job))
+    state = initial_state(job)
     began = time.perf_counter()
     if isinstance(job.network, DecoupledNetwork):
         prepare_second_stage(job, job.network, state)
@@ -186,7 +186,7 @@ class _Stopwatch:
 
 
 def _few_steps(job: Job, state: State, epochs: range) -> Tried:
-    epoch, size = Epoch(epochs.start, job.protocol.epochs, job.seed), job.protocol.batch_size
+    epoch, size = Epoch(epochs.start, job.protocol.epochs, job.seed), job.protocol.images_per_step
     images = len(job.sets.train.labels)
     watch = _Stopwatch(job.runtime.device, -(-images // size))
     with _losses(job.method) as losses:

@@ -20,9 +20,8 @@ from torch import Tensor
 from lt_bench.data.opening import open_split
 from lt_bench.data.types import Batch, Epoch
 from lt_bench.recipe import load_recipe
-from lt_bench.training.checkpoint import State
 from lt_bench.training.loop import Job, train_epoch
-from lt_bench.training.run import build_job, build_optimizer
+from lt_bench.training.run import build_job, initial_state
 
 CLASSES = 10
 EPOCHS = 200
@@ -66,7 +65,7 @@ def test_an_epoch_is_that_of_a_plain_implementation(
     plain.load_state_dict({key: value.clone() for key, value in zip(plain.state_dict(), ours, strict=True)})
 
     batches = recorded(job, monkeypatch)
-    train_epoch(job, State(job.network, job.method, build_optimizer(job)), Epoch(epoch, EPOCHS, 0), lambda: None)
+    train_epoch(job, initial_state(job), Epoch(epoch, EPOCHS, 0), lambda: None)
 
     optimizer = torch.optim.SGD(plain.parameters(), reference.rate(epoch), momentum=0.9, weight_decay=2e-4)
     counts = torch.from_numpy(np.bincount(split.train.labels)).double()
