@@ -12,6 +12,7 @@ from typing import Any
 STAGES = frozenset({"ncm", "max-norm", "tau-norm"})
 """Stages whose logits are distances, or have a scale that a norm sets and no likelihood."""
 LOSSES: Mapping[str, frozenset[str]] = {
+    "binary-cross-entropy": frozenset(),
     "sigmoid-focal": frozenset(),
     "class-balanced": frozenset({"sigmoid", "focal"}),
 }

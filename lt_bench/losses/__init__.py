@@ -18,6 +18,7 @@ from lt_bench.registry import Component
 from lt_bench.settings import Settings, added
 
 if TYPE_CHECKING:
+    from lt_bench.losses.binary_cross_entropy import BinaryCrossEntropy
     from lt_bench.losses.class_balanced import ClassBalanced
     from lt_bench.losses.cross_entropy import CrossEntropy
     from lt_bench.losses.focal import Focal, SigmoidFocal
@@ -36,6 +37,7 @@ __all__ = [
     "LADE",
     "LDAM",
     "BalancedSoftmax",
+    "BinaryCrossEntropy",
     "ClassBalanced",
     "ClassWeights",
     "CrossEntropy",
@@ -54,6 +56,7 @@ __getattr__ = lazily(
     __name__,
     {
         "BalancedSoftmax": "logit_adjustment",
+        "BinaryCrossEntropy": "binary_cross_entropy",
         "CDT": "vector_scaling",
         "ClassBalanced": "class_balanced",
         "CrossEntropy": "cross_entropy",
@@ -146,6 +149,13 @@ class Loss(Component, torch.nn.Module, ABC):
         """Mean loss, a scalar: that of share * loss, weighted by the classes of the labels."""
         return self.averaged(share * self.per_sample(logits.float(), labels), labels)
 
+    def of_terms(self, logits: Tensor, terms: Sequence[tuple[Tensor, Share]], *features: Tensor) -> Tensor:
+        """Mean loss, a scalar, of images with several labels, as (labels [B], share) pairs: the sum over the pairs.
+
+        A loss that is not linear in its target looks at all pairs at once.
+        """
+        return torch.stack([self(logits, labels, share, *features) for labels, share in terms]).sum()
+
     def averaged(self, losses: Tensor, labels: Tensor) -> Tensor:
         """The mean of losses [B] that the settings ask for."""
         if losses.shape != labels.shape:  # which a mean would hide
@@ -190,4 +200,4 @@ def mixed_loss(loss: Loss, logits: Tensor, mixed: Mixed, step: Step, *features: 
     `features` [B, D] where the loss `takes_features`.
     """
     logits = loss.disturbed(logits, [labels for labels, _ in mixed.terms], step.rng)
-    return torch.stack([loss(logits, labels, share, *features) for labels, share in mixed.terms]).sum()
+    return loss.of_terms(logits, mixed.terms, *features)

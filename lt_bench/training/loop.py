@@ -138,7 +138,7 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
         single = single_values(job.network, job.method) if shortest == 1 else nullcontext()
         with job.runtime.uncompiled(when=shortest < size), job.runtime.autocast(), single:
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng))
-        loss.backward(shares[index])  # type: ignore[no-untyped-call]
+        loss.backward(shares[index].expand_as(loss))  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         if (index + 1) % accumulate == 0 or index + 1 == steps:
             state.optimizer.step()
@@ -149,7 +149,7 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
 
 def repeated(order: IntArray, times: int) -> IntArray:
     """The first images of an order [N], each so many times in a row, as many as there were."""
-    return np.repeat(order, times)[: len(order)] if times > 1 else order
+    return np.repeat(order[: math.ceil(len(order) / times)], times)[: len(order)]
 
 
 def shares_of_batches(images: int, size: int, accumulate: int) -> Tensor:

@@ -211,7 +211,8 @@ def test_a_batch_counts_for_its_images(accumulate: int, shares: list[float]) -> 
 def test_an_image_comes_several_times_in_a_row() -> None:
     order = np.array([5, 3, 9, 1, 7])
     assert repeated(order, 3).tolist() == [5, 5, 5, 3, 3]
-    assert repeated(order, 1) is order
+    assert repeated(order, 1).tolist() == order.tolist()
+    assert repeated(order, 100).tolist() == [5] * 5
 
 
 @runs
