@@ -462,7 +462,7 @@ def test_the_width_of_every_backbone_is_what_it_says(name: str) -> None:
     with torch.device("meta"):
         backbone = component(**NEEDED.get(name, {}))
         size = 32 if issubclass(component, CifarResNet | VisionTransformer) else 64
-        maps = backbone.last_stage()(backbone.trunk()(torch.empty(1, 3, size, size)))
+        maps = backbone.last_stage()(backbone.trunk()(torch.empty(2, 3, size, size)))
     assert maps.shape[1] == backbone.feature_dim
     assert component.info.summary
 

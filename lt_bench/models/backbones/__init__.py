@@ -6,11 +6,12 @@ This page holds their common base.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import nn
 
 from lt_bench.errors import UserError
+from lt_bench.models.norm import BatchNormReLU
 from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
@@ -106,9 +107,40 @@ class Staged(Backbone):
         return nn.Sequential(*self.stages()[-2:])
 
 
-def kaiming_normal(module: nn.Module) -> nn.Module:
+class Residual(Staged):
+    """A stem, then stages of like blocks, of which all but the first stage halve the sides of the maps."""
+
+    stem_width: ClassVar[int] = 64
+    widths: ClassVar[tuple[int, ...]]
+    """Channels behind each stage; the last are the features."""
+    blocks: ClassVar[tuple[int, ...]]
+    """Of each stage."""
+
+    def stages(self) -> list[nn.Module]:
+        widths = (self.stem_width, *self.widths)
+        first, *rest = (
+            [self.block(width_in, width, 1 + bool(index)), *(self.block(width, width, 1) for _ in range(count - 1))]
+            for index, (count, width_in, width) in enumerate(zip(self.blocks, widths, widths[1:], strict=False))
+        )
+        return [nn.Sequential(self.stem(), *first), *(nn.Sequential(*blocks) for blocks in rest)]
+
+    def stem(self) -> nn.Module:
+        """Images to maps of `stem_width` channels and the same sides."""
+        return nn.Sequential(convolution(3, self.stem_width, 3), BatchNormReLU(self.stem_width))
+
+    @abstractmethod
+    def block(self, width_in: int, width: int, stride: int) -> nn.Module:
+        """A freshly initialised block: maps of `width_in` channels to maps of `width`, the sides divided by stride."""
+
+
+def convolution(width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias that keeps the sides of maps, of odd kernel, or divides them by its stride."""
+    return nn.Conv2d(width_in, width, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+
+
+def kaiming_normal(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_in") -> nn.Module:
     """The module, its convolutions initialised as in the field's CIFAR code."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight)
+            nn.init.kaiming_normal_(layer.weight, mode=mode)
     return module

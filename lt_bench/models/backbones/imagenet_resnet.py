@@ -65,6 +65,15 @@ class ResNet18(ImageNetResNet):
     layers = (2, 2, 2, 2)
 
 
+class ResNet34(ImageNetResNet):
+    """21.8 million parameters at 1000 classes."""
+
+    name = "resnet34"
+    info = Info("ImageNet ResNet, 3-4-6-3 basic blocks", "He et al., CVPR 2016", 2016)
+    feature_dim = 512
+    layers = (3, 4, 6, 3)
+
+
 class ResNet50(ImageNetResNet):
     """25.6 million parameters at 1000 classes."""
 
@@ -72,6 +81,26 @@ class ResNet50(ImageNetResNet):
     info = Info("ImageNet ResNet, 3-4-6-3 bottlenecks", "He et al., CVPR 2016", 2016)
     feature_dim = 2048
     layers = (3, 4, 6, 3)
+    bottleneck = True
+
+
+class ResNet101(ImageNetResNet):
+    """44.5 million parameters at 1000 classes."""
+
+    name = "resnet101"
+    info = Info("ImageNet ResNet, 3-4-23-3 bottlenecks", "He et al., CVPR 2016", 2016)
+    feature_dim = 2048
+    layers = (3, 4, 23, 3)
+    bottleneck = True
+
+
+class ResNet152(ImageNetResNet):
+    """60.2 million parameters at 1000 classes."""
+
+    name = "resnet152"
+    info = Info("ImageNet ResNet, 3-8-36-3 bottlenecks", "He et al., CVPR 2016", 2016)
+    feature_dim = 2048
+    layers = (3, 8, 36, 3)
     bottleneck = True
 
 
