@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from lt_bench.mixing.label_occurrence_balanced_mixup import (
         LabelOccurrenceBalancedMixup as LabelOccurrenceBalancedMixup,
     )
+    from lt_bench.mixing.mixrnet import MixRNet
     from lt_bench.mixing.mixup import Mixup
+    from lt_bench.mixing.mixup_or_cutmix import MixupOrCutMix
     from lt_bench.mixing.none import NoMix
     from lt_bench.mixing.remix import Remix
     from lt_bench.mixing.unimix import UniMix
@@ -37,13 +39,16 @@ __all__ = [
     "CutMix",
     "LabelOccurrenceBalancedMixup",
     "Mix",
+    "MixRNet",
     "Mixed",
     "Mixup",
+    "MixupOrCutMix",
     "NoMix",
     "Remix",
     "Step",
     "UniMix",
     "permuted",
+    "sent",
 ]
 
 __getattr__ = lazily(
@@ -54,7 +59,9 @@ __getattr__ = lazily(
         "ClassDistanceMix": "class_distance",
         "CutMix": "cutmix",
         "LabelOccurrenceBalancedMixup": "label_occurrence_balanced_mixup",
+        "MixRNet": "mixrnet",
         "Mixup": "mixup",
+        "MixupOrCutMix": "mixup_or_cutmix",
         "NoMix": "none",
         "Remix": "remix",
         "UniMix": "unimix",
@@ -131,3 +138,8 @@ def permuted(batch: Batch, rng: np.random.Generator) -> Batch:
     """The batch in a random order, the usual partner of a mix. Fixed points are allowed."""
     permutation = torch.from_numpy(rng.permutation(len(batch.labels))).to(batch.labels.device, non_blocking=True)
     return Batch(batch.images[permutation], batch.labels[permutation])
+
+
+def sent(drawn: np.ndarray, device: torch.device) -> Tensor:
+    """What was drawn, as float32 on a device, without waiting for it."""
+    return torch.from_numpy(drawn.astype(np.float32)).to(device, non_blocking=True)

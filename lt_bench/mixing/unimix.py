@@ -8,7 +8,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Step
-from lt_bench.mixing import Mix, Mixed
+from lt_bench.mixing import Mix, Mixed, sent
 from lt_bench.registry import Info, between
 
 
@@ -52,7 +52,7 @@ class UniMix(Mix):
             return Mixed.plain(batch)
         other = partner or self.draw_partners(batch, step.rng)
         b = step.rng.beta(self.config.alpha, self.config.alpha, len(batch.labels))
-        share = shifted(_sent(b, batch.labels.device), self.partner_part(batch.labels, other.labels))
+        share = shifted(sent(b, batch.labels.device), self.partner_part(batch.labels, other.labels))
         images = torch.lerp(other.images, batch.images, share[:, None, None, None])
         return Mixed(images, ((batch.labels, share), (other.labels, 1 - share)))
 
@@ -70,7 +70,7 @@ class UniMix(Mix):
         """As many images as the batch has, by `partner_law`. An image may meet itself."""
         # By inversion on the device, where the labels are: only the uniform draws come from the host.
         edges = self.partner_law(batch.labels).cumsum(dim=0)
-        u = _sent(rng.random(len(edges)), edges.device)
+        u = sent(rng.random(len(edges)), edges.device)
         drawn = torch.searchsorted(edges, u * edges[-1], right=True)
         # Rounding can put u * total exactly on the last edge; the clamp keeps such a draw inside.
         chosen = drawn.clamp_max(len(edges) - 1)
@@ -81,7 +81,3 @@ def shifted(b: Tensor, t: Tensor) -> Tensor:
     """The sum b + t on a circle of circumference 1, both in [0, 1]; a sum of exactly 1 stays 1."""
     total = b + t
     return torch.where(total > 1, total - 1, total)
-
-
-def _sent(drawn: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(drawn.astype(np.float32)).to(device, non_blocking=True)
