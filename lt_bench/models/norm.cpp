@@ -55,7 +55,10 @@ struct Lanes {
 
   static Lanes of(const float *per_channel, int64_t channels, int64_t first) {
     float lanes[kLanes];
-    for (int l = 0; l < kLanes; ++l) lanes[l] = per_channel[(first + l) % channels];
+    if (channels % kLanes == 0) // strips lie within the channels; to divide for every lane would outlast a short strip
+      std::memcpy(lanes, per_channel + first, sizeof lanes);
+    else
+      for (int l = 0; l < kLanes; ++l) lanes[l] = per_channel[(first + l) % channels];
     Lanes out;
     for (int i = 0; i < kVectors; ++i) out.v[i] = load(lanes + i * kWidth);
     return out;
@@ -179,21 +182,26 @@ void inference(int64_t pixels, int64_t channels, const T *x, const T *residual, 
 }
 
 // dy is the gradient of y; dresidual, if not null, receives dy where y > 0, which is the gradient of the residual.
-template <typename T, bool kResidual>
+// In training mean and inv_std are those of x and move with it; in evaluation they are constants.
+template <typename T, bool kResidual, bool kTraining>
 void backward(int64_t pixels, int64_t channels, const T *x, const T *dy, const T *y, const float *weight,
               const float *mean, const float *inv_std, T *dx, T *dresidual, float *dweight, float *dbias) {
   const Walk walk(pixels, channels);
+  std::vector<float> a(channels), b(channels), d(channels);
+  for (int64_t c = 0; c < channels; ++c) a[c] = float(weight[c] * double(inv_std[c]));
   std::vector<float> sums(walk.blocks * walk.stride), products(walk.blocks * walk.stride);
 #pragma omp parallel for schedule(static)
   for (int64_t block = 0; block < walk.blocks; ++block)
     for (int64_t strip = 0; strip < walk.strips; ++strip) {
       const Lanes centre = Lanes::of(mean, walk.channels, strip * kLanes);
+      const Lanes on_g = Lanes::of(a.data(), walk.channels, strip * kLanes);
       Floats sum[kVectors] = {}, product[kVectors] = {};
       for (int64_t row = walk.begin(block); row < walk.end(block); ++row) {
         const int64_t at = row * walk.stride + strip * kLanes;
         for (int i = 0; i < kVectors; ++i) {
           const Floats g = load(y + at + i * kWidth) > 0 ? load(dy + at + i * kWidth) : Floats{};
           if (kResidual) store(dresidual + at + i * kWidth, g);
+          if (!kTraining) store(dx + at + i * kWidth, g * on_g.v[i]);
           sum[i] += g;
           product[i] += g * (load(x + at + i * kWidth) - centre.v[i]);
         }
@@ -205,14 +213,15 @@ void backward(int64_t pixels, int64_t channels, const T *x, const T *dy, const T
     }
   std::vector<double> sum(channels), product(channels);
   over_lanes(walk, [&](int64_t, int64_t at, int64_t c) { sum[c] += sums[at], product[c] += products[at]; });
+  for (int64_t c = 0; c < channels; ++c) {
+    dbias[c] = float(sum[c]);
+    dweight[c] = float(product[c] * inv_std[c]);
+  }
+  if (!kTraining) return;
 
   // dx = weight / std * (g - mean(g) - xhat * mean(g * xhat)) = a * g + b * (x - mean) + d
-  std::vector<float> a(channels), b(channels), d(channels);
   for (int64_t c = 0; c < channels; ++c) {
     const double s = inv_std[c], n = double(pixels);
-    dbias[c] = float(sum[c]);
-    dweight[c] = float(product[c] * s);
-    a[c] = float(weight[c] * s);
     b[c] = float(-weight[c] * s * s * s * product[c] / n);
     d[c] = float(-weight[c] * s * sum[c] / n);
   }
@@ -238,13 +247,11 @@ void backward(int64_t pixels, int64_t channels, const T *x, const T *dy, const T
     }
 }
 
-template <typename T>
-void backward(int64_t pixels, int64_t channels, const T *x, const T *dy, const T *y, const float *weight,
-              const float *mean, const float *inv_std, T *dx, T *dresidual, float *dweight, float *dbias) {
-  if (dresidual)
-    backward<T, true>(pixels, channels, x, dy, y, weight, mean, inv_std, dx, dresidual, dweight, dbias);
+template <typename T, typename... Rest> void backward(bool training, bool residual, Rest... rest) {
+  if (training)
+    residual ? backward<T, true, true>(rest...) : backward<T, false, true>(rest...);
   else
-    backward<T, false>(pixels, channels, x, dy, y, weight, mean, inv_std, dx, dresidual, dweight, dbias);
+    residual ? backward<T, true, false>(rest...) : backward<T, false, false>(rest...);
 }
 
 } // namespace
@@ -261,8 +268,10 @@ void backward(int64_t pixels, int64_t channels, const T *x, const T *dy, const T
     inference<T>(pixels, channels, x, residual, weight, bias, running_mean, running_var, eps, y);                      \
   }                                                                                                                    \
   void backward_##T(int64_t pixels, int64_t channels, const T *x, const T *dy, const T *y, const float *weight,        \
-                    const float *mean, const float *inv_std, T *dx, T *dresidual, float *dweight, float *dbias) {      \
-    backward<T>(pixels, channels, x, dy, y, weight, mean, inv_std, dx, dresidual, dweight, dbias);                     \
+                    const float *mean, const float *inv_std, bool training, T *dx, T *dresidual, float *dweight,       \
+                    float *dbias) {                                                                                    \
+    backward<T>(training, dresidual != nullptr, pixels, channels, x, dy, y, weight, mean, inv_std, dx, dresidual,      \
+                dweight, dbias);                                                                                       \
   }
 
 extern "C" {

@@ -40,7 +40,7 @@ class BatchNormReLU(nn.BatchNorm2d):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.fused and _fits(self, x, residual):
-            return _fused_training(x, residual, self) if self.training else _fused_inference(x, residual, self)
+            return _fused(x, residual, self)
         y = super().forward(x)
         return torch.relu(y if residual is None else y + residual)
 
@@ -110,31 +110,41 @@ def _fits(layer: BatchNormReLU, x: Tensor, residual: Tensor | None) -> bool:
     )
 
 
-def _fused_training(x: Tensor, residual: Tensor | None, layer: BatchNormReLU) -> Tensor:
-    assert layer.num_batches_tracked is not None
-    layer.num_batches_tracked.add_(1)
-    y: Tensor = _Fused.apply(x, residual, layer.weight, layer.bias, layer)
+def _fused(x: Tensor, residual: Tensor | None, layer: BatchNormReLU) -> Tensor:
+    if layer.training:
+        assert layer.num_batches_tracked is not None
+        layer.num_batches_tracked.add_(1)
+    inputs = x, residual, layer.weight, layer.bias
+    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    # Where nobody wants a gradient nothing is kept for one, and the statistics are not copied.
+    y: Tensor = _Fused.apply(*inputs, layer) if wanted else _forward(x, residual, layer)[0]
     return y
 
 
-def _fused_inference(x: Tensor, residual: Tensor | None, layer: BatchNormReLU) -> Tensor:
-    y = torch.empty_like(x)
-    statistics = layer.running_mean, layer.running_var
-    _call("inference", x, residual, layer.weight, layer.bias, *statistics, layer.eps, y)
-    return y
+def _forward(x: Tensor, residual: Tensor | None, layer: BatchNormReLU) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The output, and in training mean and 1 / standard deviation [C] of the batch."""
+    y, weights, running = torch.empty_like(x), (layer.weight, layer.bias), (layer.running_mean, layer.running_var)
+    if not layer.training:
+        _call("inference", x, residual, *weights, *running, layer.eps, y)
+        return y, None, None
+    mean, inv_std = torch.empty_like(layer.weight), torch.empty_like(layer.weight)
+    _call("forward", x, residual, *weights, *running, layer.momentum, layer.eps, mean, inv_std, y)
+    return y, mean, inv_std
 
 
 class _Fused(torch.autograd.Function):
-    """The kernels as an operation with a gradient."""
+    """The kernels as an operation with a gradient. In evaluation mode the statistics are constants."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, layer: BatchNormReLU
     ) -> Tensor:
-        y, mean, inv_std = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-        running = layer.running_mean, layer.running_var, layer.momentum
-        _call("forward", x, residual, weight, bias, *running, layer.eps, mean, inv_std, y)
-        ctx.has_residual = residual is not None
+        y, mean, inv_std = _forward(x, residual, layer)
+        if mean is None:
+            assert layer.running_mean is not None and layer.running_var is not None
+            # Copies: another batch may move them before the backward pass comes.
+            mean, inv_std = layer.running_mean.clone(), (layer.running_var + layer.eps).rsqrt()
+        ctx.training = layer.training
         ctx.save_for_backward(x, y, weight, mean, inv_std)
         return y
 
@@ -144,8 +154,8 @@ class _Fused(torch.autograd.Function):
         x, y, weight, mean, inv_std = ctx.saved_tensors
         dy = gradients[0].contiguous(memory_format=torch.channels_last)
         dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-        dresidual = torch.empty_like(x) if ctx.has_residual else None
-        _call("backward", x, dy, y, weight, mean, inv_std, dx, dresidual, dweight, dbias)
+        dresidual = torch.empty_like(x) if ctx.needs_input_grad[1] else None
+        _call("backward", x, dy, y, weight, mean, inv_std, ctx.training, dx, dresidual, dweight, dbias)
         return dx, dresidual, dweight, dbias, None
 
 
@@ -164,7 +174,7 @@ def kernels() -> ctypes.CDLL:
     arguments: dict[str, list[Any]] = {
         "forward": [*[pointer] * 6, number, number, *[pointer] * 3],
         "inference": [*[pointer] * 6, number, pointer],
-        "backward": [pointer] * 10,
+        "backward": [*[pointer] * 6, ctypes.c_bool, *[pointer] * 4],
     }
     for name, types in arguments.items():
         for suffix in TYPES.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -75,6 +76,87 @@ def test_agrees_with_torch_in_float64(dtype: torch.dtype, shape: tuple[int, ...]
     for name, tensor in found.items():
         error = (tensor.double() - expected[name]).norm() / expected[name].norm()
         assert error < BOUND[dtype], name
+
+
+SWITCHES = {"gradients": nullcontext, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+
+
+@needs_kernels
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("asking", ["input", "residual", "parameters", "input and parameters", "all", "none"])
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dtype", BOUND, ids=str)
+def test_gradients_reach_what_asks_for_them_in_every_mode(
+    dtype: torch.dtype, training: bool, with_residual: bool, asking: str, switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, call = [], norm._call
+    monkeypatch.setattr(norm, "_call", lambda name, *rest: (called.append(name), call(name, *rest)))
+    plain, fused = layer_of(32).double().train(training), layer_of(32).train(training)
+    fuse(fused)
+    sides = []
+    for layer, kind in ((fused, dtype), (plain, torch.float64)):
+        x, residual, dy = ((random((4, 32, 6, 4), dtype, seed) + 0.25).to(kind) for seed in (2, 3, 4))
+        x.requires_grad_("input" in asking or asking == "all")
+        residual.requires_grad_(asking in ("residual", "all"))
+        layer.requires_grad_("parameters" in asking or asking == "all")
+        with SWITCHES[switch]():
+            y = layer(x, residual if with_residual else None)
+        if y.requires_grad:
+            y.backward(dy)
+        gradients = x.grad, residual.grad, layer.weight.grad, layer.bias.grad
+        sides.append([y, layer.running_mean, layer.running_var, *gradients])
+    assert sides[0][0].requires_grad == sides[1][0].requires_grad
+    forward = "forward" if training else "inference"
+    assert called == ([forward, "backward"] if sides[1][0].requires_grad else [forward])
+    for found, expected in zip(*sides, strict=True):
+        assert (found is None) == (expected is None)
+        if found is not None:
+            assert (found.double() - expected).norm() <= BOUND[dtype] * expected.norm()
+
+
+@needs_kernels
+def test_a_gradient_in_evaluation_mode_is_that_of_its_own_statistics() -> None:
+    gradients = []
+    for moved in (False, True):
+        x, layer = random((4, 16, 4, 4), torch.float32, 0).requires_grad_(), layer_of(16).eval()
+        fuse(layer)
+        y = layer(x)
+        if moved:
+            layer.train()(3 * x.detach() + 1)
+        y.sum().backward()
+        gradients.append([x.grad, layer.weight.grad])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+@needs_kernels
+@pytest.mark.parametrize("training", [False, True])
+def test_a_second_derivative_is_refused(training: bool) -> None:
+    x, layer = random((4, 16, 4, 4), torch.float32, 0).requires_grad_(), layer_of(16).train(training)
+    fuse(layer)
+    (dx,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dx.sum().backward()
+
+
+@needs_kernels
+def test_an_attack_differentiates_through_a_network_in_evaluation_mode() -> None:
+    from lt_bench.models import build_network
+    from lt_bench.training.runtime import choose_runtime
+
+    images, labels = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    gradients = []
+    for compile in ("off", "on"):
+        net = choose_runtime("cpu", "float32", compile).prepare(build_network(ResNet8, Linear(), 10, 0))
+        with torch.no_grad():
+            net(images)
+        x = images.clone().requires_grad_()
+        nn.functional.cross_entropy(net.eval()(x), labels).backward()
+        found = [x.grad, *(p.grad for p in net.parameters())]
+        assert all(gradient is not None for gradient in found)
+        gradients.append(torch.cat([gradient.flatten() for gradient in found if gradient is not None]))
+    plain, with_kernels = gradients
+    assert (with_kernels - plain).norm() < 1e-4 * plain.norm()
 
 
 @needs_kernels
