@@ -27,6 +27,7 @@ needs_kernels = pytest.mark.skipif(bool(MISSING), reason=f"the kernels cannot be
 SHAPES = [
     *((8, 16, 32, 32), (6, 32, 16, 16), (5, 64, 8, 8), (3, 128, 3, 3)),
     *((4, 24, 4, 4), (2, 48, 8, 6), (2, 8, 4, 4), (2, 64, 3, 1)),
+    *((5, 160, 8, 8), (9, 320, 4, 4), (3, 640, 4, 4), (2, 2048, 2, 1)),
 ]
 BOUND = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
 """Relative error allowed in the Euclidean norm: bfloat16 has 8 bits, and what it stores is rounded once."""
@@ -219,6 +220,14 @@ def test_what_the_kernels_cannot_take_goes_the_plain_way(monkeypatch: pytest.Mon
         (cumulative, last, None),
     ]:
         assert layer(x, residual).shape == x.shape
+
+
+@pytest.mark.parametrize("channels", [16, 64, 128, 160, 256, 320, 512, 640, 1024, 2048])
+@pytest.mark.parametrize("batch", [1, 77, 128])
+def test_what_networks_for_small_images_normalise_fits(batch: int, channels: int) -> None:
+    for side in (2, 4, 8, 16, 32):
+        x = torch.empty(batch, channels, side, side, memory_format=torch.channels_last)
+        assert norm._fits(BatchNormReLU(channels), x, x)
 
 
 @needs_kernels
