@@ -147,8 +147,9 @@ class Live:
         self._show_all()
 
     def _show_all(self) -> None:
-        total, left = len(self.report.runs), self.report.left_s()
+        total = len(self.report.runs)
         done = total - len(self.report.left)
+        left = self.report.left_s() if self.report.left else 0.0
         until = f"{'' if self.report.work[1] else '> '}{spoken(left)} left" if left else ""
         self.table.update(self.all, completed=done, count=f"{done}/{total}", left=until)
 

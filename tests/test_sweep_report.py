@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
 from collections.abc import Callable
-from fcntl import ioctl
 from pathlib import Path
-from termios import TIOCSWINSZ
 from typing import Any
 
 import pytest
 import torch
-from run_cases import STRANGER, TINY, tiny
+from run_cases import TINY, tiny
 
 from lt_bench import sweep as sweep_module
 from lt_bench.errors import RunError
@@ -158,37 +151,3 @@ def test_a_dry_run_without_data_says_what_it_cannot_tell(lt_bench: LtBench) -> N
     one, total = done.err.splitlines()
     assert one.startswith("cifar10-lt/ce cifar-200ep: nobody can tell how long a run takes: ")
     assert total == "1 run, 0 already done: what nobody can tell of ce"
-
-
-@pytest.mark.skipif("LT_BENCH_SLOW" not in os.environ, reason="starts three processes: LT_BENCH_SLOW=1 runs it")
-def test_runs_at_once_are_a_table_on_a_terminal(working_folder: Path) -> None:
-    """Of 80 columns; results still go to a file of their own."""
-    parent, child = pty.openpty()
-    ioctl(child, TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    command = [sys.executable, "-m", "lt_bench", "sweep", "digits-lt/ce", "digits-lt/mixup", *STRANGER, "--jobs", "2"]
-    with Path("out").open("w") as out:
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "TERM": "xterm"}
-        process = subprocess.Popen(
-            [*command, "--seeds", "0", "--device", "cpu"], stdout=out, stderr=child, env=environment
-        )
-        os.close(child)
-        text = read_all(parent)
-    assert process.wait() == 0
-    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", text)]
-    assert max(len(line) for line in lines if "━" in line) == 80
-    assert any(re.search(r"digits-lt/mixup .*━ *(begins|\d/2)", line) for line in lines)
-    assert any(re.search(r"all runs .*2/2", line) for line in lines)
-    assert [line for line in lines if "epoch" in line] == []
-    assert Path("out").read_text().count("top-1") == 2
-
-
-def read_all(descriptor: int) -> str:
-    """Until the other side is closed, which is an error here."""
-    parts = []
-    try:
-        while part := os.read(descriptor, 4096):
-            parts.append(part)
-    except OSError:
-        pass
-    os.close(descriptor)
-    return b"".join(parts).decode()
