@@ -71,6 +71,7 @@ def typed(*words: object, interrupt_at: str = "") -> Said:
 def test_the_first_hour() -> None:
     the_demo()
     broken_off_and_taken_up_again()
+    its_weights_evaluated()
     two_at_once()
     a_component_of_ones_own()
 
@@ -140,6 +141,16 @@ def broken_off_and_taken_up_again() -> None:
     )
     assert record(Path("results")).timing.resumed == 1
     assert not list(Path("runs").rglob("checkpoint.pt"))
+
+
+def its_weights_evaluated() -> None:
+    told = typed("evaluate", only(Path("runs"), "weights.safetensors"), "--device", "cpu")
+    assert told.code == 0
+    assert re.match(r"digits-lt/ce seed 0: .*, \d+ threads?, \w+", told.lines[0])
+    assert re.match(r"test images ━+ \d+ images/s [\d.]+ s +$", told.bars[-1])
+    assert re.search(r"digits-lt/ce seed 0: 600 test images in [\d.]+ s, [\d,]+ images/s ", told.words)
+    assert re.search(r"top1 ↑ +\d+\.\d\d", told.words)
+    assert max(map(len, told.lines)) <= WIDTH
 
 
 def two_at_once() -> None:

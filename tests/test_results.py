@@ -41,6 +41,7 @@ def test_evaluate_tells_percent_classes_speed_and_every_image(lt_bench: LtBench,
     (path,) = working_folder.rglob("seed*.json")
     expected = json.loads(path.read_text())["selections"]["last"]
     told = lt_bench("evaluate", weights, "--device", "cpu", "--predictions", "all.npz")
+    assert re.fullmatch(r"digits-lt/ce seed 0: .+, \d+ threads?, .+\n", told.err)
     assert re.search(r"^digits-lt/ce seed 0: 600 test images in [\d.]+ s, [\d,]+ images/s\n", told.out)
     assert re.search(rf"^top1 ↑ +{sum(expected['correct']) / 6:.2f} *\n", told.out, re.M)
     assert re.search(rf"^9 +9 +few +\d+ +60 +{expected['correct'][9] / 0.6:.2f} *\n", told.out, re.M)

@@ -75,9 +75,9 @@ def evaluate(
 
 
 def _print_evaluation(found: Evaluation, per_class: bool | None) -> None:
-    recipe, images, classes = found.weights.recipe, len(found.predictions.labels), found.classes
+    images, classes = len(found.predictions.labels), found.classes
     speed = f"{images:,} test images in {found.seconds:.1f} s, {found.images_per_s:,.0f} images/s"
-    print(f"{recipe.data.name}/{recipe.name} seed {found.weights.seed}: {speed}\n")
+    print(f"{found.weights.title}: {speed}\n")
     scores = {name: value for name, value in found.summary.items() if not isinstance(value, list)}
     print_rows([{"score": f"{name} {better(name)}", "percent": percent(value)} for name, value in scores.items()])
     if per_class or (per_class is None and len(classes) <= FEW_CLASSES):

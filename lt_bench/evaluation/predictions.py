@@ -34,7 +34,12 @@ class Predictions:
 
 
 def predict(
-    score: Callable[[Tensor], Tensor], image_set: ImageSet, batch_size: int, *, keep_logits: bool = False
+    score: Callable[[Tensor], Tensor],
+    image_set: ImageSet,
+    batch_size: int,
+    *,
+    keep_logits: bool = False,
+    on_batch: Callable[[], None] | None = None,
 ) -> Predictions:
     """Predict all images of a set.
 
@@ -43,6 +48,7 @@ def predict(
         image_set: The labelled images, read once in order under the evaluation transform.
         batch_size: Images per call of `score`.
         keep_logits: Whether the logits are to be had afterwards; they take 4 bytes an image and class.
+        on_batch: Called after every batch.
 
     Raises:
         RunError: A logit is not finite, as when training has diverged.
@@ -56,6 +62,8 @@ def predict(
             finite.append(logits.isfinite().all(1))
             if keep_logits:
                 kept.append(logits)
+            if on_batch is not None:
+                on_batch()
         # The results stay on the device until here: a transfer per batch would wait for each batch.
         broken = int((~torch.cat(finite)).sum())
         if broken:

@@ -20,8 +20,10 @@ from lt_bench.evaluation.predictions import Predictions, predict
 from lt_bench.evaluation.saving import save_predictions
 from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Selection
+from lt_bench.training.checkpoint import History
 from lt_bench.training.loop import EVALUATION_BATCH, check_finite
 from lt_bench.training.options import Options
+from lt_bench.training.progress import on_screen
 from lt_bench.training.run import build_job
 from lt_bench.training.weights import Weights, read_weights
 
@@ -70,10 +72,15 @@ def evaluate_weights(path: Path, options: Options, *, keep_logits: bool = False)
     job = build_job(weights.recipe, split, weights.seed, options, epochs=0)
     weights.load_into(job.network)
     job.network.eval()
+    images, follow = len(split.test.labels), options.progress or on_screen
+    size = 1, images, -(-images // EVALUATION_BATCH)
     try:
         check_finite(job)
-        start = time.perf_counter()
-        predictions = predict(job.scores, job.sets.test, EVALUATION_BATCH, keep_logits=keep_logits)
+        with follow(weights.title, job.runtime.description, History(), *size, "test images") as progress:
+            start = time.perf_counter()
+            predictions = predict(
+                job.scores, job.sets.test, EVALUATION_BATCH, keep_logits=keep_logits, on_batch=progress.step
+            )
     except RunError as error:
         raise RunError(f"{path}: {error}") from None
     return Evaluation(weights, split, predictions, time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""What a person sees of a training: a bar on a terminal, lines elsewhere, a row where several train at once."""
+"""What a person sees of a training or an evaluation: a bar on a terminal, lines elsewhere, a row of several at once."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ class Progress:
         epochs: Of the whole training; those in `history` were finished before.
         images: Of an epoch.
         steps: Of an epoch.
+        part: What is gone through, where it is no training: that is then one epoch without an end.
     """
 
     every: ClassVar[float] = 30.0
     """Seconds from one look within an epoch to the next."""
 
-    def __init__(self, title: str, how: str, history: History, epochs: int, images: int, steps: int) -> None:
+    def __init__(
+        self, title: str, how: str, history: History, epochs: int, images: int, steps: int, part: str = ""
+    ) -> None:
         self.title, self.how, self.history, self.epochs = title, how, history, epochs
-        self.images, self.steps = images, steps
+        self.images, self.steps, self.part = images, steps, part
         self.took: deque[float] = deque(maxlen=RECENT)
         self.speed = 0.0
         self.start = self.due = time.perf_counter()
@@ -59,7 +62,7 @@ class Progress:
         self.end()
 
     def step(self) -> None:
-        """One optimizer step is done."""
+        """One optimizer step is done, or one batch seen."""
         self.steps_done += 1
         now = time.perf_counter()
         if now >= self.due:
@@ -79,6 +82,10 @@ class Progress:
         self.steps_done = 0
         self.begun = time.perf_counter()
         self.due = self.begun + self.every
+
+    def where(self) -> str:
+        """The epoch that goes on, or what else does."""
+        return self.part or f"epoch {min(self.epochs, len(self.history.curve) + 1)}/{self.epochs}"
 
     def pace(self) -> str:
         """Images per second, and the seconds that are gone and left, as far as they are known."""
@@ -127,8 +134,7 @@ class Lines(Progress):
         print(text, file=sys.stderr, flush=True)
 
     def show_step(self) -> None:
-        number = len(self.history.curve) + 1
-        self.begin(f"{self.title}: epoch {number}/{self.epochs}, step {self.steps_done} of {self.steps}, {self.pace()}")
+        self.begin(f"{self.title}: {self.where()}, step {self.steps_done} of {self.steps}, {self.pace()}")
 
     def show_epoch(self) -> None:
         self.begin(f"{self.title}: epoch {len(self.history.curve)}/{self.epochs} {self.state()}, {self.pace()}")
@@ -150,19 +156,19 @@ class Bar(Progress):
         self.bar.start()
 
     def end(self) -> None:
+        self.show_step()
         self.bar.stop()
 
     def show_step(self) -> None:
         done = len(self.history.curve) + self.steps_done / self.steps
-        number = min(self.epochs, math.floor(done) + 1)
-        self.bar.update(self.task, completed=done, description=f"epoch {number}/{self.epochs}", **self._fields())
+        self.bar.update(self.task, completed=done, description=self.where(), **self._fields())
 
     def show_epoch(self) -> None:
         self.show_step()
 
     def _fields(self) -> dict[str, Any]:
         speed, left = self.images_per_s(), self.left_s()
-        over = len(self.history.curve) == self.epochs
+        over = len(self.history.curve) == self.epochs or (self.part and self.steps_done == self.steps)
         return {
             "speed": f"{speed:.0f} images/s" if speed else "",
             "left": spoken(time.perf_counter() - self.start) if over else f"{spoken(left)} left" if left else "",
@@ -208,7 +214,7 @@ class Shared(Progress):
         self.show_step()
 
 
-def on_screen(title: str, how: str, history: History, epochs: int, images: int, steps: int) -> Progress:
-    """A bar where standard error is a terminal, else lines."""
+def on_screen(*arguments: Any) -> Progress:
+    """A bar where standard error is a terminal, else lines; from what `Progress` takes."""
     shown = Bar if Console(file=sys.stderr).is_terminal else Lines
-    return shown(title, how, history, epochs, images, steps)
+    return shown(*arguments)

@@ -43,6 +43,11 @@ class Weights:
     split: str
     """Digest of the data they were trained on."""
 
+    @property
+    def title(self) -> str:
+        """Whose they are, in a line."""
+        return f"{self.recipe.data.name}/{self.recipe.name} seed {self.seed}"
+
     def are_of(self, recipe: Recipe, split: str, seed: int) -> bool:
         """Whether they are those of this very run."""
         return (self.recipe.sha256(), self.split, self.seed) == (recipe.sha256(), split, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -23,6 +24,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     now = SimpleNamespace(s=1000.0)
     monkeypatch.setattr(progress_module, "time", SimpleNamespace(perf_counter=lambda: now.s))
     return now
+
+
+def terminal(**_: Any) -> Console:
+    """Of 80 columns, whatever standard error is."""
+    return Console(file=sys.stderr, width=80, force_terminal=True, color_system=None)
+
+
+def without_codes(capsys: pytest.CaptureFixture[str]) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
 
 
 def trained(progress: Progress, clock: Any, seconds: float, *, training: float, **entry: float) -> None:
@@ -78,20 +88,44 @@ def test_a_long_epoch_is_not_silent(clock: Any, capsys: pytest.CaptureFixture[st
     ]
 
 
+def test_an_evaluation_is_no_epoch(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines("set/method seed 0", "a machine", History(), 1, 1000, 10, "test images") as progress:
+        for _ in range(10):
+            clock.s += 7
+            progress.step()
+    assert capsys.readouterr().err.splitlines() == [
+        "set/method seed 0: a machine",
+        "set/method seed 0: test images, step 5 of 10, 14 images/s, 35 s, 35 s left",
+        "set/method seed 0: test images, step 10 of 10, 14 images/s, 70 s",
+    ]
+
+
+def test_an_evaluation_has_a_bar(
+    clock: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress_module, "Console", terminal)
+    with on_screen("set/method seed 0", "a machine", History(), 1, 1000, 10, "test images") as progress:
+        for _ in range(10):
+            clock.s += 0.3
+            progress.step()
+            progress.bar.refresh()
+    first, *bars = (line for line in re.split(r"[\r\n]+", without_codes(capsys)) if line)
+    assert first == "set/method seed 0: a machine"
+    assert max(map(len, bars)) <= 80
+    assert any(re.fullmatch(r"test images ━+╸? +333 images/s 0.9 s left *", bar) for bar in bars)
+    assert re.fullmatch(r"test images ━+ 333 images/s 3 s *", bars[-1])
+
+
 @pytest.mark.parametrize("epochs", [2, 1000])
 def test_the_bar_fits_into_a_terminal(
     clock: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], epochs: int
 ) -> None:
-    def terminal(**_: Any) -> Console:
-        return Console(file=sys.stderr, width=80, force_terminal=True, color_system=None)
-
     monkeypatch.setattr(progress_module, "Console", terminal)
     with on_screen("set method seed 0", "a machine", History(), epochs, 10_000_000, 10) as progress:
         assert isinstance(progress, Bar)
         trained(progress, clock, 10_000, training=0.1, test_top1=1.0)
-    shown = capsys.readouterr().err.splitlines()
-    (last,) = [line for line in shown if "loss" in line][-1:]
-    assert len(last.replace("\x1b[?25h", "").split("\r")[-1].removeprefix("\x1b[2K")) <= 80
+    (last,) = [line for line in re.split(r"[\r\n]+", without_codes(capsys)) if "loss" in line][-1:]
+    assert len(last) <= 80
     left = "2 h 47 min left" if epochs == 2 else "115 d 15 h left"
     assert [text in last for text in ("epoch 2/", "10000 images/s", left, "loss 3.7093", "100.00 %")] == [True] * 5
 
