@@ -100,7 +100,9 @@ class NEXcepTion(Staged):
         super().check_images(side)
         smallest = 16 * self.stem_stride
         if side < smallest:
-            raise UserError(f"{self.name} halves images down to nothing below {smallest} pixels, found {side}")
+            raise UserError(
+                f"model.backbone: {self.name} halves images down to nothing below {smallest} pixels, found {side}"
+            )
 
     @property
     def stem_stride(self) -> int:
