@@ -12,7 +12,7 @@ import pytest
 from run_cases import STRANGER
 
 from lt_bench.leaderboard.record import load_record
-from lt_bench.scaffold import TEMPLATES
+from lt_bench.templates import COMPONENTS
 
 pytestmark = pytest.mark.usefixtures("working_folder", "registry")
 
@@ -20,7 +20,7 @@ LtBench = Callable[..., Any]
 PROJECT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("family", TEMPLATES)
+@pytest.mark.parametrize("family", COMPONENTS)
 def test_what_is_written_trains(lt_bench: LtBench, working_folder: Path, family: str) -> None:
     written = lt_bench("new", family, "my-first-one")
     assert written.code == 0, written.err
@@ -28,11 +28,12 @@ def test_what_is_written_trains(lt_bench: LtBench, working_folder: Path, family:
     assert f"lt-bench run {recipe} --plugin {plugin}" in written.out
     done = lt_bench("run", recipe, *STRANGER, "--plugin", plugin, "--device", "cpu")
     assert done.code == 0, done.err
-    (record,) = (working_folder / "results").rglob("seed0-*.json")
-    assert list(load_record(record).recipe["plugins"]) == [f"{family}/my-first-one"]
+    records = [load_record(path).recipe for path in (working_folder / "results").rglob("seed0-*.json")]
+    (found,) = [one for one in records if one["name"] == "my-first-one"]  # a second stage has a first one
+    assert list(found["plugins"]) == [f"{family}/my-first-one"]
 
 
-@pytest.mark.parametrize("family", TEMPLATES)
+@pytest.mark.parametrize("family", COMPONENTS)
 def test_what_is_written_passes_the_project_s_checks(lt_bench: LtBench, working_folder: Path, family: str) -> None:
     assert lt_bench("new", family, "tail").code == 0
     # As in the repository, where ruff would see by itself that lt_bench is no library.
@@ -46,7 +47,7 @@ def test_what_is_written_passes_the_project_s_checks(lt_bench: LtBench, working_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["mixx", "tail"], "did you mean mix? (allowed: loss, method, mix, sampler)"),
+        (["mixx", "tail"], "did you mean mix? (allowed: backbone, head, loss, method, mix, sampler, stage)"),
         (["mix", "cutmix"], "the mix 'cutmix' already exists in lt_bench.mixing.cutmix"),
         (["mix", "Tail Mix"], "'Tail Mix' is no name of a mix"),
         (["mix", "../tail"], "'../tail' is no name of a mix"),
