@@ -7,14 +7,13 @@ stands in is its registration: nothing else has to be edited. A user's own compo
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.abc import SourceLoader
@@ -26,7 +25,8 @@ from typing import Any, ClassVar
 from lt_bench.data.reading import read_bytes
 from lt_bench.errors import UserError, nearest, unknown
 from lt_bench.settings import Settings
-from lt_bench.validation import settled
+from lt_bench.validation import paths, settled
+from lt_bench.written import components
 
 
 @dataclass(frozen=True)
@@ -151,14 +151,21 @@ def lookup(kind: str, name: str) -> type[Any]:
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raise UserError with the nearest valid name if no component of the kind is called `name`.
-
-    Without plug-ins, which import torch themselves, that takes no import of a component, which would take seconds.
-    """
-    known = members(kind) if _entry_point_modules() or _plugin_modules else _written_names(kind)
+    """Raise UserError with the nearest valid name if no component of the kind is called `name`."""
+    known = vocabulary(kind)
     if name not in known:
         own = "" if nearest(name, known) else "; one of your own comes in by --plugin FILE"
         raise UserError(unknown(kind, name, known) + own)
+
+
+def vocabulary(kind: str) -> Mapping[str, tuple[str, ...]]:
+    """The names of a family's components, each with the names of its settings.
+
+    Without plug-ins, which import torch themselves, that takes no import of a component, which would take seconds.
+    """
+    if _entry_point_modules() or _plugin_modules:
+        return {name: tuple(paths(component.Config)) for name, component in members(kind).items()}
+    return components(FAMILIES[kind].module)
 
 
 def load_plugin(path: Path) -> None:
@@ -213,22 +220,6 @@ def _shipped(kind: str) -> dict[str, type[Component]]:
                 raise RuntimeError(f"two components called {kind} {name!r}: {found[name]} and {component}")
             found[name] = component
     return found
-
-
-@cache
-def _written_names(kind: str) -> frozenset[str]:
-    """The names of `_shipped`, as its files say them."""
-    place = Path(__file__).parents[1].joinpath(*FAMILIES[kind].module.split("."))
-    files = [path for path in place.glob("*.py") if path.stem != "__init__"] or [place.with_suffix(".py")]
-    return frozenset(name for path in files for name in _names_in(ast.parse(path.read_bytes())))
-
-
-def _names_in(module: ast.Module) -> Iterator[str]:
-    """What the classes of a module are called by `name = "..."` in their bodies."""
-    for statement in (inner for outer in module.body if isinstance(outer, ast.ClassDef) for inner in outer.body):
-        match statement:
-            case ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(name))):
-                yield name
 
 
 @cache

@@ -9,10 +9,7 @@ import pytest
 
 from lt_bench.errors import UserError
 from lt_bench.recipe import data_spec, load_recipe
-from lt_bench.recipe.hints import BLOCKS, SHARED
 from lt_bench.recipe.overrides import split_arguments
-from lt_bench.registry import FAMILIES, members
-from lt_bench.validation import paths
 
 BASE = "extends: protocols/digits-demo\ndata: {name: digits-lt, factor: 10}\nmodel: {backbone: resnet8}\n"
 DISTANCE = "mix: {name: class-distance-mix-ours, generator: %s}"
@@ -390,18 +387,17 @@ def test_a_name_that_no_record_could_carry(tmp_path: Path) -> None:
         ("cifar100-lt/ce", "protocol.lr=0.1", "protocol.optimizer.lr"),
         ("cifar100-lt/ce", "betas=[0.9, 0.95]", "protocol.optimizer.betas"),
         ("cifar100-lt/ce", "max_grad_norm=1", "protocol.optimizer.max_grad_norm"),
+        ("cifar100-lt/ce", "data.epochs=2", "protocol.epochs"),
+        ("cifar100-lt/ce", "data.epoch=2", "protocol.epochs"),
+        ("cifar100-lt/ce", "data.factr=2", "factor"),
+        ("cifar100-lt/ce", "protocol.factor=2", "data.factor"),
+        ("cifar100-lt/mixup", "loss.alpha=1", "mix.alpha"),
+        ("cifar100-lt/mixup", "mix.alhpa=1", "alpha"),
+        ("cifar100-lt/crt", "second_stage.epoch=1", "epochs"),
     ],
 )
 def test_a_setting_at_the_wrong_place_is_told_its_own(name: str, override: str, meant: str) -> None:
     assert f"; did you mean {meant}? (" in refusal(Path(name), override)
-
-
-def test_names_that_only_a_look_at_the_components_tells_apart() -> None:
-    """All others are told without it, for it imports them: seconds."""
-    blocks = {path.rpartition(".")[2] for block in BLOCKS.values() for path in paths(block)}
-    parts = [part for kind in FAMILIES if kind != "stage" for part in members(kind).values()]
-    own = {path.rpartition(".")[2] for part in parts for path in paths(part.Config)}
-    assert blocks & own == set(SHARED)
 
 
 @pytest.mark.parametrize("override", ["alpha=1", "learning_rate=1"])

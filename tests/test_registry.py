@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lt_bench import registry
+from lt_bench import registry, written
 from lt_bench.data.samplers import Sampler, Weighted
 from lt_bench.errors import UserError, unknown
 from lt_bench.listing import KINDS, listing
@@ -15,6 +15,7 @@ from lt_bench.losses import LDAM
 from lt_bench.mixing import CMO
 from lt_bench.models.heads.experts import Experts
 from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
+from lt_bench.validation import paths
 
 PROMISED = {
     "sampler": {"instance", "class-balanced", "reverse", "square-root", "progressive"},
@@ -115,5 +116,6 @@ def test_a_config_and_settings_at_once_are_a_mistake_in_the_script() -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_names_are_found_without_an_import(kind: str) -> None:
-    assert registry._written_names(kind) == set(registry._shipped(kind))
+def test_names_and_settings_are_found_without_an_import(kind: str) -> None:
+    imported = {name: tuple(paths(component.Config)) for name, component in registry._shipped(kind).items()}
+    assert written.components(FAMILIES[kind].module) == imported

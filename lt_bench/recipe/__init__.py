@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from lt_bench.lazy import lazily
 
 if TYPE_CHECKING:
+    from lt_bench.recipe.layers import DEFAULTS
     from lt_bench.recipe.loading import data_spec, load_recipe
-    from lt_bench.recipe.resolve import DEFAULTS
     from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe, Reported
 
 __all__ = ["DEFAULTS", "PHASE_FAMILIES", "Recipe", "Reported", "data_spec", "load_recipe"]
@@ -22,7 +22,7 @@ __all__ = ["DEFAULTS", "PHASE_FAMILIES", "Recipe", "Reported", "data_spec", "loa
 __getattr__ = lazily(
     __name__,
     {
-        "DEFAULTS": "resolve",
+        "DEFAULTS": "layers",
         "PHASE_FAMILIES": "schema",
         "Recipe": "schema",
         "Reported": "schema",

@@ -1,54 +1,73 @@
-"""What somebody may have meant by a setting that stands at the wrong place, such as `epochs=2`."""
+"""Fields that nothing has, and what somebody may have meant by them, such as `epochs=2`. Nothing here needs torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lt_bench.data.spec import DataSpec
-from lt_bench.errors import nearest
+from lt_bench.errors import UserError, nearest, unknown
 from lt_bench.protocol import Protocol
 from lt_bench.recipe.files import Node
-from lt_bench.recipe.layers import FIELDS
-from lt_bench.recipe.schema import ModelSettings
-from lt_bench.registry import members
+from lt_bench.recipe.layers import DEFAULTS, FIELDS
+from lt_bench.recipe.schema import PHASE_FAMILIES, ModelSettings
+from lt_bench.registry import named, vocabulary
 from lt_bench.settings import Settings
 from lt_bench.validation import ending, paths
 
 BLOCKS: dict[str, type[Settings]] = {"protocol": Protocol, "data": DataSpec, "model": ModelSettings}
 """What is in every recipe, whatever its components."""
-SHARED = ("warmup_epochs", "momentum", "mean", "scale")
-"""Settings in it whose names components have too, beside second stages: all others take no import of components."""
 
 
-def meant(key: str, recipe: Node) -> list[str]:
-    """The full names in a recipe's plain data that end with this word, or with the one nearest to it.
+def check_fields(recipe: Node) -> None:
+    """Raise UserError for the first field in a recipe's plain data that nothing has.
 
-    `lr` is `protocol.optimizer.lr`, and where there is a second stage `second_stage.lr` first.
+    It tells the full names in the recipe that end with the same word, or else with the one nearest to it: for `lr` that
+    is `protocol.optimizer.lr`, and where there is a second stage `second_stage.lr` first.
     """
-    known = [*FIELDS, *(path for field, block in BLOCKS.items() for path in paths(block, field))]
-    found = ending(key, known)
-    if found and key not in SHARED and "second_stage" not in recipe:
-        return found
-    known = [*_own_settings(recipe), *known]
-    found = ending(key, known)
-    if found:
-        return found
-    return [name for word in nearest(key, {name.rpartition(".")[2] for name in known}) for name in ending(word, known)]
+    blocks = {field: [*paths(block, field)] for field, block in BLOCKS.items()}
+    parts = {field: [f"{field}.{name}" for name in names] for field, names, _ in _components(recipe)}
+    known = [path for names in (*parts.values(), FIELDS, *blocks.values()) for path in names]
+    _check("", recipe, FIELDS, known)
+    for field, block in BLOCKS.items():
+        _check(field, recipe.get(field), block.model_fields, known)
+    for field, names, given in _components(recipe):
+        _check(field, given, names, known)
 
 
-def _own_settings(recipe: Node) -> Iterator[str]:
-    """The full names of the settings of all components that a recipe names."""
-    for field, kind, given in _components(recipe):
-        name = given.get("name") if isinstance(given, Mapping) else given
-        if isinstance(name, str) and (component := members(kind).get(name)):
-            yield from paths(component.Config, field)
+def _check(field: str, given: Any, names: Iterable[str], known: list[str]) -> None:
+    for key in map(str, given if isinstance(given, Mapping) else ()):
+        if key not in names:
+            what = unknown(f"field of {field or 'a recipe'}", key, names, _meant(field, key, names, known))
+            raise UserError(f"{field}.{key}: {what}" if field else what)
 
 
-def _components(recipe: Node) -> Iterator[tuple[str, str, Any]]:
-    """Field and family of all that a recipe may name, with what it says there."""
-    for kind in ("sampler", "mix", "loss", "method"):
-        yield kind, kind, recipe.get(kind)
-    model = recipe.get("model")
-    yield "model.head", "head", model.get("head") if isinstance(model, Mapping) else None
-    yield "second_stage", "stage", recipe.get("second_stage")
+def _meant(field: str, key: str, names: Iterable[str], known: list[str]) -> list[str]:
+    """Inside of the same field, anywhere, or by a word that is near, of the same field first."""
+    elsewhere = ending(key, known)
+    inside = [path for path in elsewhere if field and path.startswith(f"{field}.")]
+    near = nearest(key, names) if field else []
+    words = {name.rpartition(".")[2] for name in known}
+    return inside or elsewhere or near or [name for word in nearest(key, words) for name in ending(word, known)]
+
+
+def _components(recipe: Node) -> Iterator[tuple[str, tuple[str, ...], Node]]:
+    """Field, names of its settings, and settings given, of every known component of a recipe, apart from phases."""
+    for field, kind, given, usual in _places(recipe):
+        if isinstance(given, str | Mapping):
+            settings = {"name": usual, **named(given)}
+            name = settings.pop("name")
+            if isinstance(name, str) and name in (known := vocabulary(kind)):
+                yield field, known[name], settings
+
+
+def _places(recipe: Node) -> Iterator[tuple[str, str, Any, str]]:
+    """Field, family, content and usual name of all that may name a component."""
+    model, second = recipe.get("model"), recipe.get("second_stage")
+    yield from ((kind, kind, recipe.get(kind, usual), usual) for kind, usual in DEFAULTS.items())
+    if isinstance(model, Mapping):
+        yield "model.head", "head", model.get("head"), "linear"
+        yield "model.backbone", "backbone", model.get("backbone"), ""
+    if isinstance(second, Mapping):
+        second = {key: value for key, value in second.items() if key not in PHASE_FAMILIES}
+    yield "second_stage", "stage", second, ""

@@ -32,6 +32,8 @@ ROW_FIELDS = ("data", "factor", "protocol", *PARTS)
 """What a row under `on` may say: `data` and `factor` are its conditions."""
 FIELDS = ("extends", "protocol", "data", *PARTS, "on", "reported", "papers", "notes")
 """What a recipe file may say."""
+DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
+"""The components of a recipe that names no others."""
 ABOUT = ("on", "reported", "papers")
 """What a file says of the recipe, and no layer of it."""
 

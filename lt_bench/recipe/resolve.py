@@ -14,22 +14,17 @@ from lt_bench.epochs import phase_ends, with_whole_epochs
 from lt_bench.errors import UserError, shown, unknown
 from lt_bench.protocol import Protocol
 from lt_bench.recipe.files import Node
-from lt_bench.recipe.hints import meant
-from lt_bench.recipe.layers import FIELDS, merge
+from lt_bench.recipe.hints import check_fields
+from lt_bench.recipe.layers import DEFAULTS, merge
 from lt_bench.recipe.rules import check
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
 from lt_bench.registry import check_name, lookup, named, plugin_digest
 from lt_bench.validation import validated
 
-DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
-
 
 def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Validate a merged recipe read from `path`, changed by `overrides`."""
-    for key in data:
-        if key not in FIELDS:
-            known = unknown("field of a recipe", str(key), FIELDS, meant(str(key), DEFAULTS | data))
-            raise UserError(f"{path}: {known}")
+    _in(path, check_fields, data, field="")
     data = {**deepcopy(data), "name": path.stem, "overrides": list(overrides)}
     # First what needs no component: the first one takes seconds to import.
     data["protocol"] = _protocol(data.get("protocol"), path)

@@ -1,0 +1,93 @@
+"""What the files of components say of them, read and not imported: an import would take seconds."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+
+class Written(NamedTuple):
+    """A class as a module's source defines it."""
+
+    module: str
+    source: ast.ClassDef
+
+
+@cache
+def components(package: str) -> dict[str, tuple[str, ...]]:
+    """The components of a module, or of a package's files, by name: each with the names of its settings.
+
+    A component is a class with `name = "..."` in its body. What its `Config` inherits comes first.
+    """
+    place = ROOT.joinpath(*package.split("."))
+    files = [f"{package}.{path.stem}" for path in place.glob("*.py") if path.stem != "__init__"]
+    return {
+        name: tuple(dict.fromkeys(_fields(_inside(found, "Config"))))
+        for module in files or [package]
+        for found in _classes(module).values()
+        for name in _names(found.source)
+    }
+
+
+def _names(source: ast.ClassDef) -> Iterator[str]:
+    for statement in source.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(name))):
+                yield name
+
+
+def _fields(settings: Written | None) -> Iterator[str]:
+    """What a class declares, after its bases."""
+    if settings is not None:
+        for base in settings.source.bases:
+            yield from _fields(_defined(settings.module, base))
+        for statement in settings.source.body:
+            match statement:
+                case ast.AnnAssign(target=ast.Name(id=name)):
+                    yield name
+
+
+def _inside(owner: Written | None, name: str) -> Written | None:
+    """The class `name` in the body of another, or of one of its bases."""
+    if owner is None:
+        return None
+    own = (node for node in owner.source.body if isinstance(node, ast.ClassDef) and node.name == name)
+    inherited = (_inside(_defined(owner.module, base), name) for base in owner.source.bases)
+    return next((Written(owner.module, node) for node in own), None) or next(filter(None, inherited), None)
+
+
+def _defined(module: str, expression: ast.expr) -> Written | None:
+    """The class that an expression such as `Mix` or `Mix.Config` stands for in a module; None for a library's."""
+    match expression:
+        case ast.Name(id=name):
+            return _classes(module).get(name) or _imported(module, name)
+        case ast.Attribute(value=owner, attr=name):
+            return _inside(_defined(module, owner), name)
+        case ast.Subscript(value=generic):
+            return _defined(module, generic)
+    return None
+
+
+def _imported(module: str, name: str) -> Written | None:
+    for node in _tree(module).body:
+        match node:
+            case ast.ImportFrom(module=str(source)) if source.split(".")[0] == __package__:
+                for alias in node.names:
+                    if name == (alias.asname or alias.name):
+                        return _defined(source, ast.Name(alias.name))
+    return None
+
+
+def _classes(module: str) -> dict[str, Written]:
+    return {node.name: Written(module, node) for node in _tree(module).body if isinstance(node, ast.ClassDef)}
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    place = ROOT.joinpath(*module.split("."))
+    return ast.parse((place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).read_bytes())
