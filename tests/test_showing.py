@@ -123,3 +123,11 @@ def test_a_copy_is_there_to_change(lt_bench: LtBench, working_folder: Path) -> N
     ):
         refused(lt_bench(*arguments), said)
     assert [file.name for file in working_folder.glob("*.yaml")] == ["my.yaml"]
+
+
+def test_what_another_component_replaced_is_no_source() -> None:
+    """Of the optimizer and the schedule that the setting's protocol says nothing is left."""
+    found = sources(show("cifar10-lt/ce", ["protocol.optimizer.name=adamw", "protocol.schedule={name: cosine}"]))
+    assert found["lr"] == found["weight_decay"] == found["milestones"] == "default"
+    assert found["evaluate_every"] == "recipes/protocols/cifar-200ep.yaml"
+    assert sources(show("cifar10-lt/ce", ["protocol=cifar-400ep-aa"]))["milestones"] == "default"

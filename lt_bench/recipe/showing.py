@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import yaml
 from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_atomically
 from lt_bench.recipe.files import Node, display_path, locate
-from lt_bench.recipe.layers import Layer
+from lt_bench.recipe.layers import Layer, merge
 from lt_bench.recipe.loading import is_resolved, load_recipe, recipe_layers
 from lt_bench.recipe.overrides import apply_override, parse_override
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
@@ -57,34 +59,62 @@ def copy(name: str, path: Path, overrides: Sequence[str] = (), *, force: bool = 
     return mine
 
 
-def _sources(name: str, overrides: Sequence[str], recipe: Recipe) -> list[Layer]:
+@dataclass(frozen=True)
+class Said(Layer):
+    """A layer, with what all layers up to it say together."""
+
+    after: Node
+
+
+def _sources(name: str, overrides: Sequence[str], recipe: Recipe) -> list[Said]:
     """All that said something of the recipe, in the order in which later words go over earlier ones."""
     origin = locate(name)
     if is_resolved(origin):
         found = [Layer(display_path(origin.method), recipe.resolved())]
     else:
         found = recipe_layers(origin, dict(map(parse_override, overrides)))
-    return found + [_layer_of(text) for text in overrides if text != _protocol_by_name(text)]
+    said, after = [], Node()
+    for layer in found:
+        after = merge(after, layer.data)
+        said.append(Said(layer.source, layer.data, after))
+    for text in (text for text in overrides if text != _protocol_by_name(text)):
+        data, after = Node(), deepcopy(after)
+        for node in (data, after):
+            apply_override(node, *parse_override(text))
+        said.append(Said(f"override {text}", data, after))
+    return said
 
 
 def show_recorded(recipe: Recipe, title: str) -> str:
     """The recipe of a record as YAML: all its values are the record's."""
-    return _annotated(f"{title}, recipe sha256 {recipe.sha256()}", recipe, [Layer(RECORD, recipe.resolved())])
+    resolved = recipe.resolved()
+    return _annotated(f"{title}, recipe sha256 {recipe.sha256()}", recipe, [Said(RECORD, resolved, resolved)])
 
 
-def _annotated(head: str, recipe: Recipe, layers: Sequence[Layer]) -> str:
+def _annotated(head: str, recipe: Recipe, layers: Sequence[Said]) -> str:
     rows = [(text, keys and source(keys, layers)) for text, keys in _lines(recipe.resolved(), ())]
     width = min(80, max(len(text) for text, _ in rows))
     said = [f"{text:{width}}  # {source}" if source else text for text, source in rows]
     return "\n".join([f"# {head}", *said]) + "\n"
 
 
-def source(keys: Keys, layers: Sequence[Layer]) -> str:
+def source(keys: Keys, layers: Sequence[Said]) -> str:
     """Where the value at `keys` of a resolved recipe was said last: a file, a row of its table, an override."""
     places = _spellings(keys)
-    spoken = {place: layer.source for layer in layers for place in places if _says(layer.data, place)}
+    spoken = {place: last for place in places if (last := _last_word(place, layers))}
     # A phase's own words go over those of the recipe's top level.
     return next((spoken[place] for place in places if place in spoken), CARD if keys in OF_THE_CARD else DEFAULT)
+
+
+def _last_word(place: Keys, layers: Sequence[Said]) -> str:
+    """Which layer said a place last and was not undone by a later one, which names another component; empty if none."""
+    found = ""
+    for layer in layers:
+        if _says(layer.data, place):
+            found = layer.source
+        elif not _says(layer.after, place):
+            found = ""
+    return found
 
 
 def _spellings(keys: Keys) -> list[Keys]:
@@ -105,12 +135,6 @@ def _says(node: Any, keys: Keys) -> bool:
     if not isinstance(node, dict):
         return keys == ("name",)
     return keys[0] in node and _says(node[keys[0]], keys[1:])
-
-
-def _layer_of(override: str) -> Layer:
-    data: Node = {}
-    apply_override(data, *parse_override(override))
-    return Layer(f"override {override}", data)
 
 
 def _protocol_by_name(override: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_cases import STRANGER, assert_same_result, at_epoch, once, options, record, tiny, train, until_done
+from run_cases import STRANGER, TINY, assert_same_result, at_epoch, once, options, record, tiny, train, until_done
 from torch import nn
 
 from lt_bench.data.opening import open_split
@@ -156,6 +156,14 @@ def test_what_a_protocol_may_name_can_be_tried(change: str, tmp_path: Path) -> N
     assert trial.seconds > 0
     assert [tried.steps for tried in told] == [1 if "accumulate" in change else 4]
     assert all(tried.images_per_s > 0 for tried in told)
+
+
+@pytest.mark.parametrize("protocol", ["cifar-200ep-wrn", "mixrnet-200ep", "cifar-100ep-deit", "cifar-30ep-deit"])
+@runs
+def test_protocols_that_came_with_them_can_be_tried(protocol: str, tmp_path: Path) -> None:
+    recipe = load_recipe("digits-lt/ce", [*TINY[:3], f"protocol={protocol}", "protocol.batch_size=16"])
+    (trial,) = try_out(recipe, 0, options(tmp_path))
+    assert trial.seconds > 0
 
 
 @runs
