@@ -9,7 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from lt_bench.epochs import with_whole_epochs
-from lt_bench.protocol import SGD, Protocol, Schedule, shipped_protocol
+from lt_bench.protocol import SGD, AdamW, Lamb, Protocol, Schedule, shipped_protocol
+from lt_bench.recipe import load_recipe
 from lt_bench.recipe.files import PROTOCOLS
 from lt_bench.recipe.files import shipped as shipped_files
 
@@ -122,25 +123,52 @@ def test_cosine_without_warm_up() -> None:
 
 
 def test_a_cosine_as_timm_has_it() -> None:
-    """300 epochs, 5 of them warm-up from 1e-4, and 10 more at the minimum; the cosine begins under the warm-up."""
+    """300 epochs, five of them warm-up from 1e-4, and ten more at the minimum; the cosine begins under the warm-up."""
     from timm.scheduler.cosine_lr import CosineLRScheduler
 
-    protocol = Protocol.read(
-        {
-            "name": "p",
-            "epochs": 310,
-            "optimizer": {"name": "lamb", "lr": 2e-3},
-            "schedule": {
-                **{"name": "cosine", "cosine_from": "start", "minimum_lr": 1e-6, "cooldown_epochs": 10},
-                **{"warmup_epochs": 5, "warmup_lr": 1e-4},
-            },
-        }
-    )
+    protocol = shipped("imagenet-300ep-timm")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-3)
     theirs = CosineLRScheduler(optimizer, 300, lr_min=1e-6, warmup_t=5, warmup_lr_init=1e-4)
     assert rates(protocol, 1) == pytest.approx([theirs._get_lr(epoch)[0] for epoch in range(310)], rel=1e-12)
     found = [protocol.lr(epoch) for epoch in (0, 1, 4, 150, 299, 300, 309)]
     assert found == pytest.approx([1e-4, 4.8e-4, 1.62e-3, 1.0005e-3, 1.0548e-6, 1e-6, 1e-6], rel=1e-4)
+
+
+def test_the_protocol_of_nexception() -> None:
+    protocol = shipped("imagenet-300ep-timm")
+    expected = Lamb(lr=2e-3, weight_decay=0.02, max_grad_norm=1.0, decay_norms_and_biases=False)
+    assert protocol.optimizer == expected
+    assert (protocol.batch_size, protocol.repeated_augmentation, protocol.ema) == (256, 3, None)
+    augmentation = protocol.augmentation
+    assert (augmentation.size, round(0.95 * (augmentation.test_resize or 0)), augmentation.color_jitter) == (
+        224,
+        223,
+        0,
+    )
+    assert augmentation.steps() == {"rand-augment": {"operations": 2, "magnitude": 30 * 7 // 10}}
+
+
+def test_the_protocol_of_mixrnet() -> None:
+    protocol = shipped("mixrnet-200ep")
+    found = [protocol.lr(epoch) for epoch in (0, 50, 100, 150, 199)]
+    assert found == pytest.approx([0.05, 0.042678, 0.025, 0.007322, 3.084e-6], rel=1e-4)
+    assert (protocol.optimizer, protocol.batch_size) == (SGD(lr=0.05, weight_decay=5e-4), 128)
+
+
+def test_the_protocol_of_wide_networks() -> None:
+    protocol = shipped("cifar-200ep-wrn")
+    found = [protocol.lr(epoch) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
+    assert found == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004, 0.0008, 0.0008])
+    assert protocol.optimizer == SGD(lr=0.1, nesterov=True, weight_decay=5e-4)
+
+
+def test_the_protocols_of_small_transformers() -> None:
+    short, long = shipped("cifar-30ep-deit"), shipped("cifar-100ep-deit")
+    assert short.model_copy(update={"name": long.name, "epochs": 100, "schedule": long.schedule}) == long
+    assert (short.schedule.warmup_epochs, long.schedule.warmup_epochs) == (1.5, 5)
+    assert long.optimizer == AdamW(lr=1e-3, weight_decay=0.05, decay_norms_and_biases=False)
+    found = [long.lr(epoch, step, 97) for epoch, step in ((0, 0), (2, 49), (5, 0), (52, 49), (99, 96))]
+    assert found == pytest.approx([0, 5.0103e-4, 1e-3, 5.05e-4, 1e-5], rel=1e-3)
 
 
 def test_warm_up_and_cosine_by_iteration() -> None:
@@ -192,6 +220,13 @@ def test_every_protocol(path: Any) -> None:
     assert found[peak:] == sorted(found[peak:], reverse=True)
     assert min(found) >= 0
     assert all(milestone < protocol.epochs for milestone in protocol.schedule.milestones)
+
+
+@pytest.mark.parametrize("name", shipped_files(PROTOCOLS))
+def test_a_recipe_under_a_shipped_protocol_has_it_as_it_ships(name: str) -> None:
+    kind = shipped(name).augmentation.kind
+    recipe = load_recipe(f"{'cifar10-lt' if kind == 'crop-flip' else 'imagenet-lt'}/ce", [f"protocol={name}"])
+    assert not recipe.protocol_modified()
 
 
 def test_names_and_fields_of_old_protocols_are_left_as_they_were() -> None:
