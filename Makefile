@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OFFICIAL := --records leaderboard/v1/records --out leaderboard/v1
 DEMO_RECIPES := ce balanced-softmax mixup cmo dbn-mix class-distance-mix-ours
 
-.PHONY: demo test lint typecheck check campaign leaderboard docs site clean
+.PHONY: demo test lint typecheck check campaign leaderboard notebooks docs site clean
 
 demo: $(READY)
 	$(BIN)/lt-bench sweep $(DEMO_RECIPES:%=digits-lt/%) --seeds 0,1,2 --work demo/runs --records demo/records
@@ -35,6 +35,10 @@ campaign: $(READY)
 # The tables that ship, of the records that ship; `lt-bench leaderboard build` alone makes your own, in results/.
 leaderboard: $(READY)
 	$(BIN)/lt-bench leaderboard build $(OFFICIAL)
+
+# Notebooks are stored with what they show of the records that ship; the tests say where that has changed.
+notebooks: $(READY)
+	$(BIN)/python notebooks/store.py
 
 docs: $(READY)
 	$(BIN)/lt-bench docs

@@ -1,22 +1,27 @@
-"""Notebooks run from top to bottom on the committed records and on made ones, and are stored without outputs."""
+"""Notebooks run from top to bottom on the committed records, as which they are stored, and on made ones."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import matplotlib as mpl
 import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
 
 from lt_bench.evaluation.predictions import Predictions
 from lt_bench.leaderboard import frame, write_record
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STORE = SimpleNamespace(**runpy.run_path(str(ROOT / "notebooks" / "store.py")))
 PER_CLASS = ROOT / "notebooks" / "per_class_accuracy.ipynb"
+MOST_BYTES = 300_000
 METHOD_KEYS = ["dataset", "factor", "profile", "subset_seed", "protocol", "recipe_sha256"]
 
 
@@ -47,28 +52,50 @@ def made_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def on_made_records(made_records: Path, tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
-    return _execute(PER_CLASS, made_records, tmp_path_factory.mktemp("figures"))
+    return STORE.executed(PER_CLASS, PER_CLASS.parent, LT_BENCH_RECORDS=made_records)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_stored_without_outputs(path: Path) -> None:
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+@pytest.mark.parametrize("path", STORE.NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_small_and_without_a_trace_of_the_machine(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    cells = STORE.code_cells(notebook)
     assert cells
-    assert not [cell.id for cell in cells if cell.outputs or cell.execution_count is not None]
+    assert not [cell.id for cell in cells if cell.execution_count is not None or cell.metadata]
+    assert {*notebook.metadata} == {"kernelspec", "language_info", "code_sha256"}
+    assert path.stat().st_size < MOST_BYTES
+    said = str(STORE.told(notebook))
+    assert not [place for place in (ROOT, Path.home(), tempfile.gettempdir()) if str(place) in said]
+    assert notebook.metadata.code_sha256 == STORE.code_sha256(notebook), "pictures of other code: run make notebooks"
 
 
-def test_committed_records(made_records: Path, tmp_path: Path) -> None:
-    """The shipped ones, and those of the working folder: another table, and copies, which count as the shipped ones."""
+def test_stored_as_the_shipped_records_show_it(tmp_path: Path) -> None:
+    notebook = STORE.executed(PER_CLASS, tmp_path, LT_BENCH_FIGURES=tmp_path / "figures")
+    runs = frame(ROOT / "leaderboard" / "v1" / "records")
+    assert _table_rows(notebook, "records") == len(runs[~runs.modified].groupby(METHOD_KEYS, dropna=False))
+    assert _figures(notebook) == 4
+    assert len(list((tmp_path / "figures").glob("*.pdf"))) == 4
+    assert "left out" not in _printed(notebook, "destination")
+    stored = nbformat.read(PER_CLASS, as_version=4)
+    assert STORE.told(stored) == STORE.told(notebook), "shows other records: run make notebooks"
+
+
+def test_ones_own_records_beside_the_shipped_ones(
+    made_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another table, and copies, which count as the shipped ones."""
     shipped = ROOT / "leaderboard" / "v1" / "records"
-    runs = frame(shipped)
     shutil.copytree(shipped / "cifar100-lt-if100" / "cifar-200ep" / "ce", tmp_path / "results" / "records" / "copy")
     shutil.copytree(made_records / "tiny-lt-if500", tmp_path / "results" / "records" / "tiny-lt-if500")
-    notebook = _execute(PER_CLASS, None, tmp_path, at=tmp_path)
-    assert _table_rows(notebook, "records") == len(runs[~runs.modified].groupby(METHOD_KEYS, dropna=False)) + 6
-    assert _data(notebook, "records", "text/html").count("(yours)") == 6
-    assert _figures(notebook) == 4
-    assert len(list(tmp_path.glob("*.pdf"))) == 4
-    assert "left out" not in _printed(notebook, "destination")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LT_BENCH_RECORDS", raising=False)
+    shown: dict[str, Any] = {}
+    with mpl.rc_context():
+        for cell in STORE.code_cells(nbformat.read(PER_CLASS, as_version=4))[:3]:
+            exec(cell.source, shown)
+    assert cell.id == "records"
+    rows = [f"{table} {method}" for table, method in shown["overview"].index]
+    stored = _table_rows(nbformat.read(PER_CLASS, as_version=4), "records")
+    assert (len(rows), sum(row.endswith("(yours)") for row in rows)) == (stored + 6, 6)
 
 
 def test_tables_and_edited_recipes_stay_apart(on_made_records: nbformat.NotebookNode) -> None:
@@ -92,18 +119,6 @@ def test_destinations_need_labels_that_fit(on_made_records: nbformat.NotebookNod
     assert "reordered" in left_out
     # Of ce, 4 of 10 images of the rarest class are right, and the others are taken for the first class.
     assert re.search(r"class 5 +40\.0 +class 0 +60\.0", _data(on_made_records, "mistaken", "text/plain"))
-
-
-def _execute(path: Path, records: Path | None, figures: Path, at: Path | None = None) -> nbformat.NotebookNode:
-    """A notebook run in a folder, or where it lies, on a folder of records or the default; the file stays as it is."""
-    notebook = nbformat.read(path, as_version=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("LT_BENCH_FIGURES", str(figures))
-        patch.setenv("LT_BENCH_RECORDS", str(records or ""))
-        resources = {"metadata": {"path": str(at or path.parent)}}
-        NotebookClient(notebook, timeout=180, kernel_name="python3", resources=resources).execute()
-    return notebook
 
 
 def _outputs(notebook: nbformat.NotebookNode, cell_id: str) -> list[nbformat.NotebookNode]:
