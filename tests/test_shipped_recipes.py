@@ -22,7 +22,7 @@ from lt_bench.recipe.files import SETTINGS, locate, shipped
 from lt_bench.recipe.layers import ROW_FIELDS
 from lt_bench.recipe.loading import recipe_layers
 from lt_bench.recipe.overrides import parse_override, split_arguments
-from lt_bench.registry import lookup, members
+from lt_bench.registry import members
 from lt_bench.resources import resource_folder
 from lt_bench.yaml_files import read_yaml
 
@@ -68,6 +68,9 @@ UNREAD = (
 )
 """Parts of the names of recipes whose papers' figures could not be read, do not exist or are of another split."""
 
+FOR_SMALL_IMAGES = {f"imagenet-mini/{name}" for name in ("glmc-wide", "mixrnet")}
+"""Recipes whose networks take no images of 224 pixels."""
+
 every_recipe = pytest.mark.parametrize("name", SHIPPED)
 every_method = pytest.mark.parametrize("method", shipped())
 
@@ -101,11 +104,10 @@ def phase_parts(recipe: Recipe, kind: str) -> list[str]:
 @every_recipe
 def test_it_builds_its_network(name: str) -> None:
     recipe = load_recipe(name)
-    head = recipe.head_choice()
+    backbone, head = (part.component(part.config) for part in (recipe.backbone_choice(), recipe.head_choice()))
     classes = load_card(recipe.data.name).classes
-    backbone = lookup("backbone", recipe.model.backbone)
     with torch.device("meta"):
-        network = build_network(backbone, head.component(head.config), classes, seed=0)
+        network = build_network(backbone, head, classes, seed=0)
     for classifier in network.classifiers:
         assert dict(classifier.named_parameters())["weight"].shape[0] == classes
 
@@ -143,7 +145,7 @@ def test_the_commands_of_its_head_are_valid(method: str) -> None:
         assert (changed.sha256() == load_recipe(f"cifar100-lt/{method}").sha256()) == (not overrides), arguments
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "imagenet-mini/glmc-wide"])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FOR_SMALL_IMAGES])
 def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     others = {"imagenet-lt": "imagenet-mini-20ep", "imagenet-mini": "imagenet-lt-90ep"}  # of images of the same kind
     recipe = load_recipe(name)
@@ -243,6 +245,17 @@ def test_what_the_names_of_the_grid_mean(dataset: str) -> None:
     assert (cmo["start_epoch"], cmo["stop_before_end"]) == (3, 3)
     remix = grid["remix"].phases[0].mix
     assert (remix["alpha"], remix["kappa"], remix["tau"]) == (1, 3, 0.5)
+
+
+def test_whole_systems_bring_network_mix_and_loss() -> None:
+    mixrnet, nexception = (load_recipe(f"cifar100-lt/{name}") for name in ("mixrnet", "nexception"))
+    assert mixrnet.model.backbone == "resnet50-preact-gelu"
+    assert mixrnet.phases[0].mix == {"name": "mixrnet", "mode": "fifth", "alpha": 0.2}
+    assert mixrnet.phases[0].loss == {"name": "cross-entropy", "weights": None}
+    assert nexception.model.backbone == {"name": "nexception-t", "drop_path": 0.05, "stem_stride": 1}
+    laws = {"mixup_alpha": 0.1, "cutmix_alpha": 1, "probability": 0.5}
+    assert nexception.phases[0].mix == {"name": "mixup-or-cutmix", **laws}
+    assert nexception.phases[0].loss["target_threshold"] == 0.2
 
 
 @pytest.mark.parametrize("dataset", GRID)

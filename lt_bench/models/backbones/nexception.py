@@ -100,9 +100,8 @@ class NEXcepTion(Staged):
         super().check_images(side)
         smallest = 16 * self.stem_stride
         if side < smallest:
-            raise UserError(
-                f"model.backbone: {self.name} halves images down to nothing below {smallest} pixels, found {side}"
-            )
+            known = f"halves images of less than {smallest} pixels down to nothing"
+            raise UserError(f"model.backbone: {self.name} {known}, found {side}")
 
     @property
     def stem_stride(self) -> int:
