@@ -192,7 +192,7 @@ class $class_name(Staged):
     def feature_dim(self) -> int:  # type: ignore[override]
         return 8 * self.config.width
 
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         # The last stage is what each branch of a head may have of its own; the last two are an expert's.
         widths = [3, *(self.config.width * factor for factor in (1, 2, 4, 8))]
         return [nn.Sequential(block(a, b)) for a, b in pairwise(widths)]

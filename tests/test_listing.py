@@ -132,8 +132,8 @@ def test_a_new_family_appears_by_itself(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(method_page, "One", one, raising=False)
     monkeypatch.setitem(FAMILIES, "extra", Family("extra", method_page.__name__, "Extra"))
     monkeypatch.setitem(KINDS, "extras", "extra")
-    written = registry._written_names
-    monkeypatch.setattr(registry, "_written_names", lambda kind: {"one"} if kind == "extra" else written(kind))
+    known = registry.vocabulary
+    monkeypatch.setattr(registry, "vocabulary", lambda kind: {"one": ()} if kind == "extra" else known(kind))
     assert [row["name"] for row in listing("extras")] == ["one"]
     assert [row["kind"] for row in listing("methods") if row["name"] == "one"] == ["extra"]
     assert tables(method_page.page())["Extras"][0]["What it does"] == "the first"

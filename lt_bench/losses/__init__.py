@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lt_bench.data.types import ClassStats, Counts, Step, effective_number
 from lt_bench.lazy import lazily
-from lt_bench.mixing import Mixed, Share
+from lt_bench.mixing import Mixed, Share, Term, each_class
 from lt_bench.registry import Component
 from lt_bench.settings import Settings, added
 
@@ -50,6 +50,7 @@ __all__ = [
     "SoftmaxEqualisation",
     "VectorScaling",
     "mixed_loss",
+    "terms_loss",
 ]
 
 __getattr__ = lazily(
@@ -149,12 +150,14 @@ class Loss(Component, torch.nn.Module, ABC):
         """Mean loss, a scalar: that of share * loss, weighted by the classes of the labels."""
         return self.averaged(share * self.per_sample(logits.float(), labels), labels)
 
-    def of_terms(self, logits: Tensor, terms: Sequence[tuple[Tensor, Share]], *features: Tensor) -> Tensor:
+    def of_terms(self, logits: Tensor, terms: Sequence[Term], *features: Tensor) -> Tensor:
         """Mean loss, a scalar, of images with several labels, as (labels [B], share) pairs: the sum over the pairs.
 
-        A loss that is not linear in its target looks at all pairs at once.
+        That of all classes alike, where there are no labels, is the mean over the classes. A loss that is not linear in
+        its target looks at all pairs at once.
         """
-        return torch.stack([self(logits, labels, share, *features) for labels, share in terms]).sum()
+        pairs = each_class(terms, logits)
+        return torch.stack([self(logits, labels, share, *features) for labels, share in pairs]).sum()
 
     def averaged(self, losses: Tensor, labels: Tensor) -> Tensor:
         """The mean of losses [B] that the settings ask for."""
@@ -199,5 +202,10 @@ def mixed_loss(loss: Loss, logits: Tensor, mixed: Mixed, step: Step, *features: 
 
     `features` [B, D] where the loss `takes_features`.
     """
-    logits = loss.disturbed(logits, [labels for labels, _ in mixed.terms], step.rng)
-    return loss.of_terms(logits, mixed.terms, *features)
+    return terms_loss(loss, logits, mixed.terms, step, *features)
+
+
+def terms_loss(loss: Loss, logits: Tensor, terms: Sequence[Term], step: Step, *features: Tensor) -> Tensor:
+    """The same of what the images are made of."""
+    logits = loss.disturbed(logits, [labels for labels, _ in terms if labels is not None], step.rng)
+    return loss.of_terms(logits, terms, *features)

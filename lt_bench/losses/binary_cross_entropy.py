@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.losses import Loss, Mean
-from lt_bench.mixing import Share
+from lt_bench.mixing import Term, each_class
 from lt_bench.registry import Info
 
 
@@ -50,18 +50,18 @@ class BinaryCrossEntropy(Loss):
         target = F.one_hot(labels, logits.shape[1]).float()
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
 
-    def of_terms(self, logits: Tensor, terms: Sequence[tuple[Tensor, Share]], *features: Tensor) -> Tensor:
+    def of_terms(self, logits: Tensor, terms: Sequence[Term], *features: Tensor) -> Tensor:
         threshold = self.config.target_threshold
         if threshold is None:
             return super().of_terms(logits, terms, *features)
-        target = (soft_target(terms, logits.shape[1]) > threshold).float()
+        target = (soft_target(terms, logits) > threshold).float()
         return F.binary_cross_entropy_with_logits(logits.float(), target)
 
 
-def soft_target(terms: Sequence[tuple[Tensor, Share]], num_classes: int) -> Tensor:
-    """Targets float32 [B, C] of images with (labels [B], share) pairs: the sum of each class's shares."""
+def soft_target(terms: Sequence[Term], logits: Tensor) -> Tensor:
+    """Targets float32 [B, C] of images with logits [B, C]: for each class the sum of its shares."""
     parts = []
-    for labels, share in terms:
+    for labels, share in each_class(terms, logits):
         shares = share * torch.ones(labels.shape, device=labels.device)  # [B], whichever form a share has
-        parts.append(shares[:, None] * F.one_hot(labels, num_classes))
+        parts.append(shares[:, None] * F.one_hot(labels, logits.shape[1]))
     return torch.stack(parts).sum(0)

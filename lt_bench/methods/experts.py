@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats, Epoch, Step
 from lt_bench.methods.standard import Standard
-from lt_bench.mixing import Mixed, Share
+from lt_bench.mixing import Answer, Share, Term, each_class
 from lt_bench.models.network import Network
 
 
@@ -23,9 +24,12 @@ class MultiExpert(Standard):
     uses = frozenset({"sampler", "mix"})
     heads = frozenset({"experts"})
 
-    def mixed_loss(self, network: Network, mixed: Mixed, step: Step) -> Tensor:
-        logits = network.all_logits(mixed.images).float()
-        return torch.stack([self.criterion(logits, labels, share, step.epoch) for labels, share in mixed.terms]).sum()
+    def answer(self, step: Step, network: Network, images: Tensor) -> Answer:
+        return Answer(network.all_logits(images).float())
+
+    def terms_loss(self, step: Step, answer: Answer, terms: Sequence[Term]) -> Tensor:
+        pairs = each_class(terms, answer.logits)
+        return torch.stack([self.criterion(answer.logits, labels, share, step.epoch) for labels, share in pairs]).sum()
 
     @abstractmethod
     def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
 from lt_bench.data.samplers import PURPOSE, Sampler
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
-from lt_bench.losses import Loss, mixed_loss
+from lt_bench.losses import Loss, terms_loss
 from lt_bench.methods import Method, Task
-from lt_bench.mixing import Mix, Mixed
+from lt_bench.mixing import Answer, Mix, Objective, Term
 from lt_bench.models.network import Network
 from lt_bench.registry import Choice, Info
 
@@ -35,6 +36,11 @@ class Standard(Method):
         self.mix_index = [self._build(phase.mix) for phase in task.phases]
         self.loss_index = [self._build(phase.loss) for phase in task.phases]
 
+    def attach(self, network: Network) -> None:
+        for part in self.parts:
+            if isinstance(part, Mix):
+                part.attach(network)
+
     def streams(self, epoch: Epoch) -> Mapping[str, IntArray]:
         sampler, mix, _ = self.phase(epoch)
         order = sampler.order(epoch, epoch.rng(PURPOSE))
@@ -43,16 +49,22 @@ class Standard(Method):
 
     def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         _, mix, _ = self.phase(step.epoch)
-        return self.mixed_loss(network, mix(batches["main"], batches.get("partner"), step), step)
+        objective = Objective(network, partial(self.answer, step), partial(self.terms_loss, step))
+        return mix.loss(objective, batches["main"], batches.get("partner"), step)
 
-    def mixed_loss(self, network: Network, mixed: Mixed, step: Step) -> Tensor:
-        """The loss, a scalar, of mixed images."""
+    def answer(self, step: Step, network: Network, images: Tensor) -> Answer:
+        """What the network says of images that the loss of this step asks for."""
         _, _, loss = self.phase(step.epoch)
         if loss.takes_features:
-            *features, logits = network.features_and_logits(mixed.images)
-        else:
-            features, logits = [], network(mixed.images)
-        return mixed_loss(loss, logits, mixed, step, *features)
+            features, logits = network.features_and_logits(images)
+            return Answer(logits, features)
+        return Answer(network(images))
+
+    def terms_loss(self, step: Step, answer: Answer, terms: Sequence[Term]) -> Tensor:
+        """The loss, a scalar, of an answer to images that are made of these terms."""
+        _, _, loss = self.phase(step.epoch)
+        features = () if answer.features is None else (answer.features,)
+        return terms_loss(loss, answer.logits, terms, step, *features)
 
     def scores(self, network: Network, images: Tensor) -> Tensor:
         # All phases read their logits alike; the last is the one that trained the final network.

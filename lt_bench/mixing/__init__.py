@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Counts, Epoch, IntArray, Step
 from lt_bench.lazy import lazily
+from lt_bench.models.network import Network
 from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
@@ -44,6 +45,7 @@ __all__ = [
     "Mixup",
     "MixupOrCutMix",
     "NoMix",
+    "Objective",
     "Remix",
     "Step",
     "UniMix",
@@ -69,22 +71,57 @@ __getattr__ = lazily(
 )
 
 Share = float | Tensor
+Term = tuple[Tensor | None, Share]
+"""Labels int64 [B], or None for all classes alike, and their share: one number for the batch or one per image [B]."""
 
 
 @dataclass(frozen=True)
 class Mixed:
     """Mixed images [B, 3, H, W] and what they are made of.
 
-    `terms` are (labels int64 [B], share) pairs whose shares sum to 1; a share is one number for the
-    batch or one per image [B]. The training loss is the sum of share * loss(logits, labels).
+    The shares of the `terms` sum to 1 unless a mix says otherwise. The training loss is the sum of
+    share * loss(logits, labels); that of all classes alike is the mean over the classes.
     """
 
     images: Tensor
-    terms: tuple[tuple[Tensor, Share], ...]
+    terms: tuple[Term, ...]
 
     @classmethod
     def plain(cls, batch: Batch) -> Mixed:
         return cls(batch.images, ((batch.labels, 1.0),))
+
+
+class Answer(NamedTuple):
+    """What a network says of images, as far as a loss asks."""
+
+    logits: Tensor
+    """[B, C], or [E, B, C] of several experts."""
+    features: Tensor | None = None
+    """[B, D]."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a mix trains in a step: a network, and the loss of its answers.
+
+    Which answers these are, and which loss, is the method's and the recipe's: a mix takes them as they come.
+    """
+
+    network: Network
+    reading: Callable[[Network, Tensor], Answer]
+    criterion: Callable[[Answer, Sequence[Term]], Tensor]
+
+    def answer(self, images: Tensor) -> Answer:
+        """What the network says of images [B, 3, H, W]."""
+        return self.reading(self.network, images)
+
+    def loss(self, answer: Answer, terms: Sequence[Term]) -> Tensor:
+        """The loss, a scalar, of an answer to images that are made of these terms."""
+        return self.criterion(answer, terms)
+
+    def of(self, mixed: Mixed) -> Tensor:
+        """The loss, a scalar, of mixed images."""
+        return self.loss(self.answer(mixed.images), mixed.terms)
 
 
 class Mix(Component, torch.nn.Module, ABC):
@@ -107,6 +144,12 @@ class Mix(Component, torch.nn.Module, ABC):
     def prepare(self, stats: ClassStats) -> None:
         """What the mix keeps of the class sizes, in buffers, which move with it; called once, the settings read."""
 
+    def attach(self, network: Network) -> None:
+        """Called once with the fresh network, where it will be trained: for a mix with networks of its own.
+
+        Its parameters learn with the network's, by the same optimizer, unless they require no gradient.
+        """
+
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         """Positions [N] of a second stream that runs beside the main one, drawn at the start of an epoch.
 
@@ -118,6 +161,14 @@ class Mix(Component, torch.nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         """Mix `batch` with `partner` (as long as `batch`), or with itself where `partner` is None."""
+
+    def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
+        """The training loss, a scalar: that of the mixed images.
+
+        A mix says it anew that looks at the network's answer before it knows the shares, mixes hidden features, or has
+        a second term. It may ask the objective as often as it wants.
+        """
+        return objective.of(self(batch, partner, step))
 
     def end_epoch(self, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]) -> None:
         """Called after each epoch with the network in evaluation mode.
@@ -132,6 +183,17 @@ class Mix(Component, torch.nn.Module, ABC):
         Asked for after `end_epoch`. Empty, the default, also where this epoch measured nothing new.
         """
         return {}
+
+
+def each_class(terms: Sequence[Term], logits: Tensor) -> Iterator[tuple[Tensor, Share]]:
+    """The terms of images with logits [..., B, C]; that of all classes alike as one for each class."""
+    size, num_classes = logits.shape[-2:]
+    for labels, share in terms:
+        if labels is not None:
+            yield labels, share
+            continue
+        for label in range(num_classes):
+            yield torch.full((size,), label, device=logits.device), share / num_classes
 
 
 def permuted(batch: Batch, rng: np.random.Generator) -> Batch:

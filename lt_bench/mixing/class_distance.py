@@ -17,10 +17,11 @@ from torch import Tensor
 
 from lt_bench.data.samplers import draw_with_replacement
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
-from lt_bench.mixing import Mix, Mixed, permuted
+from lt_bench.mixing import Mix, Mixed, Objective, permuted
 from lt_bench.mixing.cutmix import cutmix_pair
 from lt_bench.mixing.generators import Generator, build_generator, generator_epochs
 from lt_bench.mixing.mixup import mixup_pair
+from lt_bench.models.network import Network
 from lt_bench.registry import Info, between
 
 Distance = Literal["l2", "jensen-shannon"]
@@ -106,6 +107,13 @@ class ClassDistanceMix(Mix):
             return Mixed.plain(batch)
         generate = PAIRS[str(self.config.generator)]
         return generate(batch, partner or permuted(batch, step.rng), self.config.alpha, step.rng)
+
+    def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
+        return (self.generator.loss if self.generator else super().loss)(objective, batch, partner, step)
+
+    def attach(self, network: Network) -> None:
+        if self.generator:
+            self.generator.attach(network)
 
     def end_epoch(self, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]) -> None:
         # Before the last warm-up epoch nobody reads the means, and a pass over the data is not free.

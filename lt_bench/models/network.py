@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from lt_bench.errors import UserError
 
 
+class Level(nn.Sequential):
+    """A stage of a backbone, behind which hidden features may be mixed."""
+
+
 class Branch(nn.Module):
     """The last stage of a backbone with global average pooling and a classifier of its own."""
 
@@ -72,6 +76,11 @@ class Network(nn.Module):
     def classifiers(self) -> list[nn.Module]:
         """The layers whose outputs are logits."""
         return [branch.get_submodule("classifier") for branch in self.branches]
+
+    @property
+    def levels(self) -> list[Level]:
+        """The stages that all branches share, in order."""
+        return [part for part in self.trunk.modules() if isinstance(part, Level)]
 
     def rates(self) -> Mapping[Tensor, float]:
         """What learns, each with a factor on the learning rate."""

@@ -65,7 +65,7 @@ def test_a_target_above_the_threshold_becomes_one(terms: list[tuple[int, float]]
 def test_shares_of_any_form_make_one_target() -> None:
     expected = [[0.75, 0.25, 0], [0, 1, 0], [0.25, 0, 0.75], [0, 0.25, 0.75]]
     for share in (0.75, torch.tensor(0.75), torch.full((4,), 0.75)):
-        check(soft_target([(LABELS, share), (PARTNERS, 1 - share)], 3), expected)
+        check(soft_target([(LABELS, share), (PARTNERS, 1 - share)], LOGITS), expected)
 
 
 def test_a_threshold_and_class_weights_do_not_go_together() -> None:

@@ -164,4 +164,5 @@ def test_every_component_says_what_it_is(kind: str) -> None:
         assert component.info.summary, name
         assert component.__doc__, name
         assert component.info.year is None or 1990 < component.info.year < 2100, name
-        assert component.Config.read({}) == component.Config(), name  # defaults suffice
+        if name != "timm":  # of which there is no usual one
+            assert component.Config.read({}) == component.Config(), name  # defaults suffice

@@ -6,14 +6,17 @@ This page holds their common base.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from torch import nn
 
 from lt_bench.errors import UserError
+from lt_bench.models.network import Level
 from lt_bench.models.norm import BatchNormReLU
 from lt_bench.registry import Component
 from lt_bench.settings import Settings
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Backbone(Component, ABC):
@@ -86,25 +89,28 @@ class Staged(Backbone):
     """A backbone that says its stages one by one: the last is a branch's own, the last two an expert's."""
 
     @abstractmethod
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         """All stages in order, freshly initialised, two at least; the stem belongs to the first."""
 
     def trunk(self) -> nn.Module:
-        return nn.Sequential(*self.stages()[:-1])
+        return nn.Sequential(*self._levels()[:-1])
 
     def last_stage(self) -> nn.Module:
-        return self.stages()[-1]
+        return self._levels()[-1]
 
     def whole(self) -> tuple[nn.Module, nn.Module]:
-        *early, last = self.stages()
+        *early, last = self._levels()
         return nn.Sequential(*early), last
 
     def early_stages(self) -> nn.Module:
-        return nn.Sequential(*self.stages()[:-2])
+        return nn.Sequential(*self._levels()[:-2])
 
     def late_stages(self, width: float = 1.0) -> nn.Module:
         self._refuse_width(width)
-        return nn.Sequential(*self.stages()[-2:])
+        return nn.Sequential(*self._levels()[-2:])
+
+    def _levels(self) -> list[Level]:
+        return [Level(*stage) for stage in self.stages()]
 
 
 class Residual(Staged):
@@ -116,7 +122,7 @@ class Residual(Staged):
     blocks: ClassVar[tuple[int, ...]]
     """Of each stage."""
 
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         widths = (self.stem_width, *self.widths)
         first, *rest = (
             [self.block(width_in, width, 1 + bool(index)), *(self.block(width, width, 1) for _ in range(count - 1))]
@@ -138,7 +144,7 @@ def convolution(width_in: int, width: int, kernel: int, stride: int = 1, groups:
     return nn.Conv2d(width_in, width, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
 
 
-def kaiming_normal(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_in") -> nn.Module:
+def kaiming_normal(module: M, mode: Literal["fan_in", "fan_out"] = "fan_in") -> M:
     """The module, its convolutions initialised as in the field's CIFAR code."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

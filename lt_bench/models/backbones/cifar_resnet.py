@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lt_bench.models.backbones import Backbone, kaiming_normal
+from lt_bench.models.network import Level
 from lt_bench.models.norm import BatchNormReLU
 from lt_bench.registry import Info
 
@@ -65,9 +66,9 @@ class CifarResNet(Backbone):
         first = self.channels[0]
         return nn.Sequential(nn.Conv2d(3, first, 3, padding=1, bias=False), BatchNormReLU(first))
 
-    def _stage(self, width_in: int, width: int, stride: int) -> nn.Module:
+    def _stage(self, width_in: int, width: int, stride: int) -> Level:
         rest = [CifarBlock(width, width, 1) for _ in range(self.blocks - 1)]
-        return nn.Sequential(CifarBlock(width_in, width, stride), *rest)
+        return Level(CifarBlock(width_in, width, stride), *rest)
 
 
 class ResNet8(CifarResNet):

@@ -58,7 +58,7 @@ class Tokens(nn.Module):
         return tokens
 
 
-def stages_of(model: nn.Module) -> list[nn.Module] | None:
+def stages_of(model: nn.Module) -> list[nn.Sequential] | None:
     """Four stages, each a torch.nn.Sequential of blocks, of a timm network without classifier; its modules move.
 
     What follows the last block, to the pooled features, belongs to that block. None where it does not come apart.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import nn
 
 from lt_bench.models.backbones import Backbone
+from lt_bench.models.network import Level
 from lt_bench.registry import Info
 
 if TYPE_CHECKING:
@@ -23,22 +24,21 @@ class ImageNetResNet(Backbone):
 
     def trunk(self) -> nn.Module:
         net = self._whole()
-        return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3)
+        return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, *_levels(net.layer1, net.layer2, net.layer3))
 
     def last_stage(self) -> nn.Module:
-        stage: nn.Module = self._whole().layer4
-        return stage
+        return Level(*self._whole().layer4)
 
     def early_stages(self) -> nn.Module:
         """Stem and first two stages."""
         net = self._whole()
-        return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2)
+        return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, *_levels(net.layer1, net.layer2))
 
     def late_stages(self, width: float = 1.0) -> nn.Module:
         """Third and fourth stage."""
         self._refuse_width(width)
         net = self._whole()
-        return nn.Sequential(net.layer3, net.layer4)
+        return nn.Sequential(*_levels(net.layer3, net.layer4))
 
     def _whole(self) -> ResNet:
         from torchvision.models import resnet  # noqa: PLC0415 (as slow to import as torch itself)
@@ -114,3 +114,7 @@ class ResNeXt50(ImageNetResNet):
     bottleneck = True
     groups = 32
     width_per_group = 4
+
+
+def _levels(*stages: nn.Sequential) -> list[Level]:
+    return [Level(*stage) for stage in stages]

@@ -108,7 +108,7 @@ class NEXcepTion(Staged):
         """Pixels on a side of what the stem makes one of."""
         return self.config.stem_stride or 2
 
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         drop_path, width = self.config.drop_path, self.width
         entry = [halving(a, b, b, drop_path) for a, b in ((96, 128), (128, 256), (256, width))]
         exits = [_exit(1024, 1536), _exit(1536, 2048)]
@@ -159,7 +159,7 @@ class NEXcepTionTP(Staged):
 
     config: Config
 
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         rates = iter(torch.linspace(0, self.config.drop_path, sum(self.blocks), device="cpu").tolist())
         made: list[list[nn.Module]] = [
             [bottleneck(width, next(rates)) for _ in range(count)]

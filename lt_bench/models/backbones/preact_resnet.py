@@ -33,7 +33,7 @@ class PreActivated(Residual):
 
     largest_side = 64
 
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         *early, last = super().stages()
         *blocks, block = last.children()
         # In one with the last block: a branch that begins with that block has a normalisation of its own.

@@ -13,8 +13,9 @@ from torch import nn
 
 from lt_bench.errors import UserError, in_one_line, unknown
 from lt_bench.files import in_words as system_words
-from lt_bench.models.backbones import Backbone
+from lt_bench.models.backbones import Staged
 from lt_bench.models.backbones.cutting import Pooled, stages_of
+from lt_bench.models.network import Level
 from lt_bench.registry import Info
 from lt_bench.settings import Line
 from lt_bench.validation import in_words
@@ -22,7 +23,7 @@ from lt_bench.validation import in_words
 SUFFIX = ".safetensors"
 
 
-class Timm(Backbone):
+class Timm(Staged):
     """A network of the library timm, by the name that it has there, with timm's initialisation or trained weights.
 
     It is cut before its last stage where its structure allows: ResNet, RegNet, ConvNeXt, Swin and vision transformers
@@ -32,7 +33,7 @@ class Timm(Backbone):
     name = "timm"
     info = Info("timm/NAME: any network of the library timm", "Wightman, GitHub 2019", 2019)
 
-    class Config(Backbone.Config):
+    class Config(Staged.Config):
         """Which network, and where its weights are from."""
 
         model: Line
@@ -95,25 +96,15 @@ class Timm(Backbone):
     def feature_dim(self) -> int:  # type: ignore[override]
         return self._features(self.config.image_size or 224)
 
-    def trunk(self) -> nn.Module:
-        return nn.Sequential(*self._stages()[:-1])
-
-    def last_stage(self) -> nn.Module:
-        return self._stages()[-1]
-
     def whole(self) -> tuple[nn.Module, nn.Module]:
         model = self._model()
-        stages = stages_of(model) or [Pooled(model)]
-        return nn.Sequential(*stages[:-1]), stages[-1]
+        stages = stages_of(model)
+        if stages is None:
+            return nn.Sequential(), Pooled(model)
+        *early, last = (Level(*stage) for stage in stages)
+        return nn.Sequential(*early), last
 
-    def early_stages(self) -> nn.Module:
-        return nn.Sequential(*self._stages()[:-2])
-
-    def late_stages(self, width: float = 1.0) -> nn.Module:
-        self._refuse_width(width)
-        return nn.Sequential(*self._stages()[-2:])
-
-    def _stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         model = self._model()
         stages = stages_of(model)
         if stages is None:

@@ -61,7 +61,7 @@ class VisionTransformer(Staged):
                 f"model.backbone: {self.name} is built for images of {self.config.image_size} pixels, found {side}"
             )
 
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         from timm.models import VisionTransformer  # noqa: PLC0415 (3 s)
 
         config = self.fitted(self.config, SMALL_IMAGES)

@@ -26,7 +26,7 @@ class WideResNet(PreActivated):
     stem_width = 16
     blocks = (4, 4, 4)
 
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Sequential]:
         return [kaiming_normal(stage, "fan_out") for stage in super().stages()]
 
     def block(self, width_in: int, width: int, stride: int) -> nn.Module:
