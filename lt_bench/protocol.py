@@ -169,7 +169,8 @@ class Protocol(Settings):
     epochs: int = Field(ge=1, le=10**6)
     batch_size: int = Field(default=128, ge=2, le=10**6)
     accumulate: int = added(1, ge=1, le=10**6)
-    """Batches to a step of the optimizer, whose gradient is the mean over all of their images."""
+    """Batches to a step of the optimizer, whose gradient is the mean over all of their images. Whatever else looks
+    across images, as norms, mixes and weighted means do, sees one batch."""
     evaluate_every: int = Field(default=1, ge=1, le=10**6)
     """Epochs between evaluations for the curve and the diagnostic best-on-test; the last epoch always counts."""
     optimizer: Optimizer = SGD()

@@ -227,6 +227,7 @@ def test_a_recipe_under_a_shipped_protocol_has_it_as_it_ships(name: str) -> None
     kind = shipped(name).augmentation.kind
     recipe = load_recipe(f"{'cifar10-lt' if kind == 'crop-flip' else 'imagenet-lt'}/ce", [f"protocol={name}"])
     assert not recipe.protocol_modified()
+    assert recipe.protocol.sha256() == shipped(name).sha256()  # which records are held against
 
 
 def test_names_and_fields_of_old_protocols_are_left_as_they_were() -> None:
