@@ -22,14 +22,20 @@ if TYPE_CHECKING:
     from lt_bench.mixing.class_distance import ClassDistanceMix
     from lt_bench.mixing.cmo import CMO
     from lt_bench.mixing.cutmix import CutMix
+    from lt_bench.mixing.gmix import GMix
+    from lt_bench.mixing.hmix import HMix
     from lt_bench.mixing.label_occurrence_balanced_mixup import (
         LabelOccurrenceBalancedMixup as LabelOccurrenceBalancedMixup,
     )
+    from lt_bench.mixing.lumix import LUMix
+    from lt_bench.mixing.manifold_mixup import ManifoldMixup
     from lt_bench.mixing.mixrnet import MixRNet
     from lt_bench.mixing.mixup import Mixup
     from lt_bench.mixing.mixup_or_cutmix import MixupOrCutMix
+    from lt_bench.mixing.mixupe import MixupE
     from lt_bench.mixing.none import NoMix
     from lt_bench.mixing.remix import Remix
+    from lt_bench.mixing.soft_augmentation import SoftAugmentation
     from lt_bench.mixing.unimix import UniMix
 
 __all__ = [
@@ -38,15 +44,21 @@ __all__ = [
     "Batch",
     "ClassDistanceMix",
     "CutMix",
+    "GMix",
+    "HMix",
+    "LUMix",
     "LabelOccurrenceBalancedMixup",
+    "ManifoldMixup",
     "Mix",
     "MixRNet",
     "Mixed",
     "Mixup",
+    "MixupE",
     "MixupOrCutMix",
     "NoMix",
     "Objective",
     "Remix",
+    "SoftAugmentation",
     "Step",
     "UniMix",
     "permuted",
@@ -61,6 +73,12 @@ __getattr__ = lazily(
         "ClassDistanceMix": "class_distance",
         "CutMix": "cutmix",
         "LabelOccurrenceBalancedMixup": "label_occurrence_balanced_mixup",
+        "GMix": "gmix",
+        "HMix": "hmix",
+        "LUMix": "lumix",
+        "ManifoldMixup": "manifold_mixup",
+        "MixupE": "mixupe",
+        "SoftAugmentation": "soft_augmentation",
         "MixRNet": "mixrnet",
         "Mixup": "mixup",
         "MixupOrCutMix": "mixup_or_cutmix",
@@ -98,6 +116,11 @@ class Answer(NamedTuple):
     """[B, C], or [E, B, C] of several experts."""
     features: Tensor | None = None
     """[B, D]."""
+
+    @property
+    def prediction(self) -> Tensor:
+        """Logits [B, C], of several experts their mean."""
+        return self.logits if self.logits.ndim == 2 else self.logits.mean(0)
 
 
 @dataclass(frozen=True)
