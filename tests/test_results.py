@@ -35,6 +35,19 @@ def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
     refused(lt_bench("evaluate", working_folder), "not the weights of a run")
 
 
+def test_an_evaluation_that_is_interrupted_has_nothing_to_go_on_from(
+    lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("weights.safetensors").touch()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lt_bench.training.evaluate.evaluate_weights", interrupted)
+    done = lt_bench("evaluate", "weights.safetensors")
+    assert (done.code, done.err) == (130, "lt-bench: interrupted\n")
+
+
 def test_evaluate_tells_percent_classes_speed_and_every_image(lt_bench: LtBench, working_folder: Path) -> None:
     lt_bench(*RUN)
     (weights,) = working_folder.rglob("weights.safetensors")

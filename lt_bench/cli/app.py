@@ -20,8 +20,13 @@ from lt_bench.errors import RunError, UserError, in_one_line, unknown
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 
+TRAINING = ("run", "sweep")
+"""Commands that keep what they have done when they are interrupted."""
+
+
 @contextmanager
-def exit_codes() -> Iterator[None]:
+def exit_codes(ctx: typer.Context | None = None) -> Iterator[None]:
+    """End a command as its error says; `ctx` knows which command it is, once that has begun."""
     try:
         yield
     except (UserError, RunError) as error:
@@ -38,7 +43,9 @@ def exit_codes() -> Iterator[None]:
             print(f"lt-bench: {said.rstrip('.')}; see {command} --help", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("lt-bench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        trains = ctx is not None and ctx.invoked_subcommand in TRAINING
+        goes_on = "; the same command goes on from the last finished epoch" if trains else ""
+        print(f"lt-bench: interrupted{goes_on}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -73,7 +80,7 @@ class _Commands(_Group):
             return super().make_context(*arguments, **settings)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        with exit_codes():
+        with exit_codes(ctx):
             return super().invoke(ctx)
 
 
