@@ -119,6 +119,17 @@ def test_a_shortcut_subsamples_and_pads_with_zero_channels() -> None:
     assert not y[:, 4:].any()
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_shortcut_and_its_gradient_keep_the_layout(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 4, 6, 6).to(memory_format=layout).requires_grad_()
+    y = CifarBlock(4, 8, 2).shortcut(x)
+    assert y.is_contiguous(memory_format=layout)
+    (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert dx.is_contiguous(memory_format=layout)
+    assert dx[:, :, ::2, ::2].all()
+    assert dx.sum() == 2 * 4 * 3 * 3
+
+
 def test_a_shortcut_of_one_width_is_the_identity() -> None:
     x = images(8).abs()
     assert torch.equal(silent_block(3, 3, 1)(x), x)
