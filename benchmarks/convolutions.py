@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from floors import BATCH, CONVOLUTIONS, milliseconds, passes
+from floors import BATCH, CONVOLUTIONS, milliseconds, passes, taps
 from sharing import together
 from torch import Tensor
 
@@ -70,11 +70,6 @@ class Settings:
 def seeds(form: str) -> int:
     """Networks that one convolution serves."""
     return 1 if form == "plain" else SEEDS
-
-
-def taps(size: int, stride: int) -> int:
-    """Of the three taps of every output along one side, those that fall inside the image."""
-    return sum(0 <= place + tap < size for place in range(0, size, stride) for tap in (-1, 0, 1))
 
 
 def cases() -> Iterator[Case]:

@@ -1,8 +1,9 @@
 """What a training step of ResNet-32 on this CPU cannot go below: its convolutions and the bytes between them.
 
 Times every kind of convolution of the network, forward and both gradients, as torch runs them (oneDNN), and the kernels
-of models/norm.cpp; sums them up over the network; and sets them against the rate of a large matrix product, the most
-that the arithmetic units deliver.
+of models/norm.cpp; sums them up over the network; and sets them against the machine's limit: products that never leave
+the registers (registers.cpp), on as many threads. A large matrix product of torch's stands beside it. The FLOP are
+without the taps that fall outside the image.
 
     python benchmarks/floors.py [--precision float32]
 """
@@ -10,15 +11,18 @@ that the arithmetic units deliver.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lt_bench.models.norm import BatchNormReLU, fuse
+from lt_bench.native import load_native
 from lt_bench.training.runtime import choose_runtime
 
 BATCH = 128
@@ -43,6 +47,27 @@ def milliseconds(call: Callable[[], object], repeats: int = 15) -> float:
         call()
         times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times[3:])
+
+
+def limit(precision: str, tries: int = 20) -> tuple[float, str]:
+    """GFLOP/s of products in `precision`, float32 or bf16, that never leave the registers; and what multiplies.
+
+    The best of some short tries: what else runs on the machine, and its clock, can only lower it.
+    """
+    library = load_native(Path(__file__).with_name("registers.cpp"))
+    multiply, unit = library[f"multiply_{precision}"], library[f"unit_{precision}"]
+    multiply.argtypes, multiply.restype, unit.restype = [ctypes.c_int64], ctypes.c_int64, ctypes.c_char_p
+    best = 0.0
+    for _ in range(tries):
+        start = time.perf_counter()
+        done = multiply(100_000)
+        best = max(best, 1e-9 * done / (time.perf_counter() - start))
+    return best, unit().decode()
+
+
+def taps(size: int, stride: int) -> int:
+    """Of the three taps of every output along one side, those that fall inside the image."""
+    return sum(0 <= place + tap < size for place in range(0, size, stride) for tap in (-1, 0, 1))
 
 
 def passes(x: Tensor, weight: Tensor, stride: int, groups: int = 1) -> dict[str, Callable[[], Tensor]]:
@@ -71,7 +96,7 @@ def convolution(c_in: int, c_out: int, size: int, stride: int, dtype: torch.dtyp
     forward, data, weights = passes(x, weight, stride).values()
     # Nobody asks for the gradient of the images.
     times = milliseconds(forward), 0.0 if c_in == 3 else milliseconds(data), milliseconds(weights)
-    return 2e-9 * forward().numel() * c_in * 9, *times
+    return 2e-9 * BATCH * c_in * c_out * taps(size, stride) ** 2, *times
 
 
 def norm(channels: int, size: int, residual: bool, dtype: torch.dtype) -> float:
@@ -96,23 +121,27 @@ def main() -> None:
     runtime = choose_runtime("cpu", parser.parse_args().precision, "on")
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-    peak = 2 * 2048**3 / milliseconds(lambda: a @ b) / 1e6
-    print(f"{runtime.description}, torch {torch.__version__}; matrix product {peak:.0f} GFLOP/s\n")
+    (most, unit), product = limit(runtime.precision), 2 * 2048**3 / milliseconds(lambda: a @ b) / 1e6
+    print(f"{runtime.description}, torch {torch.__version__}")
+    print(f"Limit: {most:.0f} GFLOP/s, {unit}. A matrix product: {product:.0f} ({product / most:.0%})\n")
 
-    print("| convolution | times | forward ms (GFLOP/s) | data gradient | weight gradient |")
+    print("| convolution | times | forward ms (GFLOP/s, of the limit) | data gradient | weight gradient |")
     print("| :-- | --: | --: | --: | --: |")
     work = spent = 0.0
     for c_in, c_out, size, stride, count in CONVOLUTIONS:
         gflop, *times = convolution(c_in, c_out, size, stride, dtype)
-        cells = [f"{t:.2f} ({1e3 * gflop / t:.0f})" if t else "" for t in times]
+        cells = [f"{t:.2f} ({1e3 * gflop / t:.0f}, {1e3 * gflop / t / most:.0%})" if t else "" for t in times]
         print(f"| {c_in} to {c_out}, {size}x{size}, stride {stride} | {count} | {' | '.join(cells)} |")
         work += count * gflop * sum(t > 0 for t in times)
         spent += count * sum(times)
     between = sum(
         plain * norm(c, size, False, dtype) + joined * norm(c, size, True, dtype) for c, size, plain, joined in NORMS
     )
-    least, total = 1e3 * work / peak, spent + between
-    print(f"\n{BATCH} images: {work:.1f} GFLOP of convolutions, {spent:.0f} ms; at the product's rate {least:.0f} ms.")
+    total = spent + between
+    print(
+        f"\n{BATCH} images: {work:.1f} GFLOP of convolutions, {spent:.0f} ms, {1e3 * work / spent / most:.0%} of the"
+        f" limit; at it {1e3 * work / most:.0f} ms, at the product's rate {1e3 * work / product:.0f} ms."
+    )
     print(
         f"Fused normalisation, residual sums and ReLU: {between:.0f} ms. Together {1e3 * BATCH / total:.0f} images/s."
     )

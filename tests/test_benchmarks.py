@@ -14,6 +14,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lt_bench.native import NoCompilerError
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if path.name != "plain.py")
 
@@ -49,6 +51,17 @@ def test_seeds_that_only_one_side_has_are_left_out(script: Any) -> None:
     assert "seeds 1, 2;" in equivalence.verdict(plain, other, "a recipe")
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_limit_is_a_rate_of_whole_rounds(script: Any, precision: str) -> None:
+    floors = script("floors")
+    try:
+        rate, unit = floors.limit(precision, tries=1)
+    except NoCompilerError as error:
+        pytest.skip(str(error))
+    assert rate > 1  # GFLOP/s, of any machine that can run this
+    assert precision in unit or "float32" in unit
+
+
 def test_processes_run_at_once(script: Any) -> None:
     together = script("sharing").together
     assert sorted(together(2, methodcaller("wait"))) == [0, 1]  # the barrier numbers those that have come
@@ -58,7 +71,7 @@ def test_processes_run_at_once(script: Any) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_taps_are_those_inside_the_image(script: Any, size: int, stride: int) -> None:
     met = F.conv2d(torch.ones(1, 1, size, size), torch.ones(1, 1, 3, 3), stride=stride, padding=1).sum()
-    assert script("convolutions").taps(size, stride) ** 2 == met
+    assert script("floors").taps(size, stride) ** 2 == met
 
 
 @pytest.mark.parametrize("form", ["grouped", "dense"])
