@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--processes", type=int, nargs="+", help="1 and 8 on a GPU, 1 and 2 on a CPU")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--rounds", type=int, default=7, help="of which the median counts")
     arguments = parser.parse_args()
@@ -208,7 +208,7 @@ def main() -> None:
     print(f"{runtime.device_name}, {runtime.precision}, torch {torch.__version__}, batch {arguments.batch}")
     rows = ["| processes | form | networks at once | convolutions | ms a step | TFLOP/s | ms a step and network |"]
     rows.append("| --: | :-- | --: | --: | --: | --: | --: |")
-    for processes in arguments.processes:
+    for processes in arguments.processes or (1, 2 if runtime.device.type == "cpu" else 8):
         found = measure(settings, processes)
         print(f"\nProcesses at once: {processes}\n", *table(found, arguments.batch, processes), sep="\n", flush=True)
         rows += [step_row(found, form, arguments.batch, processes) for form in FORMS]
