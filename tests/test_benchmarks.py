@@ -14,7 +14,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lt_bench.errors import UserError
+from lt_bench.models import build_network
 from lt_bench.native import NoCompilerError
+from lt_bench.registry import members
+from lt_bench.training.runtime import Runtime
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if path.name != "plain.py")
@@ -117,3 +121,34 @@ def test_every_convolution_is_timed_and_summed_up_by_how_often_it_stands(script:
     # 31 convolutions of 3 passes without one, 2 ms each, for 8 processes of 4 seeds
     assert cells[:5] == ["8", "grouped", "32", "92", "184.000"]
     assert cells[-1] == "5.750"
+
+
+def test_a_backbone_is_told_beside_its_arithmetic(script: Any) -> None:
+    backbones = script("backbones")
+    backbone, side = backbones.backbone_of("resnet8", None)
+    assert side == 32
+    network = build_network(backbone, "linear", 100)
+    # 3 to 16, two of 16, then to 32 and to 64 channels on half the side each, as He et al. have them; the classifier
+    products = 32**2 * 9 * (3 * 16 + 2 * 16**2) + 16**2 * 9 * (16 * 32 + 32**2) + 8**2 * 9 * (32 * 64 + 64**2) + 6400
+    assert backbones.forward_gflop(network, side) == pytest.approx(2e-9 * products)
+    row = backbones.row("resnet8", side, 2, network, Runtime(torch.device("cpu"), "float32"), 1, 1.0)
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[:3] == ["resnet8", "32x32", "2"]
+    assert float(cells[4]) == pytest.approx(3 * 2 * 2e-9 * products, rel=1e-3)
+    assert float(cells[5]) * 3 * 2e-9 * products == pytest.approx(float(cells[6]), rel=1e-2)
+
+
+def test_backbones_are_measured_on_the_images_that_they_are_made_for(script: Any) -> None:
+    backbone_of = script("backbones").backbone_of
+    assert [backbone_of(name, None)[1] for name in ("wrn-28-8", "vit-tiny", "resnet50", "nexception-t")] == [
+        *(32, 32, 224, 224)
+    ]
+    with pytest.raises(UserError, match="up to 64 pixels, found 224"):
+        backbone_of("wrn-28-8", 224)
+
+
+def test_every_augmentation_is_timed(script: Any) -> None:
+    lines = list(script("backbones").augmentation_table("digits-lt/ce", None, 64, 1))
+    speeds = [float(line.split("|")[2]) for line in "\n".join(lines).splitlines() if line.startswith("| and ")]
+    assert len(speeds) == len(members("augment"))
+    assert min(speeds) > 0
