@@ -10,21 +10,23 @@ With --augmentations instead images/s of the input pipeline, crop and flip alone
 defaults, over an epoch of a recipe's training images; they take turns, round after round.
 
     python benchmarks/backbones.py --augmentations --data-root DATA
+
+On a machine that is busy otherwise, OMP_NUM_THREADS=1 and --clock processor: the processor's time of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from floors import limit
+from floors import CLOCKS, Clock, limit
 from torch.utils.flop_counter import FlopCounterMode
 from train_step import ratio
 
@@ -66,7 +68,7 @@ def forward_gflop(network: Network, side: int) -> float:
     return 1e-9 * counter.get_total_flops()
 
 
-def step_seconds(network: Network, side: int, batch: int, runtime: Runtime, steps: int) -> float:
+def step_seconds(network: Network, side: int, batch: int, runtime: Runtime, steps: int, clock: Clock) -> float:
     """Median time of a training step, after two that warm up."""
     network = runtime.prepare(network.train())
     images = torch.randn(batch, 3, side, side, device=runtime.device).to(memory_format=runtime.memory_format)
@@ -74,7 +76,7 @@ def step_seconds(network: Network, side: int, batch: int, runtime: Runtime, step
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-4, fused=True)
     times = []
     for _ in range(2 + steps):
-        start = time.perf_counter()
+        start = clock()
         with runtime.autocast():
             logits = network(images)
         loss = F.cross_entropy(logits.float(), labels)
@@ -82,15 +84,15 @@ def step_seconds(network: Network, side: int, batch: int, runtime: Runtime, step
         optimizer.step()
         optimizer.zero_grad()
         loss.item()  # waits for a GPU
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times[2:])
 
 
-def row(name: str, side: int, batch: int, network: Network, runtime: Runtime, steps: int, most: float) -> str:
+def row(name: str, side: int, batch: int, network: Network, most: float, time_step: Callable[..., float]) -> str:
     """A row of the table; `most` is the limit in GFLOP/s, 0 for an unknown one."""
     parameters = 1e-6 * sum(p.numel() for p in network.parameters())
     gflop = 3 * batch * forward_gflop(network, side)
-    seconds = step_seconds(network, side, batch, runtime, steps)
+    seconds = time_step(network, side, batch)
     share = f"{gflop / seconds / most:.0%}" if most else ""
     cells = [name, f"{side}x{side}", batch, f"{parameters:.2f}", f"{gflop:.4g}", f"{batch / seconds:.4g}"]
     return f"| {' | '.join(map(str, [*cells, f'{gflop / seconds:.4g}', share]))} |"
@@ -104,25 +106,28 @@ def backbone_table(arguments: argparse.Namespace, runtime: Runtime) -> Iterator[
         most, unit = limit(runtime.precision) if runtime.device.type == "cpu" else (0.0, "")
     except NoCompilerError as error:
         most, unit = 0.0, f"unknown ({error})"
-    yield f"{runtime.description}, torch {torch.__version__}"
+    time_step = partial(step_seconds, runtime=runtime, steps=arguments.steps, clock=CLOCKS[arguments.clock])
+    yield f"{runtime.description}, torch {torch.__version__}, time of the {arguments.clock}"
     yield f"Limit: {most:.0f} GFLOP/s, {unit}\n" if most else f"Limit: {unit or 'not measured on a GPU'}\n"
     yield "| backbone | images | batch | parameters, millions | GFLOP a step | images/s | GFLOP/s | of the limit |"
     yield "| :-- | --: | --: | --: | --: | --: | --: | --: |"
     for name, (backbone, side) in built.items():
         batch = arguments.batch or (BATCH if side < LARGE else BATCH // 8)
         network = build_network(backbone, "linear", CLASSES)
-        yield row(name, side, batch, network, runtime, arguments.steps, most)
+        yield row(name, side, batch, network, most, time_step)
 
 
-def epoch_speed(train: Any, batch: int) -> float:
+def epoch_speed(train: Any, batch: int, clock: Clock) -> float:
     """images/s of an epoch's batches, which nobody trains on."""
     order = np.random.default_rng(0).permutation(len(train.labels))
-    start = time.perf_counter()
+    start = clock()
     count = sum(len(each.labels) for each in train.stream(order, batch, np.random.default_rng(0)))
-    return count / (time.perf_counter() - start)
+    return count / (clock() - start)
 
 
-def augmentation_table(recipe_name: str, data_root: Path | None, batch: int, rounds: int) -> Iterator[str]:
+def augmentation_table(
+    recipe_name: str, data_root: Path | None, batch: int, rounds: int, clock: Clock
+) -> Iterator[str]:
     recipe = load_recipe(recipe_name)
     split = open_split(recipe.data, data_root)
     further: Mapping[str, Any] = {"crop and flip": {}} | {f"and {name}": {name: {}} for name in members("augment")}
@@ -133,7 +138,7 @@ def augmentation_table(recipe_name: str, data_root: Path | None, batch: int, rou
     speeds: dict[str, list[float]] = {title: [] for title in sets}
     for _ in range(rounds):
         for title, train in sets.items():
-            speeds[title].append(epoch_speed(train, batch))
+            speeds[title].append(epoch_speed(train, batch, clock))
     alone = speeds["crop and flip"]
     yield f"{recipe_name}: {len(split.train.labels)} images, batch {batch}, {torch.get_num_threads()} threads\n"
     yield "| augmentation | images/s | us an image | against crop and flip |\n| :-- | --: | --: | --: |"
@@ -150,6 +155,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="of which the median counts")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--augmentations", action="store_true", help="time the input pipeline instead")
     parser.add_argument("--recipe", default="cifar10-lt/ce", help="whose images are varied")
     parser.add_argument("--rounds", type=int, default=5, help="over these images")
@@ -157,9 +163,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.augmentations:
-            lines = augmentation_table(
-                arguments.recipe, arguments.data_root, arguments.batch or BATCH, arguments.rounds
-            )
+            batch, clock = arguments.batch or BATCH, CLOCKS[arguments.clock]
+            lines = augmentation_table(arguments.recipe, arguments.data_root, batch, arguments.rounds, clock)
         else:
             lines = backbone_table(arguments, choose_runtime(arguments.device, arguments.precision))
         for line in lines:

@@ -6,6 +6,8 @@ the registers (registers.cpp), on as many threads. A large matrix product of tor
 without the taps that fall outside the image.
 
     python benchmarks/floors.py [--precision float32]
+
+On a machine that is busy otherwise, OMP_NUM_THREADS=1 and --clock processor: the processor's time of one thread.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import ctypes
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +29,9 @@ from lt_bench.native import load_native
 from lt_bench.training.runtime import choose_runtime
 
 BATCH = 128
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "processor": time.process_time}
+Timed = Callable[[Callable[[], object]], float]
 # channels in and out, size of the input, stride, how often it stands in ResNet-32
 CONVOLUTIONS = (
     (3, 16, 32, 1, 1),
@@ -39,13 +45,13 @@ CONVOLUTIONS = (
 NORMS = ((16, 32, 6, 5), (32, 16, 5, 5), (64, 8, 5, 5))
 
 
-def milliseconds(call: Callable[[], object], repeats: int = 15) -> float:
+def milliseconds(call: Callable[[], object], repeats: int = 15, clock: Clock = time.perf_counter) -> float:
     """Median time of a call."""
     times = []
     for _ in range(repeats + 3):
-        start = time.perf_counter()
+        start = clock()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return 1e3 * statistics.median(times[3:])
 
 
@@ -89,17 +95,19 @@ def passes(x: Tensor, weight: Tensor, stride: int, groups: int = 1) -> dict[str,
     }
 
 
-def convolution(c_in: int, c_out: int, size: int, stride: int, dtype: torch.dtype) -> tuple[float, float, float, float]:
+def convolution(
+    c_in: int, c_out: int, size: int, stride: int, dtype: torch.dtype, timed: Timed
+) -> tuple[float, float, float, float]:
     """GFLOP of one pass, and ms of forward, data gradient and weight gradient."""
     x = torch.randn(BATCH, c_in, size, size).to(dtype).to(memory_format=torch.channels_last)
     weight = torch.randn(c_out, c_in, 3, 3).to(dtype).to(memory_format=torch.channels_last)
     forward, data, weights = passes(x, weight, stride).values()
     # Nobody asks for the gradient of the images.
-    times = milliseconds(forward), 0.0 if c_in == 3 else milliseconds(data), milliseconds(weights)
+    times = timed(forward), 0.0 if c_in == 3 else timed(data), timed(weights)
     return 2e-9 * BATCH * c_in * c_out * taps(size, stride) ** 2, *times
 
 
-def norm(channels: int, size: int, residual: bool, dtype: torch.dtype) -> float:
+def norm(channels: int, size: int, residual: bool, dtype: torch.dtype, timed: Timed) -> float:
     """ms of the fused layer, forward and backward."""
     layer = BatchNormReLU(channels)
     fuse(layer)
@@ -112,30 +120,34 @@ def norm(channels: int, size: int, residual: bool, dtype: torch.dtype) -> float:
     def step() -> None:
         torch.autograd.grad(layer(*inputs), inputs, dy)
 
-    return milliseconds(step)
+    return timed(step)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--precision", default="auto")
-    runtime = choose_runtime("cpu", parser.parse_args().precision, "on")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    arguments = parser.parse_args()
+    runtime = choose_runtime("cpu", arguments.precision, "on")
+    timed = partial(milliseconds, clock=CLOCKS[arguments.clock])
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-    (most, unit), product = limit(runtime.precision), 2 * 2048**3 / milliseconds(lambda: a @ b) / 1e6
-    print(f"{runtime.description}, torch {torch.__version__}")
+    (most, unit), product = limit(runtime.precision), 2 * 2048**3 / timed(lambda: a @ b) / 1e6
+    print(f"{runtime.description}, torch {torch.__version__}, time of the {arguments.clock}")
     print(f"Limit: {most:.0f} GFLOP/s, {unit}. A matrix product: {product:.0f} ({product / most:.0%})\n")
 
     print("| convolution | times | forward ms (GFLOP/s, of the limit) | data gradient | weight gradient |")
     print("| :-- | --: | --: | --: | --: |")
     work = spent = 0.0
     for c_in, c_out, size, stride, count in CONVOLUTIONS:
-        gflop, *times = convolution(c_in, c_out, size, stride, dtype)
+        gflop, *times = convolution(c_in, c_out, size, stride, dtype, timed)
         cells = [f"{t:.2f} ({1e3 * gflop / t:.0f}, {1e3 * gflop / t / most:.0%})" if t else "" for t in times]
         print(f"| {c_in} to {c_out}, {size}x{size}, stride {stride} | {count} | {' | '.join(cells)} |")
         work += count * gflop * sum(t > 0 for t in times)
         spent += count * sum(times)
     between = sum(
-        plain * norm(c, size, False, dtype) + joined * norm(c, size, True, dtype) for c, size, plain, joined in NORMS
+        plain * norm(c, size, False, dtype, timed) + joined * norm(c, size, True, dtype, timed)
+        for c, size, plain, joined in NORMS
     )
     total = spent + between
     print(
