@@ -38,7 +38,7 @@ class LUMix(Mix):
         """The mix, and how far its shares are moved."""
 
         generator: Annotated[dict[str, Any], BeforeValidator(_mix)] = Field(
-            default="mixup-or-cutmix", validate_default=True
+            default={"name": "mixup-or-cutmix"}, validate_default=True
         )
         """The mix, by its name or as a mapping with its settings."""
         predicted: float = Field(default=0.2, ge=0, le=1)
