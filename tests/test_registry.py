@@ -47,8 +47,8 @@ def test_what_is_promised_is_there(kind: str) -> None:
 
 
 def test_an_unknown_name_brings_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"'resnet33' is not a known backbone; did you mean resnet32\? \(allowed: "):
-        lookup("backbone", "resnet33")
+    with pytest.raises(UserError, match=r"'resnet32x' is not a known backbone; did you mean resnet32\? \(allowed: "):
+        lookup("backbone", "resnet32x")
     assert unknown("mix", "zzz", ["cmo", "mixup"]) == "'zzz' is not a known mix (allowed: cmo, mixup)"
     assert unknown("mix", "zzz", []) == "'zzz' is not a known mix (allowed: none)"
 
