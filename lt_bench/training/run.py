@@ -38,6 +38,7 @@ from lt_bench.training.second_stage import prepare_second_stage
 from lt_bench.training.weights import FILE, Trained, Weights, read_weights, save_weights
 
 CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
 AGAIN = "records"
 """Folder, beside the weights, of the record of a first stage that is trained again although it has its record."""
 
@@ -174,19 +175,8 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
 
     What is evaluated, the weights or their average, is what the network ends with.
     """
-    state, owner = initial_state(job), _owner(recipe, split, job)
-    checkpoint, log = folder / CHECKPOINT, folder / "log.jsonl"
-    if checkpoint.exists() and not options.restart:
-        identity = recipe.identity(split.digest, job.seed)
-        # A process may have been killed between its record and its clean-up: then to go on would be to copy.
-        recorded = _recorded(identity, options.records, folder / AGAIN) if options.force else set()
-        load_checkpoint(checkpoint, state, owner, job, recorded)
-    if isinstance(job.network, DecoupledNetwork):
-        prepare_second_stage(job, job.network, state)
-    with _writing(folder):
-        write_atomically(log, "".join(json.dumps(entry) + "\n" for entry in state.curve).encode())
-        write_atomically(folder / "recipe.json", (json.dumps(recipe.resolved(), indent=1) + "\n").encode())
-
+    owner = _owner(recipe, split, job)
+    state = _begun(recipe, split, job, owner, folder, options)
     counts = ClassStats.of(job.sets.train.labels, job.num_classes).counts
     epochs = max(1, job.protocol.epochs)
     images = len(job.sets.train.labels)
@@ -200,9 +190,9 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
             found = job.method.diagnostics(Epoch(state.curve[-1]["epoch"], epochs, job.seed))
             save_diagnostics(folder, len(state.curve), found, counts, recipe, job.seed)
             state.ended = now()
-            save_checkpoint(checkpoint, state, owner)
+            save_checkpoint(folder / CHECKPOINT, state, owner)
             # A line more, so that it can be followed; one that is cut short is mended by the next call.
-            with _writing(folder), log.open("a", encoding="utf-8") as file:
+            with _writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
             progress.epoch()
             if len(state.curve) < epochs:
@@ -211,6 +201,22 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
         fit(job, state, on_step=progress.step, on_epoch=finish_epoch)
     if state.average is not None:
         state.average.exchange()
+    return state
+
+
+def _begun(recipe: Recipe, split: Split, job: Job, owner: Owner, folder: Path, options: Options) -> State:
+    """The state to go on from, of the folder's checkpoint or fresh, with recipe and log so far in the folder."""
+    state, checkpoint = initial_state(job), folder / CHECKPOINT
+    if checkpoint.exists() and not options.restart:
+        identity = recipe.identity(split.digest, job.seed)
+        # A process may have been killed between its record and its clean-up: then to go on would be to copy.
+        recorded = _recorded(identity, options.records, folder / AGAIN) if options.force else set()
+        load_checkpoint(checkpoint, state, owner, job, recorded)
+    if isinstance(job.network, DecoupledNetwork):
+        prepare_second_stage(job, job.network, state)
+    with _writing(folder):
+        write_atomically(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in state.curve).encode())
+        write_atomically(folder / "recipe.json", (json.dumps(recipe.resolved(), indent=1) + "\n").encode())
     return state
 
 
