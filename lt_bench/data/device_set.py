@@ -39,10 +39,12 @@ class DeviceSet:
         self._views = self._all_views(_padded(part, augmentation).to(device))
         self._scale, self._shift = normalisation(augmentation.mean or card.mean, augmentation.std or card.std, device)
 
-    def stream(self, order: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    def stream(
+        self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
+    ) -> Iterator[Batch]:
         """Augmented batches; all draws of the epoch are made before the first one."""
         views = self._draw(order, rng)
-        draws = draw_all(self.steps, len(order), self.height, self.width, rng, self._labels.device)
+        draws = draw_all(self.steps, progress, len(order), self.height, self.width, rng, self._labels.device)
         chunk = batch_size * max([1, *(step.batches_at_once for step in self.steps)])
         for start in range(0, len(order), chunk):
             part = slice(start, start + chunk)

@@ -48,10 +48,12 @@ class FolderSet:
         self._labels = torch.from_numpy(part.labels).to(device)
         self._scale, self._shift = normalisation(augmentation.mean or card.mean, augmentation.std or card.std, device)
 
-    def stream(self, order: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    def stream(
+        self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
+    ) -> Iterator[Batch]:
         """Augmented batches. Each place in the order has a seed of its own, so workers do not change the result."""
         seeds = rng.integers(0, 2**32, len(order), dtype=np.uint32)
-        draws = draw_all(self.steps, len(order), self.side, self.side, rng, self.device)
+        draws = draw_all(self.steps, progress, len(order), self.side, self.side, rng, self.device)
         return self._batches(order, batch_size, self._train_transform, seeds, draws)
 
     def clean(self, batch_size: int) -> Iterator[Batch]:

@@ -95,8 +95,13 @@ class ImageSet(Protocol):
 
     labels: IntArray
 
-    def stream(self, order: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """Augmented batches of the images at `order`, the last one shorter when it does not divide."""
+    def stream(
+        self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
+    ) -> Iterator[Batch]:
+        """Augmented batches of the images at `order`, the last one shorter when it does not divide.
+
+        `progress` is the share of the training that is over, in [0, 1].
+        """
         ...
 
     def clean(self, batch_size: int) -> Iterator[Batch]:
@@ -111,6 +116,11 @@ class Epoch:
     index: int
     total: int
     seed: int
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is over when it begins."""
+        return self.index / self.total
 
     def rng(self, purpose: str) -> np.random.Generator:
         return generator(self.seed, purpose, self.index)

@@ -122,7 +122,10 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
     torch.manual_seed(int(epoch.rng("torch").integers(2**63)))
     size, accumulate, repeats = job.protocol.batch_size, job.protocol.accumulate, job.protocol.repeated_augmentation
     orders = {name: repeated(order, repeats) for name, order in job.method.streams(epoch).items()}
-    streams = [job.sets.train.stream(order, size, epoch.rng(f"augment/{name}")) for name, order in orders.items()]
+    streams = [
+        job.sets.train.stream(order, size, epoch.rng(f"augment/{name}"), epoch.progress)
+        for name, order in orders.items()
+    ]
     images = len(next(iter(orders.values())))
     steps = math.ceil(images / size)
     shares = shares_of_batches(images, size, accumulate).to(job.runtime.device)

@@ -131,8 +131,10 @@ class _Part:
     def __post_init__(self) -> None:
         self.labels = self.whole.labels
 
-    def stream(self, order: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        return self.whole.stream(order, batch_size, rng)
+    def stream(
+        self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
+    ) -> Iterator[Batch]:
+        return self.whole.stream(order, batch_size, rng, progress)
 
     def clean(self, batch_size: int) -> Iterator[Batch]:
         return self.few.clean(batch_size)

@@ -11,12 +11,18 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from lt_bench.data.arrays import ArrayPart
+from lt_bench.data.augment import Augmentation
 from lt_bench.data.augmentations import Augment, ColorJitter, Cutout, RandAugment, RandomErasing, TrivialAugment
 from lt_bench.data.augmentations.auto_augment import AutoAugment, sub_policies
 from lt_bench.data.augmentations.color_jitter import ORDERS
 from lt_bench.data.augmentations.cutout import cut_out
+from lt_bench.data.augmentations.grid_mask import GridMask, grid
+from lt_bench.data.augmentations.hide_and_seek import HideAndSeek, cell_side
 from lt_bench.data.augmentations.operations import Operation, Operations, perform
 from lt_bench.data.augmentations.random_erasing import box_sides
+from lt_bench.data.cards import load_card
+from lt_bench.data.device_set import DeviceSet
 from lt_bench.data.types import generator
 from lt_bench.errors import UserError
 from lt_bench.registry import members
@@ -232,3 +238,73 @@ def test_factors_of_colour_jitter_lie_about_one() -> None:
 def test_settings_without_meaning_are_refused(make: Callable[[], Augment]) -> None:
     with pytest.raises(UserError, match=r"RandomErasing|Cutout|RandAugment|AutoAugment"):
         make()
+
+
+# --- hide-and-seek and grid mask ---------------------------------------------------------------------
+
+
+def test_cells_are_those_of_the_card() -> None:
+    sizes = HideAndSeek().config.sizes
+    assert [cell_side(share, 224) for share in sizes] == [0, 16, 32, 44, 56]
+    assert [cell_side(share, 32) for share in sizes] == [0, 2, 5, 6, 8]
+    assert [(-(-224 // side)) ** 2 for side in (16, 32, 44, 56)] == [196, 49, 36, 16]
+
+
+def test_cells_are_hidden_one_by_one() -> None:
+    images = torch.ones(2, 3, 7, 7)
+    hidden = torch.zeros(2, 4, 4, dtype=torch.bool)
+    hidden[:, 1, 3] = True  # rows 2 and 3, and the column that is left of the last cell
+    found = HideAndSeek().apply(images, torch.tensor([2, 0]), hidden)
+    assert found[1].all()
+    assert (found[0] == 0).nonzero()[:, 1:].unique(dim=0).tolist() == [[2, 6], [3, 6]]
+
+
+def test_two_fifths_of_the_pixels_are_hidden() -> None:
+    augment = HideAndSeek()
+    found = augment(torch.ones(3000, 1, 32, 32), generator(0, "hide"))
+    assert 1 - float(found.mean()) == pytest.approx(0.4, abs=0.01)
+
+
+def mask_of(size: int, period: int, ratio: float, offset: tuple[int, int] = (0, 0), angle: float = 0.0) -> Tensor:
+    one = torch.tensor([period]), torch.tensor([offset]), torch.tensor([angle], dtype=torch.float64)
+    return grid(size, size, *one, ratio)[0].float()
+
+
+def test_the_small_grid_of_the_card() -> None:
+    mask = mask_of(8, 4, 0.5)
+    assert mask[0].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert mask[2].all()
+    assert float(mask.mean()) == 0.75
+
+
+@pytest.mark.parametrize(("period", "kept"), [(128, 0.8412), (200, 0.84)])
+def test_what_stays_of_large_images(period: int, kept: float) -> None:
+    # Where no offset pushes the lattice's beginning into the image, as on the card.
+    means = [mask_of(2 * period, period, 0.6, (k, k))[-period:, -period:].mean() for k in range(0, period, period // 8)]
+    assert float(torch.stack(means).mean()) == pytest.approx(kept, abs=0.0001)
+
+
+def test_a_quarter_turn_turns_the_lattice() -> None:
+    turned = mask_of(32, 8, 0.5, (3, 0), np.pi / 2)
+    assert torch.equal(turned, mask_of(32, 8, 0.5, (3, 0)).rot90(1)) or torch.equal(
+        turned, mask_of(32, 8, 0.5, (3, 0)).rot90(-1)
+    )
+
+
+def test_the_probability_rises_over_the_training() -> None:
+    rising = [GridMask().at(epoch / 300).config.probability for epoch in (0, 60, 120, 240, 299)]
+    assert rising == pytest.approx([0, 0.2, 0.4, 0.8, 0.8])
+    images = torch.ones(400, 1, 32, 32)
+    assert GridMask().at(0.0)(images, generator(0, "grid")).all()
+    touched = (GridMask().at(1.0)(images, generator(0, "grid")) == 0).flatten(1).any(1)
+    assert float(touched.float().mean()) == pytest.approx(0.8, abs=0.05)
+
+
+def test_streams_ask_for_what_holds_at_the_time() -> None:
+    spec = load_card("digits-lt")
+    part = ArrayPart(TRAIN.images[:8], TRAIN.labels[:8])
+    images = DeviceSet(part, spec, Augmentation(padding=0, flip=False), CPU, [GridMask(probability=1.0)])
+    order = np.arange(8)
+    first, last = (next(iter(images.stream(order, 8, generator(0, "a"), at))).images for at in (0.0, 1.0))
+    assert torch.equal(first, next(iter(images.clean(8))).images)
+    assert not torch.equal(last, first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lt_bench.data.augmentations.auto_augment import AutoAugment
     from lt_bench.data.augmentations.color_jitter import ColorJitter
     from lt_bench.data.augmentations.cutout import Cutout
+    from lt_bench.data.augmentations.grid_mask import GridMask
+    from lt_bench.data.augmentations.hide_and_seek import HideAndSeek
     from lt_bench.data.augmentations.rand_augment import RandAugment
     from lt_bench.data.augmentations.random_erasing import RandomErasing
     from lt_bench.data.augmentations.rotation import Rotation
@@ -29,6 +31,8 @@ __all__ = [
     "AutoAugment",
     "ColorJitter",
     "Cutout",
+    "GridMask",
+    "HideAndSeek",
     "RandAugment",
     "RandomErasing",
     "Rotation",
@@ -44,6 +48,8 @@ __getattr__ = lazily(
         "AutoAugment": "auto_augment",
         "ColorJitter": "color_jitter",
         "Cutout": "cutout",
+        "GridMask": "grid_mask",
+        "HideAndSeek": "hide_and_seek",
         "RandAugment": "rand_augment",
         "RandomErasing": "random_erasing",
         "Rotation": "rotation",
@@ -77,6 +83,10 @@ class Augment(Component, ABC):
         """From a `Config`, or from its settings one by one. Raises UserError for a wrong name or value."""
         self.config: Any = self.settled(config, settings)
 
+    def at(self, progress: float) -> Self:
+        """As it is when a share `progress` in [0, 1] of the training is over: itself, unless it changes by epochs."""
+        return self
+
     @abstractmethod
     def draw(self, size: int, height: int, width: int, rng: np.random.Generator, device: torch.device) -> Draws:
         """All that is random about `size` images of this height and width."""
@@ -99,10 +109,16 @@ def in_order(named: Mapping[str, Mapping[str, Any]]) -> Sequence[Augment]:
 
 
 def draw_all(
-    steps: Sequence[Augment], size: int, height: int, width: int, rng: np.random.Generator, device: torch.device
+    steps: Sequence[Augment],
+    progress: float,
+    size: int,
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> Sequence[Draws]:
-    """The draws of every step for the `size` images of an epoch."""
-    return [step.draw(size, height, width, rng, device) for step in steps]
+    """The draws of every step for the `size` images of an epoch, before which a share `progress` of them is over."""
+    return [step.at(progress).draw(size, height, width, rng, device) for step in steps]
 
 
 def vary(images: Tensor, steps: Sequence[Augment], draws: Sequence[Draws], part: slice, *, normalised: bool) -> Tensor:
