@@ -67,7 +67,7 @@ def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> 
     """Whether a recipe may name both; None where their classes say nothing about each other.
 
     The facts are those that a recipe is checked against: `uses` of methods, `heads` of methods and stages, and what
-    losses need and heads give, cosines or features.
+    losses and some mixes need and heads give, cosines or features.
     """
     if "augment" in (kind, other_kind):
         return kind == "augment" or None  # Images are varied before anything else sees them: not worth a word each.
@@ -75,15 +75,24 @@ def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> 
         return True  # Samplers, mixes and losses compose freely.
     for one, two, family in ((component, other, other_kind), (other, component, kind)):
         if family in PHASE_FAMILIES and hasattr(one, "uses"):
-            return family in one.uses and (family != "loss" or bool(_heads(one) & _heads(two)))
+            return family in one.uses and (not _chooses_heads(two) or bool(_heads(one) & _heads(two)))
     if "head" in (kind, other_kind):
         head, part = (component, other) if kind == "head" else (other, component)
-        return head.name in _heads(part) if hasattr(part, "heads") or hasattr(part, "takes_cosines") else None
+        return head.name in _heads(part) if _chooses_heads(part) else None
     return bool(_heads(component) & _heads(other)) if hasattr(component, "heads") and hasattr(other, "heads") else None
 
 
+def _chooses_heads(component: type[Any]) -> bool:
+    """Whether the class says which heads it can train."""
+    return any(hasattr(component, name) for name in ("heads", "takes_cosines")) or _of_one_branch(component)
+
+
+def _of_one_branch(component: type[Any]) -> bool:
+    return getattr(component, "evaluates_its_own", False)
+
+
 def _heads(component: type[Any]) -> set[str]:
-    """The heads that a method, a stage or a loss can train."""
+    """The heads that a method, a stage, a loss or a mix can train."""
     if getattr(component, "heads", None) is not None:
         return set(component.heads)
     # Losses are for methods that name no head, which leave these alone.
@@ -95,7 +104,7 @@ def _heads(component: type[Any]) -> set[str]:
             for name, head in heads.items()
             if head.gives_cosines == component.takes_cosines and (head.gives_features or not component.takes_features)
         }
-    return set(heads)
+    return {name for name, head in heads.items() if head.gives_features or not _of_one_branch(component)}
 
 
 def _some_of(kind: str, verdicts: Mapping[str, bool | None]) -> str:

@@ -169,6 +169,7 @@ def few_members() -> Members:
     some = {
         "method": ("standard", "bbn", "dbn-mix", "balpoe", "ride", "sade"),
         "loss": ("cross-entropy", "focal", "ldam"),
+        "mix": ("mixup", "cutmix", "cmo"),
         "head": ("linear", "cosine", "experts", "dual-branch", "bilateral"),
     }
     kept = {kind: some.get(kind, found) for kind, found in all_members().items() if kind in DEFAULTS or kind in NETWORK}

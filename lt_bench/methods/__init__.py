@@ -72,6 +72,13 @@ class Method(Component, torch.nn.Module, ABC):
         logits: Tensor = network(images)
         return logits
 
+    def after_step(self, network: Network, step: Step) -> None:
+        """Called after each step of the optimizer. See `Mix.after_step`."""
+
+    def evaluated(self, network: Network) -> Network:
+        """What is evaluated and saved, once attached. See `Mix.evaluated`."""
+        return network
+
     def end_epoch(
         self, epoch: Epoch, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]
     ) -> None:

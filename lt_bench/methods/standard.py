@@ -72,6 +72,14 @@ class Standard(Method):
         assert isinstance(loss, Loss)
         return loss.scores(network(images))
 
+    def after_step(self, network: Network, step: Step) -> None:
+        self.phase(step.epoch)[1].after_step(network, step)
+
+    def evaluated(self, network: Network) -> Network:
+        mix = self.parts[self.mix_index[-1]]
+        assert isinstance(mix, Mix)
+        return mix.evaluated(network)
+
     def end_epoch(
         self, epoch: Epoch, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]
     ) -> None:

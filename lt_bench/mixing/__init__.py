@@ -18,6 +18,7 @@ from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
 if TYPE_CHECKING:
+    from lt_bench.mixing.automix import AutoMix
     from lt_bench.mixing.balanced_mixup import BalancedMixup
     from lt_bench.mixing.class_distance import ClassDistanceMix
     from lt_bench.mixing.cmo import CMO
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     from lt_bench.mixing.mixupe import MixupE
     from lt_bench.mixing.none import NoMix
     from lt_bench.mixing.remix import Remix
+    from lt_bench.mixing.samix import SAMix
     from lt_bench.mixing.soft_augmentation import SoftAugmentation
     from lt_bench.mixing.unimix import UniMix
 
 __all__ = [
     "CMO",
+    "AutoMix",
     "BalancedMixup",
     "Batch",
     "ClassDistanceMix",
@@ -58,6 +61,7 @@ __all__ = [
     "NoMix",
     "Objective",
     "Remix",
+    "SAMix",
     "SoftAugmentation",
     "Step",
     "UniMix",
@@ -68,6 +72,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "AutoMix": "automix",
         "BalancedMixup": "balanced_mixup",
         "CMO": "cmo",
         "ClassDistanceMix": "class_distance",
@@ -78,6 +83,7 @@ __getattr__ = lazily(
         "LUMix": "lumix",
         "ManifoldMixup": "manifold_mixup",
         "MixupE": "mixupe",
+        "SAMix": "samix",
         "SoftAugmentation": "soft_augmentation",
         "MixRNet": "mixrnet",
         "Mixup": "mixup",
@@ -155,6 +161,8 @@ class Mix(Component, torch.nn.Module, ABC):
 
     refuses_partners: ClassVar[str | None] = None
     """Why it makes no sense that another mix chooses its partners; None where it does."""
+    evaluates_its_own: ClassVar[bool] = False
+    """Whether a network of its own is evaluated and saved: then it is the mix of a whole training, of one branch."""
 
     class Config(Settings):
         """No settings."""
@@ -192,6 +200,13 @@ class Mix(Component, torch.nn.Module, ABC):
         a second term. It may ask the objective as often as it wants.
         """
         return objective.of(self(batch, partner, step))
+
+    def after_step(self, network: Network, step: Step) -> None:
+        """Called after each step of the optimizer, for a mix with a network that follows the trained one."""
+
+    def evaluated(self, network: Network) -> Network:
+        """What is evaluated and saved in place of the network that is trained: by default it itself."""
+        return network
 
     def end_epoch(self, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]) -> None:
         """Called after each epoch with the network in evaluation mode.

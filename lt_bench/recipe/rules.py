@@ -133,6 +133,22 @@ def _a_loss_needs_its_kind_of_logits(parts: Parts) -> Iterator[str]:
             yield f"model.head: the loss {loss.name} needs a head of one branch, found {head.name}"
 
 
+def _a_mix_that_evaluates_its_own_network_trains_it(parts: Parts) -> Iterator[str]:
+    recipe = parts.recipe
+    for part in recipe.compositions:
+        mix = lookup("mix", part.mix["name"])
+        if not mix.evaluates_its_own:
+            continue
+        if part is recipe.second_stage:
+            yield f"second_stage.mix: {mix.name} trains a network of its own, and a second stage only its classifier"
+        if not parts.head.gives_features:
+            yield f"mix: {mix.name} needs a head of one branch, such as linear or cosine, found {parts.head.name}"
+        if any(phase.mix != part.mix for phase in recipe.phases):
+            yield f"mix: {mix.name} evaluates a network of its own, so it has to be the mix of every phase"
+        if recipe.protocol.ema is not None:
+            yield f"protocol.ema: {mix.name} evaluates an average of its own, set by mix.momentum; remove this one"
+
+
 def _a_schedule_ends_with_the_training(parts: Parts) -> Iterator[str]:
     protocol = parts.recipe.protocol
     schedule, epochs = protocol.schedule, protocol.epochs
@@ -202,6 +218,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_network_fits_its_images,
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,
+    _a_mix_that_evaluates_its_own_network_trains_it,
     _a_schedule_ends_with_the_training,
     _everything_acts_in_some_epoch,
 )

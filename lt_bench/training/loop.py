@@ -43,7 +43,12 @@ class Job:
     def scores(self, images: Tensor) -> Tensor:
         """Logits float32 [B, C] for prediction."""
         with self.runtime.uncompiled(), self.runtime.autocast():
-            return self.method.scores(self.network, images).float()
+            return self.method.scores(self.evaluated, images).float()
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that predicts and is saved: the trained one, unless the method has another."""
+        return self.method.evaluated(self.network)
 
 
 def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[[], None]) -> None:
@@ -140,11 +145,13 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
         # An epoch may end in a batch of one image, of which a deep stage may make one pixel.
         single = single_values(job.network, job.method) if shortest == 1 else nullcontext()
         with job.runtime.uncompiled(when=shortest < size), job.runtime.autocast(), single:
-            loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), Step(epoch, index, steps, rng))
+            step = Step(epoch, index, steps, rng)
+            loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), step)
         loss.backward(shares[index].expand_as(loss))  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         if (index + 1) % accumulate == 0 or index + 1 == steps:
             state.optimizer.step()
+            job.method.after_step(job.network, step)
             on_step()
     state.images += images
     return mean_loss(torch.stack(losses), epoch)

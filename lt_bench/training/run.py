@@ -76,7 +76,7 @@ def _complete(
     trained = Trained(record.timing.wall_s, last_top1(record), environment.precision, environment.device)
     unkept = None
     try:
-        save_weights(folder / FILE, job.network, recipe, split.digest, seed, trained)
+        save_weights(folder / FILE, job.evaluated, recipe, split.digest, seed, trained)
     except UserError as error:
         unkept = error
     path = write_record(record, state.last_predictions(split.test.labels), options.records)

@@ -112,7 +112,7 @@ def _try_stage(
         tell(recipe, tried)
         seconds += len(epochs) * len(split.train.labels) / tried.images_per_s + _end_s(job, epochs) * len(epochs)
     seconds += _evaluation_s(job, split) * _evaluations(job.protocol)
-    tensors = {name: tensor.detach().cpu().clone() for name, tensor in job.network.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in job.evaluated.state_dict().items()}
     weights = Weights(recipe, seed, Trained(), tensors, Path("what was tried"), split.digest)
     return Trial(recipe, seconds, peak_memory_mb(job.runtime.device)), weights
 

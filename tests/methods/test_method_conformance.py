@@ -61,6 +61,8 @@ def cases() -> Iterator[Case]:
         mixes = members("mix") if "mix" in method.uses else ["none"]
         losses = members("loss") if "loss" in method.uses else ["cross-entropy"]
         for head, mix, loss in product(heads, mixes, losses):
+            if lookup("mix", mix).evaluates_its_own and not lookup("head", head).gives_features:
+                continue  # it refuses them
             if "loss" not in method.uses or fits(lookup("loss", loss), lookup("head", head)):
                 yield Case(name, head, mix, loss)
         if "sampler" in method.uses:

@@ -113,6 +113,8 @@ def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None
         ("manifold-mixup", {"layers": [0, 0]}),
         ("manifold-mixup", {"layers": [-1]}),
         ("mixupe", {"form": "accurate"}),
+        ("automix", {"lambda_margin": 0.5}),
+        ("samix", {"k": -1}),
         ("hmix", {"ratio": 1.1}),
         ("gmix", {"beta": -1}),
         ("lumix-ours", {"predicted": 0.6, "random": 0.5}),
