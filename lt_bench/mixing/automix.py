@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
@@ -63,6 +64,7 @@ class AutoMix(Mix):
     head_mix: nn.Module
     momentum_network: Network
     momentum_head_mix: nn.Module
+    kept: Mapping[str, Tensor] = {}
 
     def attach(self, network: Network) -> None:
         if type(network) is not Network or len(network.branches) != 1:
@@ -86,6 +88,7 @@ class AutoMix(Mix):
         to_learn, to_teach = self.pairings(batch, step)
         features = self.features(images)
         masks = self.block(features, to_learn, images.shape[-2:])
+        self.kept = kept(images, to_learn, masks) if is_last(step) else {}
         shown = to_teach.mixed(images, self.given_masks(features, (to_learn, to_teach), images.shape[-2:], step))
         by_momentum = replace(objective, network=with_classifier(self.momentum_network, self.momentum_head_mix))
         by_mixed = replace(objective, network=with_classifier(objective.network, self.head_mix))
@@ -141,10 +144,25 @@ class AutoMix(Mix):
     def evaluated(self, network: Network) -> Network:
         return self.momentum_network
 
+    def diagnostics(self) -> Mapping[str, Tensor]:
+        """After the training, pairs of its last step with their masks: see `kept`."""
+        return self.kept
+
 
 def progress(step: Step) -> float:
     """The part of the training, in [0, 1), that lies behind a step."""
     return (step.epoch.index + step.index / step.total) / step.epoch.total
+
+
+def is_last(step: Step) -> bool:
+    """Whether a training ends with this step."""
+    return (step.index + 1, step.epoch.index + 1) == (step.total, step.epoch.total)
+
+
+def kept(images: Tensor, pairing: Pairing, masks: Tensor, most: int = 8) -> Mapping[str, Tensor]:
+    """The first images of a batch, normalised as in training, their partners, the masks, and the one share, [1]."""
+    pairs = {"images": images, "partners": images[pairing.order], "masks": masks.detach()}
+    return {name: tensor[:most].clone() for name, tensor in pairs.items()} | {"share": torch.tensor([pairing.share])}
 
 
 def momentum_at(time: float, start: float, end: float, constant: float = 0.1) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from lt_bench.mixing.mix_block import Pairing, adjusted
 from lt_bench.mixing.samix import SAMix
 from lt_bench.models import Network, build_network
 from lt_bench.registry import Phase
+from lt_bench.tensor_files import read_tensors
 from lt_bench.training.evaluate import evaluate_weights
 from lt_bench.training.tryout import try_out
 from lt_bench.training.weights import read_weights
@@ -283,8 +284,19 @@ def test_the_momentum_network_is_evaluated_and_saved(tmp_path: Path, monkeypatch
     assert all(torch.equal(value, saved[name]) for name, value in mix.momentum_network.state_dict().items())
     assert not torch.equal(network.classifiers[0].weight, saved["branches.0.classifier.weight"])
     path = only(tmp_path, "weights.safetensors")
+    assert all(torch.equal(value, mix.kept[name]) for name, value in diagnosed(tmp_path).items())
     found = evaluate_weights(path, options(tmp_path)).summary
     assert tuple(found["correct"]) == record(tmp_path).selections["last"].correct
+
+
+def diagnosed(folder: Path) -> Mapping[str, Tensor]:
+    """The pairs of the last step, which alone is kept."""
+    tensors, about = read_tensors(only(folder / "runs", "epoch-*.safetensors"))
+    assert about["epoch"] == "5"
+    assert tensors["masks"].shape == (8, 1, 32, 32)
+    assert (tensors["images"] != tensors["partners"]).any()
+    assert 0 < float(tensors["share"]) < 1
+    return tensors
 
 
 @run
