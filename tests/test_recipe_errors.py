@@ -406,9 +406,9 @@ def test_a_setting_that_the_recipe_has_nowhere_is_told_none(override: str) -> No
 
 
 def test_a_component_that_is_like_none_may_be_in_a_plug_in() -> None:
-    far = refusal(Path("digits-lt/ce"), "mix=tail-mix")
+    far = refusal(Path("digits-lt/ce"), "mix=rarer")
     assert "did you mean" not in far
-    assert "unimix); one of your own comes in by --plugin FILE (with mix=tail-mix)" in far
+    assert "unimix); one of your own comes in by --plugin FILE (with mix=rarer)" in far
     assert "--plugin" not in refusal(Path("digits-lt/ce"), "mix=cutmux")
 
 
