@@ -29,7 +29,7 @@ class SoftAugmentation(Mix):
     info = Info("far shifts, targets as sure as the image is visible", "Liu et al., CVPR 2023", 2023)
     refuses_partners = "it mixes no images"
     acts = "shift images"
-    timing = "until {until:g} of the epochs"
+    timing = "until {until} of the epochs"
 
     class Config(Mix.Config):
         """As in the authors' commands for CIFAR."""
