@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OFFICIAL := --records leaderboard/v1/records --out leaderboard/v1
 DEMO_RECIPES := ce balanced-softmax mixup cmo dbn-mix class-distance-mix-ours
 
-.PHONY: demo test lint typecheck check campaign leaderboard notebooks docs site clean
+.PHONY: demo test test-whole lint typecheck check campaign leaderboard notebooks docs site clean
 
 demo: $(READY)
 	$(BIN)/lt-bench sweep $(DEMO_RECIPES:%=digits-lt/%) --seeds 0,1,2 --work demo/runs --records demo/records
@@ -17,6 +17,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Every method with every mix, loss and head that fits; `make test` has each two of them together once.
+test-whole: $(READY)
+	LT_BENCH_WHOLE=1 $(BIN)/python -m pytest tests/methods/test_method_conformance.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

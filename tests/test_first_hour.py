@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pexpect
@@ -18,7 +19,7 @@ WIDTH = 80
 PATIENCE = 180
 """Seconds that a command may be silent, on a machine that has much else to do."""
 SHORT = (*STRANGER, "--device", "cpu")
-EPOCHS = 240
+EPOCHS = 120
 """Of the run that is broken off: a tenth of a second each at first, so that Ctrl-C finds it at work."""
 LONG = ("run", "digits-lt/ce", *SHORT, f"protocol.epochs={EPOCHS}", f"protocol.evaluate_every={EPOCHS}")
 
@@ -51,8 +52,16 @@ def typed(*words: object, interrupt_at: str = "") -> Said:
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm", "OMP_NUM_THREADS": "1"}
     command, size = ["-m", "lt_bench", *map(str, words)], (24, WIDTH)
+    # What a shell runs in the background ignores Ctrl-C, and so would what it starts.
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with pexpect.spawn(
-        sys.executable, command, dimensions=size, env=environment, encoding="utf-8", timeout=PATIENCE
+        sys.executable,
+        command,
+        dimensions=size,
+        env=environment,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        preexec_fn=listens,
     ) as child:
         before = ""
         if interrupt_at:
