@@ -10,7 +10,9 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 SHOWN = (
     "*.md",
+    "CITATION.cff",
     "docs/*.md",
+    "docs/*.png",
     "benchmarks/*.md",
     "leaderboard/v1/*.md",
     "leaderboard/v1/tables/*",
@@ -20,7 +22,7 @@ SHOWN = (
     "lt_bench/**/*.py",
 )
 """What pages may link to. A link to anything else fails the build."""
-READ_AS_TEXT = {".py", ".yaml", ".ipynb", ".csv"}
+READ_AS_TEXT = {".py", ".yaml", ".ipynb", ".csv", ".cff"}
 """Endings that a browser would save instead of show."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -54,12 +55,29 @@ def broken(page: str, target: str) -> bool:
     return not file.exists() or bool(anchor and anchor not in anchors(file.resolve().relative_to(ROOT).as_posix()))
 
 
-@pytest.mark.parametrize("page", LINKED)
-def test_every_link_leads_somewhere(page: str) -> None:
+def links(page: str) -> set[str]:
+    """Targets of its links that are no addresses."""
     prose = re.sub(r"`[^`\n]+`(?!\])", "", FENCE.sub("", text_of(page)))
     targets = set(re.findall(r"\]\(([^()\s]+)\)", prose))
-    relative = {target for target in targets if not re.match(r"https?:|mailto:", target)}
-    assert [target for target in sorted(relative) if broken(page, target)] == []
+    return {target for target in targets if not re.match(r"https?:|mailto:", target)}
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_every_link_leads_somewhere(page: str) -> None:
+    assert [target for target in sorted(links(page)) if broken(page, target)] == []
+
+
+def test_the_site_has_every_file_that_a_page_of_its_navigation_links_to() -> None:
+    hook = ast.parse((ROOT / "docs/site_hook.py").read_text(encoding="utf-8"))
+    (shown,) = (
+        ast.literal_eval(node.value)
+        for node in hook.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SHOWN"
+    )
+    there = {(ROOT / file).resolve() for file in found(*shown)}
+    targets = {((ROOT / page).parent / link.partition("#")[0]).resolve() for page in PAGES for link in links(page)}
+    missing = [target for target in targets - there if target.is_file()]
+    assert missing == []
 
 
 @pytest.mark.parametrize("target", ["nowhere.md", "data.md#nowhere", "#nowhere", "../lt_bench/nowhere.py"])
