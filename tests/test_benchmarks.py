@@ -62,7 +62,7 @@ def test_the_limit_is_a_rate_of_whole_rounds(script: Any, precision: str) -> Non
     try:
         rate, unit = floors.limit(precision, tries=1)
     except NoCompilerError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"the loop of products cannot be compiled here: {error}")
     assert rate > 1  # GFLOP/s, of any machine that can run this
     assert precision in unit or "float32" in unit
 

@@ -33,7 +33,7 @@ class AutoMix(Mix):
     """
 
     name = "automix"
-    info = Info("masks learned through a momentum network", "Liu et al., ECCV 2022", 2022, cost="3.6x")
+    info = Info("masks learned through a momentum network", "Liu et al., ECCV 2022", 2022, cost="3x")
     refuses_partners = "it mixes the features of one batch"
     evaluates_its_own = True
 

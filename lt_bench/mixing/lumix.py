@@ -10,13 +10,17 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, Objective, Term, sent
-from lt_bench.mixing.generators import build_generator, complete
-from lt_bench.registry import Info
+from lt_bench.mixing.generators import build_generator, complete, generator_epochs
+from lt_bench.registry import Info, lookup
+from lt_bench.validation import in_words
 
 
 def _mix(given: Any) -> Any:
-    """A mix by name or with its settings; a bare word is its name here."""
-    return complete({"name": given} if isinstance(given, str) else given)
+    """A mix by name or with its settings; a bare word is its name here. Raises one of pydantic's errors."""
+    node = complete({"name": given} if isinstance(given, str) else given)
+    if lookup("mix", node["name"]).loss is not Mix.loss:
+        raise in_words(f"{node['name']} says its loss itself, of which there are no shares to move")
+    return node
 
 
 class LUMix(Mix):
@@ -55,6 +59,11 @@ class LUMix(Mix):
             return self
 
     config: Config
+    timing = "the epochs of its generator {generator}"
+
+    @classmethod
+    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
+        return generator_epochs(config.generator, epochs, total)
 
     def prepare(self, stats: ClassStats) -> None:
         self.generator = build_generator(self.config.generator, stats)

@@ -24,7 +24,7 @@ class SAMix(AutoMix):
 
     name = "samix"
     info = Info(
-        "AutoMix, with masks of contrast and bound to the share", "Li et al., arXiv 2111.15454", 2021, cost="3.6x"
+        "AutoMix, with masks of contrast and bound to the share", "Li et al., arXiv 2111.15454", 2021, cost="3x"
     )
 
     class Config(AutoMix.Config):

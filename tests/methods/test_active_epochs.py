@@ -118,6 +118,16 @@ CASES: dict[tuple[str, str], tuple[st.SearchStrategy[dict[str, Any]], Callable[[
         mixing,
     ),
     ("mix", "label-occurrence-balanced-mixup"): (st.fixed_dictionaries({"start_epoch": small}), mixing),
+    ("mix", "lumix-ours"): (
+        st.fixed_dictionaries(
+            {
+                "generator": st.fixed_dictionaries(
+                    {"name": st.just("cmo"), "start_epoch": small, "stop_before_end": small}
+                )
+            }
+        ),
+        mixing,
+    ),
     ("mix", "soft-augmentation"): (st.fixed_dictionaries({"until": st.floats(0.01, 1)}), changes_images),
     ("mix", "unimix"): (st.fixed_dictionaries({"stop_epoch": st.none() | small}), changes_images),
     ("mix", "class-distance-mix-ours"): (

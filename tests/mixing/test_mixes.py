@@ -120,6 +120,7 @@ def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None
         ("lumix-ours", {"predicted": 0.6, "random": 0.5}),
         ("lumix-ours", {"generator": "lumix-ours"}),
         ("lumix-ours", {"generator": "nothing"}),
+        ("lumix-ours", {"generator": "mixupe"}),  # whose second term would be lost without a word
         ("soft-augmentation", {"power": 0}),
         ("soft-augmentation", {"until": 0}),
         ("class-distance-mix-ours", {"temperature": 0}),

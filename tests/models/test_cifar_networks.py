@@ -242,7 +242,7 @@ def test_kernels_are_no_further_from_the_exact_gradient(small: type[Backbone], d
     try:
         fuse(fused)
     except NoCompilerError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"the kernels cannot be compiled here: {error}")
     expected = gradients(exact, torch.float64)
     without, found = (gradients(net, dtype) for net in (plain, fused))
     errors = [float((given - expected).norm() / expected.norm()) for given in (without, found)]

@@ -65,10 +65,12 @@ class VisionTransformer(Staged):
         from timm.models import VisionTransformer  # noqa: PLC0415 (3 s)
 
         config = self.fitted(self.config, SMALL_IMAGES)
+        assert config.image_size is not None
+        assert config.patch_size is not None
         stages = stages_of(
             VisionTransformer(
-                img_size=config.image_size or SMALL_IMAGES,
-                patch_size=config.patch_size or 4,
+                img_size=config.image_size,
+                patch_size=config.patch_size,
                 embed_dim=self.feature_dim,
                 depth=self.depth,
                 num_heads=self.num_heads,
