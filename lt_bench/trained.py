@@ -46,11 +46,15 @@ class TrainedNetwork(nn.Module):
         self.register_buffer("shift", shift, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.method.scores(self.network, self.normalised(images)).float()
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images as the network was trained on them."""
         if images.dtype != torch.uint8:
             if not ((images >= 0) & (images <= 1)).all():
                 raise UserError("images: should be uint8, or float in 0..1; the network normalises them by itself")
             images = images * 255
-        return self.method.scores(self.network, images.float() * self.scale + self.shift).float()
+        return images.float() * self.scale + self.shift
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.augmentations import Augment, draw_all, vary
 from lt_bench.data.cards import Card, Channels
-from lt_bench.data.types import Batch, IntArray
+from lt_bench.data.types import Batch, IntArray, Views
 
 
 class DeviceSet:
@@ -44,6 +44,7 @@ class DeviceSet:
     ) -> Iterator[Batch]:
         """Augmented batches; all draws of the epoch are made before the first one."""
         views = self._draw(order, rng)
+        shown = self._shown(views)
         draws = draw_all(self.steps, progress, len(order), self.height, self.width, rng, self._labels.device)
         chunk = batch_size * max([1, *(step.batches_at_once for step in self.steps)])
         for start in range(0, len(order), chunk):
@@ -53,12 +54,18 @@ class DeviceSet:
             for k, batch in enumerate(self._batches(images, labels, batch_size)):
                 first = start + k * batch_size
                 part = slice(first, first + len(batch.labels))
-                yield Batch(vary(batch.images, self.steps, draws, part, normalised=True), batch.labels)
+                yield Batch(vary(batch.images, self.steps, draws, part, normalised=True), batch.labels, shown[part])
 
     def clean(self, batch_size: int) -> Iterator[Batch]:
         """The images as they are, in order, normalised."""
         p = self.augmentation.padding
         return self._batches(self._views[:, 0, p, p], self._labels, batch_size)
+
+    def whole(self, batch_size: int) -> Iterator[Tensor]:
+        """The images as they are, in order."""
+        p = self.augmentation.padding
+        images = self._views[:, 0, p, p]
+        return (images[start : start + batch_size] for start in range(0, len(images), batch_size))
 
     def _draw(self, order: IntArray, rng: np.random.Generator) -> Tensor:
         """Image, flipped or not, row and column of the crop: int64 [4, N]."""
@@ -68,6 +75,14 @@ class DeviceSet:
         # Mirroring a crop is the same as cropping the mirrored image at the mirrored column.
         columns = np.where(flips, 2 * padding - columns, columns)
         return torch.from_numpy(np.stack([order, flips, rows, columns])).to(self._labels.device)
+
+    def _shown(self, views: Tensor) -> Views:
+        """What the drawn views [4, N] show of their images."""
+        positions, flips, rows, columns = views
+        p, mirrored = self.augmentation.padding, flips.bool()
+        columns = torch.where(mirrored, 2 * p - columns, columns)
+        left, top = (columns - p) / self.width, (rows - p) / self.height
+        return Views(positions, torch.stack([left, top, left + 1, top + 1], 1), mirrored)
 
     def _all_views(self, padded: Tensor) -> Tensor:
         """Every crop of every image and its mirror, [N, 1 or 2, 2p + 1, 2p + 1, 3, H, W], without a copy of each."""

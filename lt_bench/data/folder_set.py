@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,10 +19,14 @@ from lt_bench.data.cards import Card
 from lt_bench.data.decoding import UnreadableError, read_rgb
 from lt_bench.data.device_set import normalisation
 from lt_bench.data.folder import FilePart
-from lt_bench.data.types import Batch, IntArray
+from lt_bench.data.types import Batch, IntArray, Views
 from lt_bench.errors import RunError
 
-Transform = Callable[[Image.Image], Tensor]
+Transform = Callable[[Image.Image], tuple[Tensor, Tensor]]
+"""An image to uint8 [3, S, S], and what that shows of it: float32 [5], a box as in `Views` and 1 if mirrored."""
+
+MIRRORED = 0.5
+"""Probability of mirroring an image."""
 
 
 class FolderSet:
@@ -41,10 +46,8 @@ class FolderSet:
         self.device = device
         self.workers = workers
         self.steps, self.side = steps, augmentation.size
-        self._train_transform = _train_transform(
-            augmentation, card.flip if augmentation.flip is None else augmentation.flip
-        )
-        self._test_transform = _test_transform(augmentation)
+        self._train_transform = RandomView(augmentation, card.flip if augmentation.flip is None else augmentation.flip)
+        self._test_transform = partial(_unasked, _test_transform(augmentation))
         self._labels = torch.from_numpy(part.labels).to(device)
         self._scale, self._shift = normalisation(augmentation.mean or card.mean, augmentation.std or card.std, device)
 
@@ -60,6 +63,12 @@ class FolderSet:
         """The images resized and centre-cropped, in order."""
         return self._batches(np.arange(len(self.labels)), batch_size, self._test_transform, None)
 
+    def whole(self, batch_size: int) -> Iterator[Tensor]:
+        """The images resized to squares, in order."""
+        transform = v2.Compose([v2.Resize((self.side, self.side)), v2.PILToTensor()])
+        loaded = self._loaded(np.arange(len(self.labels)), batch_size, partial(_unasked, transform), None)
+        return (images.to(self.device, non_blocking=True) for images, _ in loaded)
+
     def _batches(
         self,
         order: IntArray,
@@ -69,24 +78,31 @@ class FolderSet:
         draws: Sequence[Draws] = (),
     ) -> Iterator[Batch]:
         steps = self.steps if draws else ()
-        decoder = _Decoder(self.part, order, batch_size, transform, seeds)
-        loader: DataLoader[Tensor | str] = DataLoader(
-            decoder,
+        positions = torch.from_numpy(order).to(self.device)
+        labels = self._labels[positions]
+        for k, loaded in enumerate(self._loaded(order, batch_size, transform, seeds)):
+            part = slice(k * batch_size, (k + 1) * batch_size)
+            images, shown = (tensor.to(self.device, non_blocking=True) for tensor in loaded)
+            pixels = vary(images, steps, draws, part, normalised=False).float().mul_(self._scale).add_(self._shift)
+            views = Views(positions[part], shown[:, :4], shown[:, 4] > 0)
+            yield Batch(vary(pixels, steps, draws, part, normalised=True), labels[part], views)
+
+    def _loaded(
+        self, order: IntArray, batch_size: int, transform: Transform, seeds: np.ndarray | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of what the transform gives, decoded in worker processes."""
+        loader: DataLoader[tuple[Tensor, Tensor] | str] = DataLoader(
+            _Decoder(self.part, order, batch_size, transform, seeds),
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # or the loader would draw from the global generator
         )
-        labels = self._labels[torch.from_numpy(order).to(self.device)]
-        for k, images in enumerate(_decoded(loader)):
-            part = slice(k * batch_size, (k + 1) * batch_size)
-            pixels = vary(images.to(self.device, non_blocking=True), steps, draws, part, normalised=False).float()
-            pixels = pixels.mul_(self._scale).add_(self._shift)
-            yield Batch(vary(pixels, steps, draws, part, normalised=True), labels[part])
+        return _decoded(loader)
 
 
-class _Decoder(Dataset[Tensor | str]):
-    """Item k is the k-th batch, uint8 [B, 3, S, S], or the reason why it could not be decoded."""
+class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
+    """Item k is the k-th batch, uint8 [B, 3, S, S] and what it shows [B, 5], or why it could not be decoded."""
 
     def __init__(
         self, part: FilePart, order: IntArray, batch_size: int, transform: Transform, seeds: np.ndarray | None
@@ -96,20 +112,21 @@ class _Decoder(Dataset[Tensor | str]):
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
 
-    def __getitem__(self, k: int) -> Tensor | str:
+    def __getitem__(self, k: int) -> tuple[Tensor, Tensor] | str:
         # A message instead of an exception: the loader would wrap that in a traceback.
         if k >= len(self):
             raise IndexError(k)
         state = torch.get_rng_state()
         places = range(k * self.batch_size, min((k + 1) * self.batch_size, len(self.order)))
         try:
-            return _shared(torch.stack([self._image(place) for place in places]))
+            images, shown = zip(*map(self._image, places), strict=True)
+            return _shared(torch.stack(images), torch.stack(shown))
         except UnreadableError as error:
             return str(error)
         finally:
             torch.set_rng_state(state)
 
-    def _image(self, place: int) -> Tensor:
+    def _image(self, place: int) -> tuple[Tensor, Tensor]:
         path = self.part.folder / self.part.files[self.order[place]]
         if self.seeds is not None:
             # Not torch.manual_seed, which would also reseed the accelerators.
@@ -120,24 +137,26 @@ class _Decoder(Dataset[Tensor | str]):
             raise UnreadableError(f"{path}: not a readable image: {error}") from None
 
 
-def _shared(images: Tensor) -> Tensor | str:
+def _shared(images: Tensor, shown: Tensor) -> tuple[Tensor, Tensor] | str:
     """A worker's batch in shared memory, or that there is no room for it.
 
     The loader's queue would put it there, but in a thread whose errors leave the run waiting for ever.
     """
     try:
-        return images.share_memory_() if get_worker_info() else images  # type: ignore[no-untyped-call]
+        if get_worker_info():
+            images.share_memory_(), shown.share_memory_()  # type: ignore[no-untyped-call]
+        return images, shown
     except RuntimeError as error:
         return f"no room for a batch in shared memory (/dev/shm): {_last_line(error)}; fewer --workers need less"
 
 
-def _decoded(loader: DataLoader[Tensor | str]) -> Iterator[Tensor]:
+def _decoded(loader: DataLoader[tuple[Tensor, Tensor] | str]) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of a loader. Raises RunError in one line, whatever ends it."""
     try:
-        for images in loader:
-            if isinstance(images, str):
-                raise RunError(images)
-            yield images
+        for found in loader:
+            if isinstance(found, str):
+                raise RunError(found)
+            yield found
     except (RuntimeError, OSError, MemoryError) as error:
         raise RunError(
             f"decoding ended: {_last_line(error)}; if memory or shared memory (/dev/shm) ran out, fewer --workers need"
@@ -150,14 +169,31 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def _train_transform(augmentation: Augmentation, flip: bool) -> Transform:
-    jitter = augmentation.color_jitter
-    steps: list[torch.nn.Module] = [v2.RandomResizedCrop(augmentation.size, scale=augmentation.scale)]
-    steps += [v2.RandomHorizontalFlip()] if flip else []
-    steps += [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
-    return v2.Compose([*steps, v2.PILToTensor()])  # type: ignore[no-any-return]
+class RandomView:
+    """Random resized crop, flip and colour jitter of torchvision, composed by hand: it also says what is seen."""
+
+    def __init__(self, augmentation: Augmentation, flip: bool) -> None:
+        jitter = augmentation.color_jitter
+        self.crop = v2.RandomResizedCrop(augmentation.size, scale=augmentation.scale)
+        self.flip = flip
+        self.jitter = v2.ColorJitter(jitter, jitter, jitter) if jitter else v2.Identity()
+
+    def __call__(self, image: Image.Image) -> tuple[Tensor, Tensor]:
+        box = self.crop.make_params([image])
+        seen = self.crop.transform(image, box)
+        mirrored = self.flip and bool(torch.rand(1) < MIRRORED)
+        seen = v2.functional.horizontal_flip(seen) if mirrored else seen
+        left, top, (width, height) = box["left"], box["top"], image.size
+        right, bottom = left + box["width"], top + box["height"]
+        shown = torch.tensor([left / width, top / height, right / width, bottom / height, mirrored])
+        return v2.functional.pil_to_tensor(self.jitter(seen)), shown
 
 
-def _test_transform(augmentation: Augmentation) -> Transform:
+def _unasked(transform: Callable[[Image.Image], Tensor], image: Image.Image) -> tuple[Tensor, Tensor]:
+    """An image transformed, where nobody asks what is seen of it."""
+    return transform(image), torch.zeros(5)
+
+
+def _test_transform(augmentation: Augmentation) -> Callable[[Image.Image], Tensor]:
     resize = augmentation.test_resize or round(augmentation.size * 256 / 224)
     return v2.Compose([v2.Resize(resize), v2.CenterCrop(augmentation.size), v2.PILToTensor()])  # type: ignore[no-any-return]

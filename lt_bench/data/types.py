@@ -77,14 +77,40 @@ Counts = ClassStats | Sequence[int] | np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
+class Views:
+    """Which part of which training image each image of a batch shows, for maps that belong to the whole ones."""
+
+    positions: Tensor
+    """int64 [B], of the images in their set."""
+    boxes: Tensor
+    """float32 [B, 4]: left, top, right, bottom of the crop in sides of the whole image; padding lies outside 0..1."""
+    mirrored: Tensor
+    """bool [B]: whether the crop was mirrored afterwards."""
+
+    def __getitem__(self, index: slice | Tensor) -> Views:
+        return Views(self.positions[index], self.boxes[index], self.mirrored[index])
+
+    def to(self, device: torch.device | str) -> Views:
+        return Views(*(part.to(device, non_blocking=True) for part in (self.positions, self.boxes, self.mirrored)))
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Images float32 [B, 3, H, W], augmented and normalised, with labels int64 [B]."""
+    """Images float32 [B, 3, H, W], augmented and normalised, with labels int64 [B].
+
+    An image set says which `views` of its images they are; batches from elsewhere need not.
+    """
 
     images: Tensor
     labels: Tensor
+    views: Views | None = None
+
+    def __getitem__(self, index: slice | Tensor) -> Batch:
+        return Batch(self.images[index], self.labels[index], None if self.views is None else self.views[index])
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
+        images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
+        return Batch(images, labels, None if self.views is None else self.views.to(device))
 
 
 class ImageSet(Protocol):
@@ -106,6 +132,13 @@ class ImageSet(Protocol):
 
     def clean(self, batch_size: int) -> Iterator[Batch]:
         """All images once, in order, under the evaluation transform."""
+        ...
+
+    def whole(self, batch_size: int) -> Iterator[Tensor]:
+        """All images once, in order, uint8 [B, 3, H, W]: nothing of them cut off, each scaled to the size of `clean`.
+
+        What `Views.boxes` are shares of.
+        """
         ...
 
 

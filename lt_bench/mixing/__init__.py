@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from lt_bench.mixing.lumix import LUMix
     from lt_bench.mixing.manifold_mixup import ManifoldMixup
+    from lt_bench.mixing.minority_partners import MinorityPartners
     from lt_bench.mixing.mixrnet import MixRNet
     from lt_bench.mixing.mixup import Mixup
     from lt_bench.mixing.mixup_or_cutmix import MixupOrCutMix
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from lt_bench.mixing.remix import Remix
     from lt_bench.mixing.samix import SAMix
     from lt_bench.mixing.soft_augmentation import SoftAugmentation
+    from lt_bench.mixing.teachers import Teacher
+    from lt_bench.mixing.tokenmix import TokenMix
     from lt_bench.mixing.unimix import UniMix
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "LUMix",
     "LabelOccurrenceBalancedMixup",
     "ManifoldMixup",
+    "MinorityPartners",
     "Mix",
     "MixRNet",
     "Mixed",
@@ -64,6 +68,7 @@ __all__ = [
     "SAMix",
     "SoftAugmentation",
     "Step",
+    "TokenMix",
     "UniMix",
     "permuted",
     "sent",
@@ -82,6 +87,7 @@ __getattr__ = lazily(
         "LUMix": "lumix",
         "LabelOccurrenceBalancedMixup": "label_occurrence_balanced_mixup",
         "ManifoldMixup": "manifold_mixup",
+        "MinorityPartners": "minority_partners",
         "MixRNet": "mixrnet",
         "Mixup": "mixup",
         "MixupE": "mixupe",
@@ -90,6 +96,7 @@ __getattr__ = lazily(
         "Remix": "remix",
         "SAMix": "samix",
         "SoftAugmentation": "soft_augmentation",
+        "TokenMix": "tokenmix",
         "UniMix": "unimix",
     },
 )
@@ -97,6 +104,8 @@ __getattr__ = lazily(
 Share = float | Tensor
 Term = tuple[Tensor | None, Share]
 """Labels int64 [B], or None for all classes alike, and their share: one number for the batch or one per image [B]."""
+MapsOf = Callable[["Teacher"], Tensor]
+"""What a trained network sees of its own class in the cells of each whole training image: float32 [N, h, w]."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,9 @@ class Mix(Component, torch.nn.Module, ABC):
     evaluates_its_own: ClassVar[bool] = False
     """Whether a network of its own is evaluated and saved: then it is the mix of a whole training, of one branch."""
 
+    of_two_labels: ClassVar[bool] = True
+    """Whether the terms of what it mixes are two labels with shares that sum to 1."""
+
     class Config(Settings):
         """No settings."""
 
@@ -179,6 +191,12 @@ class Mix(Component, torch.nn.Module, ABC):
         """Called once with the fresh network, where it will be trained: for a mix with networks of its own.
 
         Its parameters learn with the network's, by the same optimizer, unless they require no gradient.
+        """
+
+    def teach(self, maps_of: MapsOf) -> None:
+        """Called once before a training, `Batch.views` says what is seen of the images: for a mix with a teacher.
+
+        Raises UserError where it has none and needs one.
         """
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
@@ -237,7 +255,7 @@ def each_class(terms: Sequence[Term], logits: Tensor) -> Iterator[tuple[Tensor, 
 def permuted(batch: Batch, rng: np.random.Generator) -> Batch:
     """The batch in a random order, the usual partner of a mix. Fixed points are allowed."""
     permutation = torch.from_numpy(rng.permutation(len(batch.labels))).to(batch.labels.device, non_blocking=True)
-    return Batch(batch.images[permutation], batch.labels[permutation])
+    return batch[permutation]
 
 
 def sent(drawn: np.ndarray, device: torch.device) -> Tensor:

@@ -1,20 +1,59 @@
-"""How images are mixed by a mix that only chooses partners: one of two words, or another mix with its settings."""
+"""Mixes in front of another, their generator: what they hand on, and how a recipe names it.
+
+A generator is another mix with its settings or, where a mix says so, one of two words.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator
+from torch import Tensor
 
 from lt_bench.corrections import settings_of, with_revision
-from lt_bench.data.types import ClassStats
+from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.errors import unknown
-from lt_bench.mixing import Mix
+from lt_bench.mixing import Mix, Mixed, Objective
+from lt_bench.models.network import Network
 from lt_bench.registry import lookup, members, plugin_digest
 from lt_bench.validation import in_words, validated_inside
 
 Word = Literal["mixup", "cutmix"]
 """Ways of mixing whose settings stand beside the word, not inside it."""
+
+
+class InFront(Mix):
+    """A mix that changes something about another one, which does the rest."""
+
+    generator: Mix
+
+    def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
+        return self.generator.partner_order(order, labels, epoch)
+
+    def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
+        mixed: Mixed = self.generator(batch, partner, step)
+        return mixed
+
+    def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
+        return self.generator.loss(objective, batch, partner, step)
+
+    def attach(self, network: Network) -> None:
+        self.generator.attach(network)
+
+    def after_step(self, network: Network, step: Step) -> None:
+        self.generator.after_step(network, step)
+
+    def end_epoch(self, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]) -> None:
+        self.generator.end_epoch(predict, clean)
+
+    def diagnostics(self) -> Mapping[str, Tensor]:
+        return self.generator.diagnostics()
+
+
+def named(given: Any) -> Any:
+    """A generator of which a bare word is the name of a mix. Raises one of pydantic's errors."""
+    return complete({"name": given} if isinstance(given, str) else given)
 
 
 def complete(given: Any) -> Any:
@@ -38,6 +77,8 @@ def complete(given: Any) -> Any:
 
 Generator = Annotated[Word | dict[str, Any], BeforeValidator(complete)]
 """The type of a setting. Its value, once validated, is a word or what `build_generator` takes."""
+GeneratorMix = Annotated[dict[str, Any], BeforeValidator(named)]
+"""The same without the words."""
 
 
 def build_generator(node: dict[str, Any], stats: ClassStats) -> Mix:

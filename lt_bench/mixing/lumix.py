@@ -8,22 +8,25 @@ import torch
 from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 from torch import Tensor
 
-from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
-from lt_bench.mixing import Mix, Mixed, Objective, Term, sent
-from lt_bench.mixing.generators import build_generator, complete, generator_epochs
+from lt_bench.data.types import Batch, ClassStats, Step
+from lt_bench.mixing import Mix, Objective, Term, sent
+from lt_bench.mixing.generators import InFront, build_generator, generator_epochs, named
 from lt_bench.registry import Info, lookup
 from lt_bench.validation import in_words
 
 
 def _mix(given: Any) -> Any:
     """A mix by name or with its settings; a bare word is its name here. Raises one of pydantic's errors."""
-    node = complete({"name": given} if isinstance(given, str) else given)
-    if lookup("mix", node["name"]).loss is not Mix.loss:
+    node = named(given)
+    mix = lookup("mix", node["name"])
+    if mix.loss is not Mix.loss:
         raise in_words(f"{node['name']} says its loss itself, of which there are no shares to move")
+    if not mix.of_two_labels:
+        raise in_words(f"{node['name']} has other targets than two labels whose shares sum to 1")
     return node
 
 
-class LUMix(Mix):
+class LUMix(InFront):
     """Another mix, whose shares l become l (1 - r1 - r2) + r1 s + r2 b: s as the network sees it, b ~ Beta(a, a).
 
     s = sigmoid(z_i - z_j) for the logits of the two labels, without gradient. Only the abstract could be read (Sun et
@@ -67,13 +70,6 @@ class LUMix(Mix):
 
     def prepare(self, stats: ClassStats) -> None:
         self.generator = build_generator(self.config.generator, stats)
-
-    def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
-        return self.generator.partner_order(order, labels, epoch)
-
-    def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
-        mixed: Mixed = self.generator(batch, partner, step)
-        return mixed
 
     def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
         mixed = self(batch, partner, step)

@@ -28,6 +28,7 @@ class SoftAugmentation(Mix):
     name = "soft-augmentation"
     info = Info("far shifts, targets as sure as the image is visible", "Liu et al., CVPR 2023", 2023)
     refuses_partners = "it mixes no images"
+    of_two_labels = False
     acts = "shift images"
     timing = "until {until} of the epochs"
 

@@ -74,7 +74,7 @@ class UniMix(Mix):
         drawn = torch.searchsorted(edges, u * edges[-1], right=True)
         # Rounding can put u * total exactly on the last edge; the clamp keeps such a draw inside.
         chosen = drawn.clamp_max(len(edges) - 1)
-        return Batch(batch.images[chosen], batch.labels[chosen])
+        return batch[chosen]
 
 
 def shifted(b: Tensor, t: Tensor) -> Tensor:

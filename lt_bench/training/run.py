@@ -11,17 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from lt_bench.data.opening import open_split
 from lt_bench.data.sets import image_sets
 from lt_bench.data.split import Split
-from lt_bench.data.types import ClassStats, Epoch
+from lt_bench.data.types import ClassStats, Epoch, ImageSet
 from lt_bench.diagnostics import save_diagnostics
 from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, in_words, write_atomically
 from lt_bench.leaderboard.record import find_record, load_record, record_folder, slug, write_record
 from lt_bench.methods import Method, Task
+from lt_bench.mixing import Mix
+from lt_bench.mixing.teachers import Teacher, label_maps
 from lt_bench.models.norm import check_statistics
 from lt_bench.recipe import Recipe
 from lt_bench.stages import DecoupledNetwork
@@ -157,8 +161,21 @@ def build_job(
     method: Method = choice.component(task, choice.config)
     network = runtime.prepare(network)
     method.attach(network)
+    if epochs:
+        _teach(method, sets.train, split, options, runtime.device)
     check_statistics(network, method)
     return Job(method.to(runtime.device), network, recipe.training, sets, runtime, seed, num_classes)
+
+
+def _teach(method: Method, train: ImageSet, split: Split, options: Options, device: torch.device) -> None:
+    """Give the mixes that have a teacher its maps of the training images."""
+
+    def maps_of(teacher: Teacher) -> Tensor:
+        return label_maps(teacher, train, split.digest, len(split.counts), options.work / "teachers", device)
+
+    for mix in method.modules():
+        if isinstance(mix, Mix):
+            mix.teach(maps_of)
 
 
 def initial_state(job: Job) -> State:

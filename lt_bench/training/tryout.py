@@ -124,20 +124,23 @@ def _try_stage(
 class _Part:
     """The images to train on, of which only a few of every class are there to be looked at."""
 
-    whole: ImageSet
+    all: ImageSet
     few: ImageSet
     labels: IntArray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.labels = self.whole.labels
+        self.labels = self.all.labels
 
     def stream(
         self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
     ) -> Iterator[Batch]:
-        return self.whole.stream(order, batch_size, rng, progress)
+        return self.all.stream(order, batch_size, rng, progress)
 
     def clean(self, batch_size: int) -> Iterator[Batch]:
         return self.few.clean(batch_size)
+
+    def whole(self, batch_size: int) -> Iterator[Tensor]:
+        return self.few.whole(batch_size)
 
 
 def _few_images(job: Job, recipe: Recipe, split: Split, options: Options) -> ImageSets:

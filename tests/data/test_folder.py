@@ -20,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tiny_data import png
+from torchvision.transforms import v2
 
 from lt_bench.data import Augmentation, DataSpec, ImageSets, describe, export_split, image_sets, load_card, open_split
 from lt_bench.data.cards import Card, FolderSource, ImageList
 from lt_bench.data.folder import read_list
-from lt_bench.data.folder_set import FolderSet
+from lt_bench.data.folder_set import FolderSet, RandomView
 from lt_bench.data.types import generator
 from lt_bench.errors import RunError, UserError
 
@@ -93,6 +94,37 @@ def test_batches_do_not_depend_on_the_number_of_workers(root: Path) -> None:
     assert not torch.equal(*same_image)
     other = list(sets(root).train.stream(order, 3, generator(0, "a", epoch=1)))
     assert not torch.equal(other[0].images, runs[0][0].images)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("jitter", [0.4, 0.0])
+def test_a_random_view_is_torchvisions_and_says_what_is_seen(flip: bool, jitter: float) -> None:
+    columns, rows = np.meshgrid(np.arange(200), np.arange(100))
+    image = Image.fromarray(np.stack([columns, rows, 0 * rows], -1).astype(np.uint8))
+    settings = Augmentation(kind="resized-crop", size=32, color_jitter=jitter)
+    steps = [v2.RandomResizedCrop(32, scale=settings.scale), *([v2.RandomHorizontalFlip()] if flip else [])]
+    steps += [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
+    theirs, view = v2.Compose([*steps, v2.PILToTensor()]), RandomView(settings, flip)
+    for seed in range(12):
+        torch.manual_seed(seed)
+        expected = theirs(image)
+        torch.manual_seed(seed)
+        pixels, shown = view(image)
+        assert torch.equal(pixels, expected)
+        left, top, right, bottom, mirrored = shown.tolist()
+        if not jitter:
+            middle = pixels.float().mean((1, 2))  # of a ramp, that is the middle of the box
+            assert middle[0].item() == pytest.approx((left + right) / 2 * 200 - 0.5, abs=1)
+            assert middle[1].item() == pytest.approx((top + bottom) / 2 * 100 - 0.5, abs=1)
+            assert (pixels[0, 0, 0] > pixels[0, 0, -1]).item() == bool(mirrored)
+
+
+def test_whole_images_are_squares_in_order(root: Path) -> None:
+    (images,) = sets(root).train.whole(9)
+    assert images.shape == (9, 3, 16, 16)
+    assert images.dtype == torch.uint8
+    first = Image.open(root / "mini" / "train" / "n0" / "1.JPEG").resize((16, 16), Image.Resampling.BILINEAR)
+    assert torch.equal(images[1], v2.functional.pil_to_tensor(first))
 
 
 def test_test_images_are_resized_and_centre_cropped(root: Path) -> None:

@@ -38,6 +38,11 @@ def mixing(config: Any, epochs: Epochs) -> list[int]:
     return [epoch.index for epoch in epochs if mix.partner_order(ORDER, LABELS, epoch) is not None]
 
 
+def mixes_some(config: Any, epochs: Epochs) -> list[int]:
+    mix = lookup("mix", NAMES[type(config)])(STATS, config)
+    return [epoch.index for epoch in epochs if mixes(mix, epoch)]
+
+
 def changes_images(config: Any, epochs: Epochs) -> list[int]:
     mix, batch = lookup("mix", NAMES[type(config)])(STATS, config), batch_of(size=8)
     steps = [Step(epoch, 0, 1, epoch.rng("method")) for epoch in epochs]
@@ -112,22 +117,15 @@ small = st.integers(0, 12)
 generators = st.sampled_from(["mixup", "cutmix"]) | st.fixed_dictionaries(
     {"name": st.just("cmo"), "start_epoch": st.integers(-1, 6), "stop_before_end": st.integers(0, 6)}
 )
+timed = st.fixed_dictionaries({"name": st.just("cmo"), "start_epoch": small, "stop_before_end": small})
 CASES: dict[tuple[str, str], tuple[st.SearchStrategy[dict[str, Any]], Callable[[Any, Epochs], list[int]]]] = {
     ("mix", "cmo"): (
         st.fixed_dictionaries({"start_epoch": st.integers(-1, 12), "stop_before_end": small}),
         mixing,
     ),
     ("mix", "label-occurrence-balanced-mixup"): (st.fixed_dictionaries({"start_epoch": small}), mixing),
-    ("mix", "lumix-ours"): (
-        st.fixed_dictionaries(
-            {
-                "generator": st.fixed_dictionaries(
-                    {"name": st.just("cmo"), "start_epoch": small, "stop_before_end": small}
-                )
-            }
-        ),
-        mixing,
-    ),
+    ("mix", "lumix-ours"): (st.fixed_dictionaries({"generator": timed}), mixing),
+    ("mix", "minority-partners"): (st.fixed_dictionaries({"generator": timed}), mixes_some),
     ("mix", "soft-augmentation"): (st.fixed_dictionaries({"until": st.floats(0.01, 1)}), changes_images),
     ("mix", "unimix"): (st.fixed_dictionaries({"stop_epoch": st.none() | small}), changes_images),
     ("mix", "class-distance-mix-ours"): (

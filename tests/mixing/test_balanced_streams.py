@@ -1,4 +1,4 @@
-"""Label-occurrence-balanced mixup and Balanced-MixUp: which classes their two streams bring together."""
+"""Mixes with a second stream of their own: which classes the two streams bring together."""
 
 from __future__ import annotations
 
@@ -185,3 +185,23 @@ def test_its_limits_are_the_two_streams(alpha: float, value: float) -> None:
 
 def test_default_settings_of_balanced_mixup() -> None:
     assert build("balanced-mixup").config.model_dump() == {"alpha": 0.2}
+
+
+# --- minority-weighted partners of any mix -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("exponent", "shares"), [(0.0, PRIOR), (1.0, np.full(10, 0.1))])
+def test_partners_of_another_mix_come_from_rare_classes(exponent: float, shares: np.ndarray) -> None:
+    order = partners("minority-partners", exponent=exponent, generator="mixup")
+    found = np.bincount(LABELS[order], minlength=10) / len(order)
+    np.testing.assert_allclose(found, shares, atol=0.004)
+
+
+def test_in_front_of_cutmix_it_mixes_as_cutmix_does() -> None:
+    settings = {"name": "cutmix", "beta": 0.7, "probability": 0.8}
+    own, alone = build("minority-partners", generator=settings), build("cutmix", beta=0.7, probability=0.8)
+    for seed in range(8):
+        batch, partner = constant(0, [0, 1]), constant(1, [2, 2])
+        mixed, expected = (mix(batch, partner, step_at(seed=seed)) for mix in (own, alone))
+        assert torch.equal(mixed.images, expected.images)
+        assert mixed.terms == expected.terms

@@ -272,7 +272,7 @@ def test_every_generator_mixes_with_the_partners_it_is_given(name: str) -> None:
     assert mix.generator in list(mix.modules())
     batch, partner = constant(0, [0, 0, 0]), constant(1, [1, 2, 1])
     order_of(mix, 10)
-    mixtures = [mixed for seed in range(20) if len((mixed := mix(batch, partner, step_at(seed=seed))).terms) == 2]
+    mixtures = [mixed for seed in range(20) if len((mixed := mix(batch, partner, step_at(seed=seed))).terms) > 1]
     assert mixtures
     assert all(torch.equal(mixed.terms[1][0], partner.labels) for mixed in mixtures)
     assert any(mixed.images.amax() > 0 for mixed in mixtures)

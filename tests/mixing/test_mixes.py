@@ -24,8 +24,8 @@ from lt_bench.mixing.mixup import draw_share, mixup_pair
 from lt_bench.registry import lookup, members
 
 MIXES = sorted(members("mix"))
-MIXING = sorted({*MIXES} - {"soft-augmentation"})
-"""Mixes that mix: the other one shifts images, and its targets do not sum to one."""
+MIXING = sorted(name for name, mix in members("mix").items() if mix.of_two_labels)  # type: ignore[attr-defined]
+"""Mixes whose targets are of two labels and sum to one: neither soft augmentation nor TokenMix."""
 TWO_STREAMS = {"cmo", "balanced-mixup"}
 """Mixes that are nothing without a second stream."""
 LABELS = np.repeat(np.arange(3), [100, 10, 1])
@@ -123,6 +123,11 @@ def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None
         ("lumix-ours", {"generator": "mixupe"}),  # whose second term would be lost without a word
         ("soft-augmentation", {"power": 0}),
         ("soft-augmentation", {"until": 0}),
+        ("lumix-ours", {"generator": "tokenmix"}),  # whose targets are no two shares
+        ("tokenmix", {"label_smoothing": 1}),
+        ("tokenmix", {"patch_size": 0}),
+        ("minority-partners", {"exponent": -1}),
+        ("minority-partners", {"generator": "automix"}),
         ("class-distance-mix-ours", {"temperature": 0}),
         ("class-distance-mix-ours", {"momentum": 1}),
         ("class-distance-mix-ours", {"distance": "cosine"}),
