@@ -18,7 +18,8 @@ from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, surely_above
 from lt_bench.leaderboard.probabilities import are_probabilities
-from lt_bench.leaderboard.record import Record, dataset_slug, slug
+from lt_bench.leaderboard.record import Record, data_slug, slug
+from lt_bench.leaderboard.track import Condition, condition, place
 
 Scores = Mapping[str, float | None]
 
@@ -49,6 +50,8 @@ class TableKey(NamedTuple):
     smallest: int
     slug: str
     """Start of the table's file name."""
+    condition: Condition
+    """Its track, and what that asks for."""
 
 
 @dataclass(frozen=True)
@@ -202,18 +205,19 @@ def table_key(record: Record) -> TableKey:
         test_images=record.test_images,
         largest=max(data.train_counts),
         smallest=min(data.train_counts),
-        slug=f"{dataset_slug(data)}-{slug(protocol.name)}{modified}",
+        slug=f"{data_slug(record)}-{slug(protocol.name)}{modified}",
+        condition=condition(record),
     )
 
 
 def tables(runs: Iterable[Run]) -> list[Table]:
-    """All tables of the runs, sorted by data set, factor and protocol."""
+    """All tables of the runs, sorted by track, data set, factor and protocol."""
     by_table = _grouped(runs, lambda run: run.key)
     return [Table(key, _rows(by_table[key])) for key in sorted(by_table, key=_order)]
 
 
 def _order(key: TableKey) -> tuple[Any, ...]:
-    return key.dataset, key.factor or 0.0, key.profile or "", key[3:]
+    return place(key.condition.track), key.dataset, key.factor or 0.0, key.profile or "", key[3:]
 
 
 def _rows(runs: list[Run]) -> tuple[Row, ...]:

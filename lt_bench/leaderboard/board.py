@@ -19,6 +19,7 @@ from lt_bench.leaderboard.aggregate import Row, Table, TableKey
 from lt_bench.leaderboard.probabilities import WHY
 from lt_bench.leaderboard.repeating import command, commits, paper
 from lt_bench.leaderboard.sources import Board, read_board
+from lt_bench.leaderboard.track import CLEAN, TRACKS, Track
 from lt_bench.markdown import escape, link, one_line, table_row
 from lt_bench.resources import RECORDS, refuse_installed, shipped_board
 from lt_bench.terminal import too_narrow
@@ -272,29 +273,43 @@ def _index(found: list[tuple[str, Table]], board: Board) -> str:
     lines.append("Tables of different data sets, factors or protocols are never to be compared.\n")
     if board.yours:
         lines += [f"{WHOSE}\n", *([f"{board.others}\n"] if board.others else [])]
-    lines += [table_row(["Table", "Methods", "Runs", "CSV"]), table_row([":--", "--:", "--:", ":--"])]
+    tracks = [(track, [one for one in found if one[1].key.condition.track == track.name]) for track in TRACKS]
+    return "\n".join([*lines, "\n\n".join(_part(track, its_own) for track, its_own in tracks if its_own)]) + "\n"
+
+
+def _part(track: Track, found: list[tuple[str, Table]]) -> str:
+    """The tables of a track below its heading; the clean one, which comes first, needs none."""
+    heading = "" if track.name == CLEAN else f"## {track.title}\n\n{track.about}\n\n"
+    return heading + "\n".join(_links(found))
+
+
+def _links(found: list[tuple[str, Table]]) -> list[str]:
+    """A list of tables that leads to their pages, as lines."""
+    rows = [["Table", "Methods", "Runs", "CSV"], [":--", "--:", "--:", ":--"]]
     for name, table in found:
         runs = sum(row.n for row in table.rows)
         link, data = f"[{escape(_title(table.key))}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
-        lines.append(table_row([link, str(len(table.rows)), str(runs), data]))
-    return "\n".join(lines) + "\n"
+        rows.append([link, str(len(table.rows)), str(runs), data])
+    return [table_row(row) for row in rows]
 
 
 def _title(key: TableKey) -> str:
     factor = "" if key.factor is None else f", factor {key.factor:g}"
     step = ", step profile" if key.profile == "step" else ""
     split = f", subset seed {key.subset_seed}" if key.subset_seed else ""
-    return f"{key.dataset}{factor}{step}{split}: {key.protocol}{' (modified)' if key.modified else ''}"
+    under = f", {key.condition.title}" if key.condition.title else ""
+    return f"{key.dataset}{factor}{step}{split}{under}: {key.protocol}{' (modified)' if key.modified else ''}"
 
 
 def _subtitle(key: TableKey) -> str:
     profile = "" if key.profile is None else f", {key.profile} profile"
     factor = "" if key.factor is None else f", factor {key.factor:g}"
+    under = f"{key.condition.title} {key.condition.sha256[:12]}".rstrip() + "; " if key.condition.title else ""
     return (
         f"Data set {key.dataset} version {key.dataset_version}{factor}{profile}, {key.largest:,} to {key.smallest:,} "
         f"training images a class, subset seed {key.subset_seed}; "
         f"split {key.index_sha256[:12]}, contents {key.content_sha256[:12]}; "
-        f"protocol {key.protocol} version {key.protocol_version}{', modified' if key.modified else ''} "
+        f"{under}protocol {key.protocol} version {key.protocol_version}{', modified' if key.modified else ''} "
         f"({key.protocol_sha256[:12]}); {key.test_images:,} test images; selection: last epoch."
     )
 

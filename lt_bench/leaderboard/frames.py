@@ -11,6 +11,7 @@ from lt_bench.evaluation.classes import class_rows
 from lt_bench.leaderboard.aggregate import SCORES, YOURS, method_name, scores
 from lt_bench.leaderboard.record import Record
 from lt_bench.leaderboard.sources import gather
+from lt_bench.leaderboard.track import CLEAN, condition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,37 +19,44 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def frame(records_dir: Path | None = None) -> pd.DataFrame:
-    """One row per run, the latest revision of each; scores in percent, NaN where there is none.
+def frame(records_dir: Path | None = None, track: str = CLEAN) -> pd.DataFrame:
+    """One row per run of a track, the latest revision of each; scores in percent, NaN where there is none.
 
     Of the records in a folder; without one, of your own in `results/records` beside those of the shipped board, with
     `yours` telling them apart and `(yours)` behind the method.
 
     Columns: those that name the run (record, the path of its file; yours, dataset, factor, profile, subset_seed,
-    protocol, modified, method, recipe_sha256, seed, identity), the scores of `aggregate.SCORES`, wall_s (with that of
-    a first stage) and train_images_per_s.
+    condition, empty on the clean track; protocol, modified, method, recipe_sha256, seed, identity), the scores of
+    `aggregate.SCORES`, wall_s (with that of a first stage) and train_images_per_s.
     """
     import pandas as pd  # noqa: PLC0415 (slow to import, and only notebooks need it)
 
-    rows = _latest(records_dir, lambda path, record, yours: _run(path, record, yours) | scores(record) | _speed(record))
+    def row(path: Path, record: Record, yours: bool) -> dict[str, Any]:
+        return _run(path, record, yours) | scores(record) | _speed(record)
+
+    rows = _latest(records_dir, track, row)
     return pd.DataFrame(rows).astype(dict.fromkeys(("factor", *SCORES), float))
 
 
-def per_class_frame(records_dir: Path | None = None) -> pd.DataFrame:
-    """One row per run and class, under the selection `last`, of the same runs as `frame`.
+def per_class_frame(records_dir: Path | None = None, track: str = CLEAN) -> pd.DataFrame:
+    """One row per run of a track and class, under the selection `last`, of the same runs as `frame`.
 
     Columns: those that name the run, then class_index, class_name, group, train_count, correct, total and
     accuracy in percent (NaN for a class without test images).
     """
     import pandas as pd  # noqa: PLC0415
 
-    return pd.DataFrame([row for rows in _latest(records_dir, _classes) for row in rows])
+    return pd.DataFrame([row for rows in _latest(records_dir, track, _classes) for row in rows])
 
 
-def _latest(records_dir: Path | None, make: Callable[[Path, Record, bool], T]) -> list[T]:
-    rows = gather(None if records_dir is None else Path(records_dir), make)
+def _latest(records_dir: Path | None, track: str, make: Callable[[Path, Record, bool], T]) -> list[T]:
+    def of_track(path: Path, record: Record, yours: bool) -> T | None:
+        return make(path, record, yours) if condition(record).track == track else None
+
+    found = gather(None if records_dir is None else Path(records_dir), of_track)
+    rows = [row for row in found if row is not None]
     if not rows:
-        raise UserError(f"{records_dir}: there are no records")
+        raise UserError(f"{records_dir}: there are no records of the track {track}")
     return rows
 
 
@@ -66,6 +74,7 @@ def _run(path: Path, record: Record, yours: bool) -> dict[str, Any]:
         "factor": data.factor,
         "profile": data.profile,
         "subset_seed": data.subset_seed,
+        "condition": condition(record).title,
         "protocol": record.protocol.name,
         "modified": record.protocol.modified,
         "method": method_name(record) + (YOURS if yours else ""),

@@ -21,6 +21,7 @@ from lt_bench.leaderboard.belief import believe
 from lt_bench.leaderboard.schema import Curve, Dataset, PredictionsFile, Record, Selection
 from lt_bench.leaderboard.seal import check_seal, sealed
 from lt_bench.leaderboard.side_file import check_predictions, pack, read_side_file, unpack
+from lt_bench.leaderboard.track import condition
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
     import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "Curve",
     "Record",
     "Selection",
+    "data_slug",
     "dataset_slug",
     "find_record",
     "iter_records",
@@ -89,8 +91,13 @@ def write_record(record: Record, predictions: Predictions, folder: Path) -> Path
 
 
 def record_folder(record: Record) -> Path:
-    """Where a record lies below the root: data set, protocol, recipe."""
-    return Path(dataset_slug(record.dataset), slug(record.protocol.name), slug(record.recipe_name))
+    """Where a record lies below the root: data set with the condition, protocol, recipe."""
+    return Path(data_slug(record), slug(record.protocol.name), slug(record.recipe_name))
+
+
+def data_slug(record: Record) -> str:
+    """The data set, and under what it was trained on: `cifar10-lt-if10-symmetric-0.4`."""
+    return slug("-".join(filter(None, [dataset_slug(record.dataset), condition(record).slug])))
 
 
 def dataset_slug(dataset: Dataset) -> str:

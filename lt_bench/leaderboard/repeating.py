@@ -53,7 +53,8 @@ def command(row: Row, key: TableKey) -> str:
     given |= {"subset_seed": key.subset_seed or None}
     given |= {"n_max": None if newest.n_max == _usual_n_max(key.dataset) else newest.n_max}
     split = [f"data.{name}={_plain(value)}" for name, value in given.items() if value is not None]
-    words = [f"{key.dataset}/{newest.recipe_name}", f"protocol={key.protocol}", *split, *newest.overrides]
+    asked = [f"protocol={key.protocol}", *split, *key.condition.overrides, *newest.overrides]
+    words = [f"{key.dataset}/{newest.recipe_name}", *asked]
     return shlex.join(["lt-bench", "run", *words, "--seeds", ",".join(map(str, row.runs))])
 
 

@@ -1,0 +1,80 @@
+"""Tracks: experiments of one kind, whose tables stand under a heading of their own and are never mixed with others.
+
+A record says by what was done which track it belongs to; the clean track is that of all others. A new track is a
+`Track` in `TRACKS` and a function in `CONDITIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from lt_bench.leaderboard.schema import Record
+
+
+class Condition(NamedTuple):
+    """Under what a run was made beside its data set and protocol; nothing of all that on the clean track."""
+
+    track: str = "clean"
+    title: str = ""
+    """In the title of its table, behind the data set: `symmetric label noise 0.4`."""
+    slug: str = ""
+    """The same as part of a file's name: `symmetric-0.4`."""
+    overrides: tuple[str, ...] = ()
+    """The `key=value` of a command line that ask for it."""
+    sha256: str = ""
+    """What tells it from another of the same title."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """A part of the board."""
+
+    name: str
+    title: str
+    """Its heading in the index."""
+    about: str
+    """What its tables have in common, in a sentence or two below the heading."""
+
+
+CLEAN = Condition().track
+TRACKS = (
+    Track(CLEAN, "Clean", "Labels and images as the data set has them."),
+    Track(
+        "label-noise",
+        "Label noise",
+        "Trained on labels of which some are wrong, tested on right ones. Groups are by the right labels.",
+    ),
+)
+"""In the order of the board."""
+
+
+def condition(record: Record) -> Condition:
+    """Under what a recorded run was made."""
+    return next(filter(None, (found(record) for found in CONDITIONS)), Condition())
+
+
+def place(track: str) -> int:
+    """Where a track stands on the board, from 0."""
+    return [one.name for one in TRACKS].index(track)
+
+
+def _label_noise(record: Record) -> Condition | None:
+    noise = record.recipe["data"].get("noise")
+    if noise is None:
+        return None
+    which = [f"{noise[key]:g}" if key == "rate" else noise[key] for key in ("rate", "labels") if key in noise]
+    seed = [f"seed {noise['seed']}"] if noise.get("seed") else []
+    words = [noise["name"], *which]
+    return Condition(
+        track="label-noise",
+        title=", ".join([f"label noise {' '.join(words)}", *seed]),
+        slug="-".join([*words, *seed]).replace(" ", ""),
+        overrides=tuple(f"data.noise.{key}={value}" for key, value in noise.items() if key != "seed" or value),
+    )
+
+
+CONDITIONS: tuple[Callable[[Record], Condition | None], ...] = (_label_noise,)
+"""Of a record each says under what it was made, if that is of its track."""
