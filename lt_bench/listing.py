@@ -18,7 +18,10 @@ from lt_bench.yaml_files import read_yaml
 Members = Mapping[str, Mapping[str, type[Any]]]
 """Components by name, by the kind of their family."""
 
-PLURALS = {"augment": "augmentations", "mix": "mixes", "loss": "losses", "method": "procedures"}
+PLURALS = {
+    **{"augment": "augmentations", "regularise": "regularisers"},
+    **{"mix": "mixes", "loss": "losses", "method": "procedures"},
+}
 KINDS = {PLURALS.get(kind, f"{kind}s"): kind for kind in FAMILIES}
 """Lists of one family, by the word that asks for them."""
 NETWORK = ("head", "backbone")
@@ -71,6 +74,8 @@ def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> 
     """
     if "augment" in (kind, other_kind):
         return kind == "augment" or None  # Images are varied before anything else sees them: not worth a word each.
+    if "regularise" in (kind, other_kind):
+        return (kind == "regularise" and other_kind != "backbone") or None  # In which it needs a place, by its docs.
     if kind in PHASE_FAMILIES and other_kind in PHASE_FAMILIES:
         return True  # Samplers, mixes and losses compose freely.
     for one, two, family in ((component, other, other_kind), (other, component, kind)):

@@ -124,13 +124,18 @@ def _papers(method: str) -> str:
 
 def _parts(recipe: Recipe) -> str:
     """What a recipe is made of, its defaults left out."""
-    augmented = [_part("augment", [(0, {"name": name, **settings})]) for name, settings in recipe.augment.items()]
+    several = {"augment": recipe.augment, "regularise": recipe.regularise}
+    free = [
+        _part(kind, [(0, {"name": name, **settings})])
+        for kind, named_ in several.items()
+        for name, settings in named_.items()
+    ]
     others = [
         _part(kind, timeline) + (_trained_with(recipe) if kind == "stage" else "")
         for kind, timeline in _used(recipe).items()
         if kind == "loss" or not all(_is_default(kind, node) for _, node in timeline)
     ]
-    return "; ".join([*augmented, *others])
+    return "; ".join([*free, *others])
 
 
 def _apart(recipe: Recipe, usual: Recipe) -> Iterator[str]:
@@ -158,7 +163,7 @@ def _used(recipe: Recipe) -> dict[str, list[tuple[int, Node]]]:
     resolved = recipe.resolved()
     starts = [0, *(round(100 * phase.until / recipe.protocol.epochs) for phase in recipe.phases)]
     used: dict[str, list[tuple[int, Node]]] = {}
-    for kind in (kind for kind in FAMILIES if kind not in ("augment", "backbone")):
+    for kind in (kind for kind in FAMILIES if kind not in ("augment", "backbone", "regularise")):
         if kind not in PHASE_FAMILIES:
             node = {**resolved, **resolved["model"], **resolved.get("second_stage", {})}.get(kind)
             used[kind] = [(0, node)] if isinstance(node, dict) else []

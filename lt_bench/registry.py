@@ -114,6 +114,7 @@ FAMILIES = {
         Family("loss", "lt_bench.losses", "Loss"),
         Family("head", "lt_bench.models.heads", "Head"),
         Family("backbone", "lt_bench.models.backbones", "Backbone"),
+        Family("regularise", "lt_bench.regularisers", "Regulariser"),
         Family("method", "lt_bench.methods", "Method"),
         Family("stage", "lt_bench.stages", "Stage"),
     )

@@ -56,6 +56,8 @@ def _recipe(family: str, name: str) -> str:
     """The template of a recipe that uses the component."""
     if family == "stage":
         return SECOND + ABOUT.lstrip()
+    if family == "regularise":
+        return RECIPE + f"regularise: {{{name}: {{}}}}\n" + ABOUT.lstrip()
     choice = "" if family in NETWORK else f"{family}: {{name: {name}}}\n"
     return RECIPE + choice + ABOUT.lstrip()
 

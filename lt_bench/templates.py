@@ -278,6 +278,46 @@ class $class_name(Stage):
         return logits + self.config.scale * self.shift
 '''
 
+REGULARISER = '''
+"""$title: say here what it does, and which paper it is from."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lt_bench.models.changes import Change, before
+from lt_bench.models.network import Network
+from lt_bench.registry import Info
+from lt_bench.regularisers import Regulariser
+
+
+class $class_name(Regulariser):
+    """Noise on the features that a classifier is given."""
+
+    name = "$name"
+    info = Info("noise on the features", paper="", year=None)
+
+    class Config(Regulariser.Config):
+        """How much."""
+
+        deviation: float = Field(default=0.1, gt=0)
+        """Of the noise, which has mean 0."""
+
+    config: Config
+
+    def place(self, network: Network) -> None:
+        # `before` and `behind` a part; `models.residual` knows the residual branches. A second argument of `Change`
+        # is what it does in evaluation.
+        for classifier in network.classifiers:
+            before(classifier, Change(self.noisy))
+
+    def noisy(self, features: Tensor) -> Tensor:
+        # From torch's global generator, which is seeded before every epoch.
+        return features + self.config.deviation * torch.randn_like(features)  # [B, D]
+'''
+
 COMPONENTS = {
     "mix": MIX,
     "loss": LOSS,
@@ -286,6 +326,7 @@ COMPONENTS = {
     "backbone": BACKBONE,
     "head": HEAD,
     "stage": STAGE,
+    "regularise": REGULARISER,
 }
 """The component's file by its family."""
 

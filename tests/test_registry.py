@@ -33,6 +33,7 @@ PROMISED = {
     "head": {"linear", "cosine", "dual-branch", "bilateral", "experts", "ensemble", "residual-fusion"},
     "backbone": {"resnet20", "resnet32", "resnet44", "resnet56"},
     "stage": {"crt", "lws", "tau-norm", "ncm", "max-norm", "disalign", "mislas"},
+    "regularise": {"dropout", "stochastic-depth"},
     "method": {"standard", "dbn-mix", "bbn", "balpoe", "sade", "ride", "ncl", "reslt"},
 }
 

@@ -47,7 +47,10 @@ def test_what_is_written_passes_the_project_s_checks(lt_bench: LtBench, working_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["mixx", "tail"], "did you mean mix? (allowed: backbone, head, loss, method, mix, sampler, stage)"),
+        (
+            ["mixx", "tail"],
+            "mean mix? (allowed: backbone, head, loss, method, mix, regularise, sampler, stage)",
+        ),
         (["mix", "cutmix"], "the mix 'cutmix' already exists in lt_bench.mixing.cutmix"),
         (["mix", "Tail Mix"], "'Tail Mix' is no name of a mix"),
         (["mix", "../tail"], "'../tail' is no name of a mix"),

@@ -114,8 +114,8 @@ def list_names(
     what: Annotated[
         str,
         typer.Argument(
-            help="methods (all but the network), or one family: procedures, stages, augmentations, mixes, losses, "
-            "samplers, heads, backbones; or models, datasets, recipes, settings, protocols.",
+            help="methods (all but the network), or one family: procedures, stages, augmentations, regularisers, "
+            "mixes, losses, samplers, heads, backbones; or models, datasets, recipes, settings, protocols.",
             autocompletion=completion.lists,
         ),
     ],

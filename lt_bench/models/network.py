@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,8 @@ class Network(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.branches = nn.ModuleList(branches)
+        self.regularisers: tuple[Any, ...] = ()
+        """Those that act in it, each a `regularisers.Regulariser`."""
 
     def forward(self, images: Tensor) -> Tensor:
         shared = self.trunk(images)
@@ -81,6 +84,11 @@ class Network(nn.Module):
     def levels(self) -> list[Level]:
         """The stages that all branches share, in order."""
         return [part for part in self.trunk.modules() if isinstance(part, Level)]
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """All stages, those of the branches behind the shared ones."""
+        return [part for part in self.modules() if isinstance(part, Level)]
 
     def rates(self) -> Mapping[Tensor, float]:
         """What learns, each with a factor on the learning rate."""

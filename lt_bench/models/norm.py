@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lt_bench.errors import UserError
+from lt_bench.models.changes import Change
 from lt_bench.native import load_native
 
 LANES = 64
@@ -37,11 +38,16 @@ class BatchNormReLU(nn.BatchNorm2d):
 
     fused: bool = False
     """Whether to use the kernels on the tensors that they can take; see `fuse`."""
+    changes: tuple[Change, ...] = ()
+    """What is done to batch_norm(x) before the sum. Where something is, the kernels cannot serve."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if self.fused and _fits(self, x, residual):
+        changed = any(change.of(self) for change in self.changes)
+        if self.fused and not changed and _fits(self, x, residual):
             return _fused(x, residual, self)
         y = super().forward(x)
+        for change in self.changes:
+            y = change(self, y)
         return torch.relu(y if residual is None else y + residual)
 
 

@@ -26,7 +26,7 @@ from lt_bench.yaml_files import read_yaml
 
 SETTING_FIELDS = ("protocol", "data", "model", "notes")
 """What a setting may say."""
-PARTS = ("model", "sampler", "augment", "mix", "loss", "method", "phases", "second_stage")
+PARTS = ("model", "sampler", "augment", "regularise", "mix", "loss", "method", "phases", "second_stage")
 """What makes a method what it is."""
 ROW_FIELDS = ("data", "factor", "protocol", *PARTS)
 """What a row under `on` may say: `data` and `factor` are its conditions."""

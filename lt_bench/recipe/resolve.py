@@ -21,6 +21,9 @@ from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
 from lt_bench.registry import check_name, lookup, named, plugin_digest
 from lt_bench.validation import validated
 
+EXAMPLES = {"augment": "{cutout: {side: 8}}", "regularise": "{dropout: {rate: 0.5}}"}
+"""The families of which a recipe may name several, each with how it does."""
+
 
 def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Validate a merged recipe read from `path`, changed by `overrides`."""
@@ -36,8 +39,8 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(model, dict):
         model["head"] = component("head", model.get("head", "linear"), path, field="model.head")
         model["backbone"] = _backbone(model.get("backbone"), data, path)
-    if "augment" in data:
-        data["augment"] = _augment(data["augment"], path, "augment")
+    for kind in (kind for kind in EXAMPLES if kind in data):
+        data[kind] = _several(kind, data[kind], path, kind)
     data["phases"] = _expand_phases(data.get("phases", [{"until": "100%"}]), top, data["protocol"]["epochs"], path)
     if "second_stage" in data:
         data["second_stage"] = _second_stage(data["second_stage"], path)
@@ -94,15 +97,15 @@ def _backbone(given: Any, data: Node, path: Path) -> str | Node:
     return node["name"] if len(node) == 1 else node
 
 
-def _augment(given: Any, path: Path, field: str) -> Node:
-    """Augmentations with all their settings; `given` is a mapping from names to settings."""
+def _several(kind: str, given: Any, path: Path, field: str) -> Node:
+    """Components of one family with all their settings; `given` is a mapping from names to settings."""
     if not isinstance(given, dict):
-        raise UserError(f"{path}: {field}: expected such as {{cutout: {{side: 8}}}}, found {shown(given)}")
+        raise UserError(f"{path}: {field}: expected such as {EXAMPLES[kind]}, found {shown(given)}")
     found = {}
     for name, settings in given.items():
         if not isinstance(settings, dict | None):
             raise UserError(f"{path}: {field}.{name}: expected settings, found {shown(settings)}")
-        found[name] = component("augment", {**(settings or {}), "name": name}, path, f"{field}.{name}")
+        found[name] = component(kind, {**(settings or {}), "name": name}, path, f"{field}.{name}")
     return {name: {key: value for key, value in node.items() if key != "name"} for name, node in found.items()}
 
 
@@ -115,7 +118,7 @@ def _protocol(given: Any, path: Path) -> Node:
     protocol: Protocol = validated(Protocol, _in(path, with_whole_epochs, given, field=""), path, "protocol")
     node: Node = protocol.model_dump(mode="json")
     if protocol.augmentation.then:
-        then = _augment(protocol.augmentation.then, path, "protocol.augmentation.then")
+        then = _several("augment", protocol.augmentation.then, path, "protocol.augmentation.then")
         node["augmentation"]["then"] = then
     return node
 
@@ -142,8 +145,9 @@ def _named(data: Node) -> Iterator[tuple[str, str, Any]]:
     yield from ((kind, kind, data.get(kind)) for kind in DEFAULTS)
     if isinstance(model, dict):
         yield from ((f"model.{kind}", kind, model.get(kind)) for kind in ("head", "backbone"))
-    augment = data.get("augment")
-    yield from ((f"augment.{name}", "augment", name) for name in (augment if isinstance(augment, dict) else ()))
+    for kind in EXAMPLES:
+        several = data.get(kind)
+        yield from ((f"{kind}.{name}", kind, name) for name in (several if isinstance(several, dict) else ()))
     yield "second_stage", "stage", second
     parts = [(f"phases[{index}]", phase) for index, phase in enumerate(phases if isinstance(phases, list) else [])]
     for where, part in [*parts, ("second_stage", second)]:
@@ -188,6 +192,7 @@ def _plugin_digests(recipe: Recipe) -> dict[str, str]:
     if recipe.second_stage is not None:
         parts.append(("stage", recipe.second_stage.stage["name"]))
     parts += [("augment", name) for name in recipe.augment | recipe.protocol.augmentation.then]
+    parts += [("regularise", name) for name in recipe.regularise]
     parts += [(kind, getattr(part, kind)["name"]) for part in recipe.compositions for kind in PHASE_FAMILIES]
     digests = {f"{kind}/{name}": plugin_digest(lookup(kind, name)) for kind, name in parts}
     return {key: digest for key, digest in sorted(digests.items()) if digest}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, FiniteFloat
 
@@ -15,6 +16,9 @@ from lt_bench.recipe.files import Node
 from lt_bench.registry import Choice, Phase, lookup, named
 from lt_bench.settings import Line, Settings, added
 from lt_bench.validation import validated
+
+if TYPE_CHECKING:
+    from lt_bench.regularisers import Regulariser
 
 
 def _named(node: Node) -> Node:
@@ -93,6 +97,8 @@ class Recipe(Settings):
     model: ModelSettings
     augment: dict[str, Node] = added({})
     """Ways of varying training images beyond the protocol's, by name with all their settings, in no order."""
+    regularise: dict[str, Node] = added({})
+    """What keeps the network from overfitting, by name with all settings, in no order."""
     method: Named
     phases: tuple[PhaseSettings, ...]
     second_stage: SecondStage | None = added(None)
@@ -130,12 +136,13 @@ class Recipe(Settings):
 
     @property
     def training(self) -> Protocol:
-        """What holds while this recipe itself trains: the protocol, or what the second stage makes of it."""
-        stage = self.stage_choice()
+        """What holds while this recipe itself trains: what regularisers and the second stage make of the protocol."""
+        stage, protocol = self.stage_choice(), self.protocol
+        for regulariser in self.regularisers():
+            protocol = regulariser.trained_under(protocol)
         if stage is None:
-            return self.protocol
+            return protocol
         config: Any = stage.config  # a Stage.Config, whose module imports torch
-        protocol = self.protocol
         optimizer = protocol.optimizer if isinstance(protocol.optimizer, SGD) else SGD()
         optimizer = optimizer.model_copy(update={"lr": config.lr})
         if config.weight_decay is not None:
@@ -155,6 +162,14 @@ class Recipe(Settings):
 
     def backbone_choice(self) -> Choice:
         return choice("backbone", self.model.backbone)
+
+    def regularisers(self) -> Sequence[Regulariser]:
+        """Those that it names, in the order in which they act."""
+        if not self.regularise:
+            return ()
+        from lt_bench.regularisers import by_name  # noqa: PLC0415 (torch)
+
+        return by_name(self.regularise)
 
     def phase_choices(self) -> tuple[Phase, ...]:
         """The phases of `training` with their components looked up."""

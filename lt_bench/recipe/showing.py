@@ -26,7 +26,7 @@ DEFAULT = "default"
 RECORD = "from: record"
 CARD = "card of the data set"
 OF_THE_CARD = (("data", "factor"), ("data", "profile"), ("data", "n_max"))
-SOURCED = ("protocol", "data", "augment", "model", "method", "phases", "second_stage")
+SOURCED = ("protocol", "data", "augment", "regularise", "model", "method", "phases", "second_stage")
 """What a recipe says; the rest of a resolved one is about it."""
 
 

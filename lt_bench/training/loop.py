@@ -123,7 +123,9 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
     """One pass over the method's streams. Returns the mean training loss."""
     job.network.train()
     job.method.train()
-    # Nothing here draws from torch's global generator, but a user's network may, for example in dropout.
+    for regulariser in job.network.regularisers:
+        regulariser.begin(epoch)
+    # Nothing here draws from torch's global generator, but a network may, and what regularises it does.
     torch.manual_seed(int(epoch.rng("torch").integers(2**63)))
     size, accumulate, repeats = job.protocol.batch_size, job.protocol.accumulate, job.protocol.repeated_augmentation
     orders = {name: repeated(order, repeats) for name, order in job.method.streams(epoch).items()}

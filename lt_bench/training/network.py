@@ -12,6 +12,7 @@ from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
 from lt_bench.models import Network, build_network
 from lt_bench.recipe import Recipe
+from lt_bench.regularisers import place_all
 from lt_bench.stages import DecoupledNetwork, Stage
 from lt_bench.training.weights import Weights
 
@@ -26,12 +27,16 @@ def build_recipe_network(
     parts, stage = (recipe.backbone_choice(), recipe.head_choice()), recipe.stage_choice()
     backbone, head = (part.component(part.config) for part in parts)
     network = build_network(backbone.untrained() if trained or start else backbone, head, num_classes, seed)
+    regularisers = recipe.regularisers()
+    for regulariser in regularisers:
+        regulariser.initialise(network)
     if start is not None:
         start.load_into(network)
-    if stage is None:
-        return network
-    assert isinstance(stage.config, Stage.Config)
-    return DecoupledNetwork(network, stage.component, stage.config, seed)
+    if stage is not None:
+        assert isinstance(stage.config, Stage.Config)
+        network = DecoupledNetwork(network, stage.component, stage.config, seed)
+    place_all(regularisers, network)
+    return network
 
 
 def check_network(recipe: Recipe) -> None:

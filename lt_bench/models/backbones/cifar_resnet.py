@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from lt_bench.models.backbones import Backbone, kaiming_normal
 from lt_bench.models.network import Level
 from lt_bench.models.norm import BatchNormReLU
+from lt_bench.models.residual import ResidualBlock
 from lt_bench.registry import Info
 
 
-class CifarBlock(nn.Module):
+class CifarBlock(ResidualBlock):
     """Two 3x3 convolutions with a parameter-free shortcut (He et al., CVPR 2016, option A)."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
@@ -30,6 +31,10 @@ class CifarBlock(nn.Module):
         out = self.conv2(self.bn1(self.conv1(x)))
         y: Tensor = self.bn2(out, residual=self.shortcut(x) if self.new_channels else x)
         return y
+
+    @property
+    def end(self) -> nn.Module:
+        return self.bn2
 
     def shortcut(self, x: Tensor) -> Tensor:
         """Option A: subsampled in space; the new channels, half before and half behind, are zero."""

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models.backbones import Backbone, Staged, convolution
+from lt_bench.models.residual import ResidualBlock
 from lt_bench.registry import Info
 
 SMALL = 32
 """Pixels on a side of images that the stem does not halve."""
 
 
-class Block(nn.Module):
+class Block(ResidualBlock):
     """main(x) + shortcut(x); nothing follows the sum."""
 
     def __init__(self, main: nn.Module, shortcut: nn.Module) -> None:
@@ -27,6 +28,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.main(x) + self.shortcut(x)
         return y
+
+    @property
+    def end(self) -> nn.Module:
+        return self.main
 
 
 def separable(width_in: int, width: int, kernel: int) -> nn.Sequential:

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from lt_bench.models.backbones import Residual, convolution
 from lt_bench.models.norm import BatchNormReLU
+from lt_bench.models.residual import ResidualBlock
 from lt_bench.registry import Info
 
 
-class PreActBlock(nn.Module):
+class PreActBlock(ResidualBlock):
     """shortcut + main(relu(bn(x))); nothing follows the sum (He et al., ECCV 2016).
 
     The shortcut is x itself or, where the shape changes, a 1x1 convolution of relu(bn(x)).
@@ -26,6 +27,10 @@ class PreActBlock(nn.Module):
         active = self.norm(x)
         y: Tensor = self.main(active) + (x if self.shortcut is None else self.shortcut(active))
         return y
+
+    @property
+    def end(self) -> nn.Module:
+        return self.main
 
 
 class PreActivated(Residual):

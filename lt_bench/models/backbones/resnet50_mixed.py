@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lt_bench.models.backbones import Residual, convolution
+from lt_bench.models.residual import ResidualBlock
 from lt_bench.registry import Info
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(ResidualBlock):
     """gelu(main(x) + shortcut(x)), in which every convolution stands behind a normalisation and before a GELU.
 
     Not the standard pre-activation block: the activation follows the convolution, and the sum. Where the shape changes
@@ -30,6 +31,10 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(self.main(x) + self.shortcut(x))
+
+    @property
+    def end(self) -> nn.Module:
+        return self.main
 
 
 class ResNet50PreActGELU(Residual):

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from lt_bench.models.backbones import Residual, convolution
 from lt_bench.models.norm import BatchNormReLU
+from lt_bench.models.residual import ResidualBlock
 from lt_bench.registry import Info
 
 
-class Block(nn.Module):
+class Block(ResidualBlock):
     """relu(bn(main(x)) + shortcut(x)), the shortcut projected where the shape changes (option B)."""
 
     def __init__(self, width_in: int, width: int, stride: int, main: nn.Module) -> None:
@@ -23,6 +24,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.norm(self.main(x), residual=self.shortcut(x))
         return y
+
+    @property
+    def end(self) -> nn.Module:
+        return self.norm
 
 
 class SmallImageResNet(Residual):

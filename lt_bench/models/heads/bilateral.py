@@ -49,6 +49,10 @@ class BilateralNetwork(Network):
     def classifiers(self) -> list[nn.Module]:
         return [self.classifier]
 
+    @property
+    def stages(self) -> list[nn.Module]:
+        return [*super().stages, *(branch.get_submodule("stage") for branch in self.branches)]
+
 
 class Bilateral(Head):
     """Two branches with a last block of their own, and one linear classifier of both branches' features.
