@@ -26,7 +26,39 @@ def compared(first: str, second: str, one: Difference) -> dict[str, str]:
         second: f"{one.second:.2f}",
         "difference": f"{one.difference:+.2f}",
         **{title: "" if half is None else f"± {half:.2f}" for title, half in halves.items()},
+        "seed spread": "" if one.spread is None else f"{one.spread:.2f}",
+        "seeds needed": "" if one.spread is None else str(one.seeds_needed or "> 1000"),
     }
+
+
+def compared_with_first(one: Comparison) -> dict[str, str]:
+    """A row of `compare` of more than two methods: top-1, beside the first of them."""
+    top1, (over_seeds, over_images) = one.top1, one.p_values
+    apart = "higher" if top1.difference > 0 else "lower"
+    return {
+        "method": one.second,
+        "top1 ↑": f"{top1.second:.2f}",
+        "difference": f"{top1.difference:+.2f}",
+        "over seeds": "" if top1.over_seeds is None else f"± {top1.over_seeds:.2f}",
+        "p seeds": p_value(over_seeds),
+        "p images": p_value(over_images),
+        "so it is": apart if one.apart else "not told apart",
+        "seeds needed": "" if top1.spread is None else str(top1.seeds_needed or "> 1000"),
+    }
+
+
+def tested(one: Comparison) -> str:
+    """The p-values of top-1, in a sentence; empty for one seed without test images."""
+    tests = ("over seeds (paired t test)", "over test images (exact permutation test)")
+    said = [f"{p_value(p, '=')} {test}" for p, test in zip(one.p_values, tests, strict=True) if p is not None]
+    return f"Top-1: p {', p '.join(said)}." if said else ""
+
+
+def p_value(p: float | None, equal: str = "") -> str:
+    """A cell, or with `=` what stands behind the letter p."""
+    if p is None:
+        return ""
+    return f"{'< ' if equal else '<'}0.0001" if p < 1e-4 else f"{equal} {p:.4f}".strip()
 
 
 def whose(found: Comparison) -> str:

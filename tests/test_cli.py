@@ -165,10 +165,13 @@ def test_compare_two_methods(lt_bench: LtBench, working_folder: Path) -> None:
     assert lines[3].count("±") == 2
     beside = lt_bench("compare", "ce", "mixup").out.splitlines()
     assert re.fullmatch(r"ce \(.+\) \(yours\): your records; mixup \(.+\) \(yours\): your records", beside[1])
-    assert [line.split() for line in beside[4:-2]] == [line.split() for line in lines[3:-2]]
+    ends = next(index for index, line in enumerate(lines) if not line and index > 2)
+    assert [line.split() for line in beside[4 : ends + 1]] == [line.split() for line in lines[3:ends]]
     found = json.loads(lt_bench("compare", "ce", "mixup", "--records", "results/records", "--json").out)
     assert found["differences"][0]["score"] == "top1"
-    assert found["verdict"] == lines[-1]
+    assert found["verdict"] == lines[ends + 1]
+    assert lines[ends + 2].startswith("Top-1: p ")
+    refused(lt_bench("compare", "ce"), "compare: name two methods or more")
     refused(lt_bench("compare", "ce", "nonsense"), "'nonsense' is not a known method")
     refused(lt_bench("compare", "ce", "mixup", "--records", "nowhere"), "nowhere: there is no such folder of records")
 

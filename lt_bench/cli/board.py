@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +14,17 @@ from lt_bench.cli.app import app, board_app
 from lt_bench.cli.options import AsJson, DataRoot, Out, ReadRecords, Records, path_argument, path_option
 from lt_bench.errors import RunError, UserError
 from lt_bench.resources import RECORDS, TABLES
-from lt_bench.terminal import changed, compared, console, print_rows, whose
+from lt_bench.terminal import changed, compared, compared_with_first, console, print_rows, tested, whose
+
+if TYPE_CHECKING:
+    from lt_bench.leaderboard.comparison import Comparison
 
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="METHOD", help="As a table names it: ce, cifar100-lt/ce; board:ce.")],
-    second: Annotated[str, typer.Argument(metavar="METHOD", help="Another one of the same table.")],
+    methods: Annotated[
+        list[str], typer.Argument(metavar="METHOD METHOD...", help="As a table names it: ce, cifar100-lt/ce; board:ce.")
+    ],
     table: Annotated[str | None, typer.Option(help="Name of the table's file, where they share several.")] = None,
     records: ReadRecords = None,
     data_root: DataRoot = None,
@@ -29,28 +33,51 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two methods, seed by seed and, where the data set is at hand, test image by test image.
+    """Compare methods, seed by seed and, where the data set is at hand, test image by test image.
 
-    A method is yours where you have records of it, else the shipped board's, which board:METHOD always is.
+    Of more than two the first is compared with each other one, with p-values corrected for their number (Holm). A
+    method is yours where you have records of it, else the shipped board's, which board:METHOD always is.
     """
-    from lt_bench.leaderboard.comparison import compare as compare_methods
+    from lt_bench.leaderboard.comparison import compare_all
 
-    found = compare_methods(records, first, second, table, data_root)
+    if plot is not None and len(methods) > 2:
+        raise UserError(f"--plot {plot}: draws two methods, not {len(methods)}")
+    found = compare_all(records, methods, table, data_root)
     if plot is not None:
-        from lt_bench.leaderboard.difference_figure import draw_differences
-        from lt_bench.leaderboard.per_class import per_class
-
-        one, other = per_class(records, (first, second), found.table)
-        draw_differences(one, other, plot)
+        _plot(found[0], methods, records, plot)
     if as_json:
-        print(json.dumps(asdict(found) | {"verdict": found.verdict}))
-        return
+        plain = [asdict(one) | {"verdict": one.verdict, "advice": one.advice} for one in found]
+        print(json.dumps(plain[0] if len(methods) == 2 else plain))
+    else:
+        _print_two(found[0], records) if len(methods) == 2 else _print_several(found)
+
+
+def _plot(found: Comparison, methods: list[str], records: Path | None, plot: Path) -> None:
+    from lt_bench.leaderboard.difference_figure import draw_differences
+    from lt_bench.leaderboard.per_class import per_class
+
+    one, other = per_class(records, methods, found.table)
+    draw_differences(one, other, plot)
+
+
+def _print_two(found: Comparison, records: Path | None) -> None:
     print(f"{found.table}, {'seeds' if len(found.seeds) > 1 else 'seed'} {', '.join(map(str, found.seeds))}")
     print("" if records else f"{whose(found)}\n")
     print_rows([compared(found.first, found.second, one) for one in found.differences])
     print(f"\n{found.verdict}")
+    for line in (tested(found), found.advice):
+        if line:
+            print(line)
     if found.without_images:
         print(f"Nothing is said over test images: {found.without_images}")
+
+
+def _print_several(found: list[Comparison]) -> None:
+    first = found[0]
+    print(f"{first.table}: {first.first} beside {len(found)} others; p-values after Holm\n")
+    print_rows([compared_with_first(one) for one in found])
+    for reason in dict.fromkeys(one.without_images for one in found if one.without_images):
+        print(f"\nNothing is said over test images: {reason}")
 
 
 @board_app.command("build")

@@ -18,6 +18,7 @@ lt-bench cite cifar100-lt/cmo
 lt-bench evaluate runs/FOLDER/weights.safetensors --json
 lt-bench diagnostics runs/FOLDER --epoch 10
 lt-bench compare ce balanced-softmax
+lt-bench compare ce balanced-softmax mislas
 lt-bench data new my-birds --images photos
 lt-bench data new my-birds --train train.txt --test test.txt
 lt-bench data prepare cifar100-lt --download --data-root DATA

@@ -1,4 +1,4 @@
-"""How far a mean over seeds can be trusted.
+"""How far a mean over seeds can be trusted, whether two methods differ, and how many seeds it takes to tell.
 
 Student's t is SciPy's, from `scipy.special`: `scipy.stats` has the same, and takes a second to import. It is imported
 late because a training needs this module and none of it.
@@ -7,9 +7,13 @@ late because a training needs this module and none of it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
+
+MOST_SEEDS = 1000
+"""Nobody trains more of them to tell two methods apart."""
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
@@ -76,3 +80,107 @@ def equivalence_p(differences: Sequence[float], bound: float) -> float:
     if error == 0:
         return 0.0 if distance > 0 else 1.0
     return float(stdtr(n - 1, -distance / error))
+
+
+# --- tests of paired differences ---------------------------------------------------------------------
+
+
+def paired_p(differences: Sequence[float]) -> float | None:
+    """p-value of the two-sided paired t test that the mean difference is 0; None for one pair.
+
+    Over seeds: whether another training would give the same order.
+    """
+    n = len(differences)
+    if n < 2:
+        return None
+    from scipy.special import stdtr  # noqa: PLC0415
+
+    mean = math.fsum(differences) / n
+    error = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1) / n)
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(n - 1, -abs(mean) / error))
+
+
+def exchange_p(gains: np.ndarray) -> float:
+    """p-value of the exact permutation test in which the two methods may change places at every test image.
+
+    For one seed it is McNemar's exact test. Over test images: whether another test set of the kind would give the same
+    order, the trained networks kept.
+
+    Args:
+        gains: int [N], of each image how many more seeds the second method has right than the first. The seeds of an
+            image change places together: that they agree is no evidence of more images.
+    """
+    sizes, images = np.unique(np.abs(gains[gains != 0]), return_counts=True)
+    most, observed = int(sizes @ images), abs(int(gains.sum()))
+    # The sum of independent signs times sizes has this characteristic function, and as an integer from -most to most
+    # its probabilities are the discrete transform.
+    angles = 2 * np.pi * np.arange(2 * most + 1) / (2 * most + 1)
+    transform = np.prod([np.cos(angles * size) ** count for size, count in zip(sizes, images, strict=True)], axis=0)
+    below = np.fft.fft(np.broadcast_to(transform, angles.shape)).real[:observed] / len(angles)
+    inside = 2 * below.sum() - below[0] if observed else 0.0  # P(|sum| < observed), symmetric around 0
+    return float(np.clip(1 - inside, 0, 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for being several (Holm 1979): those up to 0.05 are all right with 95 % probability."""
+    order = np.argsort(p_values)
+    steps = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return [float(p) for p in adjusted]
+
+
+# --- how many seeds it takes -------------------------------------------------------------------------
+
+
+def paired_spread(scores: np.ndarray) -> float | None:
+    """Deviation of the difference of two rows of a table from seed to seed: the middle one of all pairs of rows.
+
+    Two or three seeds of one pair say little about it, the pairs of a whole table a lot; the median, because a method
+    that fails under one seed says nothing about the others. None where no two rows have two seeds in common.
+
+    Args:
+        scores: float [R, S], a row per method and a column per seed, NaN where a method lacks a seed.
+    """
+    from scipy.special import chdtri  # noqa: PLC0415
+
+    found = []
+    for row, own in enumerate(scores[:-1]):
+        differences = own - scores[row + 1 :]  # [R - row - 1, S]
+        known = ~np.isnan(differences)
+        n = known.sum(1)
+        mean = np.where(known, differences, 0).sum(1) / np.maximum(n, 1)
+        squares = np.where(known, (differences - mean[:, None]) ** 2, 0).sum(1)
+        # Half of all estimates lie below their chi-squared median and not below the variance.
+        found.append(squares[n > 1] / chdtri(n[n > 1] - 1, 0.5))
+    variances = np.concatenate(found) if found else np.empty(0)
+    return float(np.sqrt(np.median(variances))) if len(variances) else None
+
+
+def power(difference: float, spread: float, n: int, level: float = 0.95) -> float:
+    """Probability that the paired t test over n seeds, two or more, finds a mean difference that is there.
+
+    Args:
+        difference: The true mean difference.
+        spread: Deviation of the difference from seed to seed, in the same unit and above 0.
+        n: Number of seeds.
+        level: Confidence of the test.
+    """
+    from scipy.special import nctdtr, stdtrit  # noqa: PLC0415
+
+    critical = stdtrit(n - 1, (1 + level) / 2)
+    shift = abs(difference) / spread * math.sqrt(n)
+    return float(1 - nctdtr(n - 1, shift, critical) + nctdtr(n - 1, shift, -critical))
+
+
+def seeds_needed(difference: float, spread: float, wanted: float = 0.8) -> int | None:
+    """The fewest seeds that find a difference with the wanted probability; None where `MOST_SEEDS` are too few."""
+    if difference == 0:
+        return None
+    if spread == 0:
+        return 2
+    counts = range(2, MOST_SEEDS + 1)
+    place = bisect_left(counts, wanted, key=lambda n: power(difference, spread, n))
+    return counts[place] if place < len(counts) else None

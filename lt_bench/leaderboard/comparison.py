@@ -1,18 +1,18 @@
-"""Two methods of a table side by side: what their seeds and the test images leave of the difference."""
+"""Methods of a table side by side: what their seeds and the test images leave of the difference."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lt_bench.data.groups import GROUPS
+from lt_bench.data.groups import GROUPS, group_masks
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError, unknown
-from lt_bench.evaluation.significance import mean_interval
+from lt_bench.evaluation.significance import exchange_p, holm, mean_interval, paired_p, paired_spread, seeds_needed
 from lt_bench.leaderboard.aggregate import YOURS, Row, Run, Table, TableKey
 from lt_bench.leaderboard.board import file_names
 from lt_bench.leaderboard.record import load_predictions, load_record
@@ -27,6 +27,10 @@ OFFICIAL = "board:"
 COMPARED = ("top1", *GROUPS, "worst_class", "ece")
 
 
+LEVEL = 0.05
+"""What a p-value must not exceed for two methods to be told apart."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """One score, in percent: means over the common seeds, and second minus first."""
@@ -38,7 +42,15 @@ class Difference:
     over_seeds: float | None
     """Half-width of the 95% interval of the mean difference, seed by seed; None for one seed."""
     over_images: float | None = None
-    """The same over test images, for top-1: how it would vary with other images of the kind, the networks kept."""
+    """The same over test images, for top-1 and groups: how it would vary with others of the kind, the networks kept."""
+    spread: float | None = None
+    """Deviation of such a difference from seed to seed, that of the middle pair of the table; None without any."""
+    seeds_needed: int | None = None
+    """How many seeds find this difference with 80% probability, by that spread or, if larger, by that of the two."""
+    p_seeds: float | None = None
+    """Of the paired t test over seeds."""
+    p_images: float | None = None
+    """Of the exact permutation test over test images, for top-1; McNemar's for one seed."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +66,49 @@ class Comparison:
     """Why nothing is said over test images."""
     yours: tuple[bool, bool] = (False, False)
     """Whether each is of one's own records, beside which the shipped board's were read."""
+    holm: tuple[float | None, float | None] | None = None
+    """p-values of top-1 over seeds and over images, adjusted where it is one of several comparisons."""
+
+    @property
+    def top1(self) -> Difference:
+        return self.differences[0]
+
+    @property
+    def p_values(self) -> tuple[float | None, float | None]:
+        """That of top-1 over seeds, and over test images where they are at hand; adjusted where there are several."""
+        return self.holm or (self.top1.p_seeds, self.top1.p_images)
+
+    @property
+    def apart(self) -> bool:
+        """Whether top-1 tells the two apart, by every test that there is."""
+        over_seeds, over_images = self.p_values
+        return over_seeds is not None and over_seeds <= LEVEL and (over_images or 0.0) <= LEVEL
 
     @property
     def verdict(self) -> str:
-        """What follows for top-1, in a sentence: an order only where every interval excludes 0."""
-        top1 = self.differences[0]
-        if top1.over_seeds is None:
+        """What follows for top-1, in a sentence: an order only where every test finds one."""
+        if self.top1.over_seeds is None:
             return "One common seed says nothing about another training."
-        if abs(top1.difference) <= max(top1.over_seeds, top1.over_images or 0.0):
+        if not self.apart:
             return f"{self.first} and {self.second} cannot be told apart by top-1."
-        better, worse = (self.second, self.first) if top1.difference > 0 else (self.first, self.second)
-        considered = "seeds explain" if top1.over_images is None else "seeds and test images explain"
+        better, worse = (self.second, self.first) if self.top1.difference > 0 else (self.first, self.second)
+        considered = "seeds explain" if self.top1.over_images is None else "seeds and test images explain"
         return f"{better} has the higher top-1, {worse} the lower: more than {considered}."
+
+    @property
+    def advice(self) -> str:
+        """How many seeds would tell the two apart, in a sentence; empty where they are, or nothing is known of it."""
+        over_seeds, _ = self.p_values
+        if self.apart or self.top1.spread is None:
+            return ""
+        if over_seeds is not None and over_seeds <= LEVEL:
+            return "More seeds would not help: the test images are too few for so small a difference."
+        if self.top1.seeds_needed is None:
+            return "To tell these two apart by a difference so small, a thousand seeds are too few."
+        return (
+            f"To tell these two apart takes about {self.top1.seeds_needed} seeds, if the difference is what it seems; "
+            "four such comparisons of five then find it."
+        )
 
 
 def compare(
@@ -86,20 +129,40 @@ def compare(
     Raises:
         UserError: A method or a table is not known, or the two have no table or no seed in common.
     """
-    name, found, rows = rows_of(records_dir, (first, second), table)
-    if rows[0] is rows[1]:
-        official = OFFICIAL + rows[0].method.removesuffix(YOURS)
-        hint = f"; the shipped board's is {official}" if rows[0].yours and _rows(found, official) else ""
-        raise UserError(f"{first}: two different methods are needed{hint}")
-    seeds = tuple(seed for seed in rows[0].runs if seed in rows[1].runs)
-    if not seeds:
-        have = " and ".join(" ".join(map(str, row.runs)) for row in rows)
-        raise UserError(f"{first} and {second} have no seed in common: they have {have}")
-    pairs = [[row.runs[seed] for row in rows] for seed in seeds]
-    images, without = _over_images(pairs, found.key, data_root)
-    differences = [_difference(score, pairs, images if score == "top1" else None) for score in COMPARED]
-    known = tuple(difference for difference in differences if difference is not None)
-    return Comparison(name, rows[0].method, rows[1].method, seeds, known, without, (rows[0].yours, rows[1].yours))
+    return compare_all(records_dir, (first, second), table, data_root)[0]
+
+
+def compare_all(
+    records_dir: Path | None, methods: Sequence[str], table: str | None = None, data_root: Path | None = None
+) -> list[Comparison]:
+    """Compare the first method with each of the others; see `compare`.
+
+    Several comparisons find a difference by chance more often than one: their p-values are adjusted after Holm.
+    """
+    if len(methods) < 2:
+        raise UserError("compare: name two methods or more; the first is the one that the others are compared with")
+    name, found, rows = rows_of(records_dir, methods, table)
+    pairs = [_common_runs(found, methods, rows, place) for place in range(1, len(rows))]
+    labels, without = _labels(found.key, data_root)
+    spreads = {score: _spread(found, score) for score in COMPARED}
+    compared = []
+    for second, runs in zip(rows[1:], pairs, strict=True):
+        images, without_these = _images(runs, labels)
+        several = (_difference(score, runs, images, spreads[score]) for score in COMPARED)
+        known = tuple(difference for difference in several if difference is not None)
+        seeds = tuple(pair[0].seed for pair in runs)
+        yours, said = (rows[0].yours, second.yours), without or without_these
+        compared.append(Comparison(name, rows[0].method, second.method, seeds, known, said, yours))
+    return _adjusted(compared) if len(compared) > 1 else compared
+
+
+def _adjusted(compared: list[Comparison]) -> list[Comparison]:
+    """With the p-values of top-1 after Holm, over seeds and over images each for itself."""
+    columns = []
+    for given in ([one.top1.p_seeds for one in compared], [one.top1.p_images for one in compared]):
+        known = iter(holm([p for p in given if p is not None]))
+        columns.append([None if p is None else next(known) for p in given])
+    return [replace(one, holm=pair) for one, pair in zip(compared, zip(*columns, strict=True), strict=True)]
 
 
 def rows_of(records_dir: Path | None, methods: Sequence[str], table: str | None) -> tuple[str, Table, list[Row]]:
@@ -150,25 +213,99 @@ def _row(table: Table, method: str) -> Row:
     return rows[0]
 
 
-def _difference(score: str, pairs: list[list[Run]], images: float | None) -> Difference | None:
+def _common_runs(found: Table, methods: Sequence[str], rows: list[Row], place: int) -> list[tuple[Run, Run]]:
+    """The runs of the first row and of another, seed by seed. Raises UserError where they have none in common."""
+    first, second = rows[0], rows[place]
+    if first is second:
+        official = OFFICIAL + first.method.removesuffix(YOURS)
+        hint = f"; the shipped board's is {official}" if first.yours and _rows(found, official) else ""
+        raise UserError(f"{methods[0]}: two different methods are needed{hint}")
+    common = [(run, second.runs[seed]) for seed, run in first.runs.items() if seed in second.runs]
+    if not common:
+        have = " and ".join(" ".join(map(str, row.runs)) for row in (first, second))
+        raise UserError(f"{methods[0]} and {methods[place]} have no seed in common: they have {have}")
+    return common
+
+
+def _spread(table: Table, score: str) -> float | None:
+    """That of the difference of two rows from seed to seed. Superseded rows count: their seeds spread as well."""
+    seeds = sorted({seed for row in table.rows for seed in row.runs})
+    scores = [[row.runs[seed].scores[score] if seed in row.runs else None for seed in seeds] for row in table.rows]
+    return paired_spread(np.array(scores, dtype=float))
+
+
+def _difference(
+    score: str, pairs: list[tuple[Run, Run]], images: _Images | None, spread: float | None
+) -> Difference | None:
     values = np.array([[run.scores[score] for run in pair] for pair in pairs], dtype=float)  # [S, 2]
     if np.isnan(values).any():
         return None
     first, second = values.mean(0)
-    mean, half = mean_interval((values[:, 1] - values[:, 0]).tolist())
-    return Difference(score, float(first), float(second), mean, half, images)
+    differences = (values[:, 1] - values[:, 0]).tolist()
+    mean, half = mean_interval(differences)
+    own = 0.0 if len(differences) < 2 else float(np.std(differences, ddof=1))
+    return Difference(
+        score,
+        float(first),
+        float(second),
+        mean,
+        half,
+        over_images=None if images is None else images.half_width(score),
+        spread=spread,
+        seeds_needed=None if spread is None else seeds_needed(mean, max(spread, own)),
+        p_seeds=paired_p(differences),
+        p_images=exchange_p(images.gains) if images is not None and score == "top1" else None,
+    )
 
 
-def _over_images(pairs: list[list[Run]], key: TableKey, data_root: Path | None) -> tuple[float | None, str]:
-    """Half-width of the 95% interval of the difference over test images, or why there is none."""
+# --- over test images --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What a pair of methods makes of every test image."""
+
+    gains: np.ndarray
+    """How many more seeds the second has right, int64 [N]."""
+    labels: IntArray
+    """int64 [N]."""
+    train_counts: tuple[int, ...]
+    """[C]."""
+    seeds: int
+
+    def half_width(self, score: str) -> float | None:
+        """Of the 95% interval of the difference in percent; None for a score that is no mean over images."""
+        gains = 100 * self.gains / self.seeds
+        if score == "top1":
+            return mean_interval(gains.tolist())[1]
+        if score not in GROUPS:
+            return None
+        classes, total = group_masks(self.train_counts)[score], np.bincount(self.labels)
+        members = classes[self.labels]
+        # A group's figure is a mean over classes, however many images each has.
+        weights = members.sum() / (classes & (total > 0)).sum() / total[self.labels[members]]
+        return mean_interval((weights * gains[members]).tolist())[1]
+
+
+def _images(pairs: list[tuple[Run, Run]], labels: IntArray | None) -> tuple[_Images | None, str]:
+    """What two methods make of the test images, or why that is not known."""
+    if labels is None:
+        return None, ""
     try:
-        labels = _test_labels(key, data_root)
-        right = [[_predicted(run) == labels for run in pair] for pair in pairs]
+        right = [[(_predicted(run) == labels).astype(int) for run in pair] for pair in pairs]  # [S][2][N]
     except UserError as error:
         return None, str(error)
-    gains = np.mean([second.astype(float) - first for first, second in right], axis=0)  # per image, over seeds: [N]
-    _, half = mean_interval((100 * gains).tolist())
-    return half, ""
+    counts = load_record(pairs[0][0].path).dataset.train_counts
+    gains = np.sum([second - first for first, second in right], axis=0)
+    return _Images(gains, labels, counts, len(pairs)), ""
+
+
+def _labels(key: TableKey, data_root: Path | None) -> tuple[IntArray | None, str]:
+    """The test labels [N], or why there are none."""
+    try:
+        return _test_labels(key, data_root), ""
+    except UserError as error:
+        return None, str(error)
 
 
 def _test_labels(key: TableKey, data_root: Path | None) -> IntArray:

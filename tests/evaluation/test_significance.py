@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from lt_bench.evaluation.significance import equivalence_p, mean_interval, surely_above
+from lt_bench.evaluation.significance import (
+    equivalence_p,
+    exchange_p,
+    holm,
+    mean_interval,
+    paired_p,
+    paired_spread,
+    power,
+    seeds_needed,
+    surely_above,
+)
 
 
 def test_interval_by_hand() -> None:
@@ -78,3 +88,69 @@ def test_a_mean_on_the_bound_is_a_toss_and_beyond_it_worse() -> None:
 def test_equivalence_needs_pairs_and_a_bound(differences: list[float], bound: float) -> None:
     with pytest.raises(ValueError, match="positive bound"):
         equivalence_p(differences, bound)
+
+
+@given(st.lists(st.integers(-9, 9).map(float), min_size=2, max_size=6).filter(lambda values: len(set(values)) > 1))
+def test_over_seeds_it_is_the_paired_t_test(differences: list[float]) -> None:
+    assert paired_p(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def test_differences_without_a_spread_are_sure() -> None:
+    assert (paired_p([0.5]), paired_p([0.0, 0.0]), paired_p([0.5, 0.5])) == (None, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (6, 6), (12, 3), (60, 30)])
+def test_over_images_of_one_seed_it_is_the_test_of_mcnemar(better: int, worse: int) -> None:
+    gains = np.array([1] * better + [-1] * worse + [0] * 20)
+    exact = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+    assert exchange_p(gains) == pytest.approx(exact, abs=1e-12)
+
+
+@given(arrays(int, 9, elements=st.integers(-3, 3)))
+def test_over_images_of_several_seeds_all_exchanges_are_counted(gains: np.ndarray) -> None:
+    signs = 1 - 2 * ((np.arange(2**9)[:, None] >> np.arange(9)) & 1)  # [512, 9]
+    exact = (np.abs(signs @ gains) >= abs(gains.sum())).mean()
+    assert exchange_p(gains) == pytest.approx(exact, abs=1e-12)
+
+
+def test_holm_by_hand() -> None:
+    """The smallest of four times 4, the next times 3, and no later one below an earlier one."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_spread_is_that_of_the_middle_pair() -> None:
+    nan = math.nan
+    scores = np.array([[40.0, 41.0, 42.0], [40.0, 42.0, 41.0], [nan, 7.0, 9.0], [1.0, nan, nan]])
+    # Sums of squares of the three pairs that share two seeds or more, over the median of chi-squared.
+    estimates = [2.0 / (2 * math.log(2)), 0.5 / stats.chi2.median(1), 4.5 / stats.chi2.median(1)]
+    assert paired_spread(scores) == pytest.approx(math.sqrt(np.median(estimates)))
+    assert paired_spread(scores[3:]) is None
+    assert paired_spread(scores[2:]) is None
+
+
+def test_the_spread_is_near_the_truth_and_one_failure_leaves_it_there() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 0.5, (60, 3)) + rng.normal(0, 5, 3)  # luck of a seed for all, and 0.5 of each run
+    scores[0] = [10, 40, 42]
+    assert paired_spread(scores) == pytest.approx(0.5 * math.sqrt(2), rel=0.1)
+
+
+def test_power_is_that_of_the_tables() -> None:
+    """A paired test of a difference of half its deviation needs 34 pairs for 80 % (Cohen 1988)."""
+    assert seeds_needed(0.5, 1.0) == 34
+    assert seeds_needed(-1.0, 1.0) == 10
+    assert power(0.5, 1.0, 34) == pytest.approx(0.8078, abs=1e-4)
+
+
+def test_power_agrees_with_trials() -> None:
+    trials = np.random.default_rng(0).normal(0.8, 0.5, (20_000, 3))
+    found = (stats.ttest_1samp(trials, 0, axis=1).pvalue < 0.05).mean()
+    assert power(0.8, 0.5, 3) == pytest.approx(found, abs=0.01)
+
+
+def test_no_number_of_seeds_finds_what_is_not_there() -> None:
+    assert seeds_needed(0.0, 1.0) is None
+    assert seeds_needed(1e-3, 1.0) is None
+    assert seeds_needed(0.3, 0.0) == 2

@@ -9,7 +9,7 @@ from scipy import stats
 
 from lt_bench.data import DataSpec, open_split
 from lt_bench.errors import UserError
-from lt_bench.leaderboard import compare, load_predictions, load_records
+from lt_bench.leaderboard import compare, compare_all, load_predictions, load_records
 
 SHIPPED = Path(__file__).parents[2] / "leaderboard" / "v1" / "records"
 LUCK = (0, 9, 3)
@@ -123,3 +123,66 @@ def test_mistakes(first: str, second: str, table: str | None, said: str, tmp_pat
     with pytest.raises(UserError) as caught:
         compare(tmp_path, first, second, table)
     assert said in str(caught.value)
+
+
+def test_how_many_seeds_tell_a_difference_comes_from_the_spread_of_the_table(tmp_path: Path) -> None:
+    add_two(tmp_path, gains=(2, -2, 3))
+    found = compare(tmp_path, "low", "high")
+    (spread,) = {d.spread for d in found.differences if d.score == "top1"}
+    # Squares of the one pair, 14 images of 60, over the median, 2 log 2, of chi-squared with 2 degrees of freedom.
+    assert spread == pytest.approx(100 / 60 * np.sqrt(7 / np.log(2)))
+    assert found.top1.seeds_needed == 82
+    assert found.advice.startswith("To tell these two apart takes about 82 seeds, if the difference is what it seems")
+    add_two(tmp_path / "sure")
+    assert compare(tmp_path / "sure", "low", "high").advice == ""
+
+
+def test_one_common_seed_takes_the_spread_of_the_rows_that_have_several(tmp_path: Path) -> None:
+    add_two(tmp_path, gains=(2, -2, 3))
+    add_record(tmp_path, recipe_name="alone", correct=(0, 8, 7, 6, 6, 4))
+    found = compare(tmp_path, "low", "alone")
+    assert (found.seeds, found.top1.p_seeds, found.apart) == ((0,), None, False)
+    assert found.top1.seeds_needed is not None
+    assert "takes about" in found.advice
+
+
+def test_several_at_once_are_corrected(tmp_path: Path) -> None:
+    """p = 0.020 of each alone is 0.041 for the smaller of two; that of the larger is 0.38 twice."""
+    add_two(tmp_path)
+    for seed, luck in enumerate(LUCK):
+        add_record(tmp_path, recipe_name="same", seed=seed, correct=(luck, 8, 7, 6, 5, 4 + (seed == 1)))
+    alone = compare(tmp_path, "low", "high")
+    first, second = compare_all(tmp_path, ["low", "high", "same"])
+    assert alone.top1.p_seeds == pytest.approx(stats.ttest_1samp([2, 3, 2], 0).pvalue)
+    assert first.p_values == (pytest.approx(2 * alone.top1.p_seeds), None)
+    assert (alone.apart, first.apart, second.apart) == (True, True, False)
+    assert second.p_values == (second.top1.p_seeds, None)
+    third = compare_all(tmp_path, ["low", "high", "same", "high"])[0]
+    assert third.p_values[0] == pytest.approx(3 * alone.top1.p_seeds)
+    assert not third.apart
+    assert third.verdict == "low and high cannot be told apart by top-1."
+
+
+def test_one_method_alone_is_refused(tmp_path: Path) -> None:
+    add_two(tmp_path)
+    with pytest.raises(UserError, match="name two methods or more"):
+        compare_all(tmp_path, ["low"])
+
+
+def test_the_noise_of_a_group_is_larger_than_that_of_all_images() -> None:
+    found = compare(SHIPPED, "digits-lt/ce", "digits-lt/mislas")
+    by_score = {d.score: d for d in found.differences}
+    labels = open_split(DataSpec(name="digits-lt")).test.labels
+    folder = SHIPPED / "digits-lt-if20" / "digits-demo"
+    right = [
+        np.mean([load_predictions(p, r)[0] == labels for p, r in load_records(folder / name)], 0)
+        for name in ("ce", "mislas")
+    ]
+    record = load_records(folder / "ce")[0][1]
+    few = np.isin(labels, np.flatnonzero(np.array(record.dataset.train_counts) < 20))
+    # All classes have as many test images, so the mean over the classes is one over the images.
+    low, high = stats.ttest_rel(right[1][few], right[0][few]).confidence_interval(0.95)
+    assert by_score["few"].over_images == pytest.approx(100 * (high - low) / 2)
+    assert by_score["few"].spread > by_score["top1"].spread
+    assert by_score["ece"].over_images is None
+    assert by_score["top1"].p_images < 1e-4
