@@ -49,11 +49,11 @@ def suite() -> dict[str, str]:
 
 
 def _of_record(path: Path) -> Papers:
-    """Those of the shipped method that was run, unless a plug-in made it another, and of its data set if that ships."""
+    """Those of the shipped method, unless a plug-in or another program was run, and of its data set if that ships."""
     from lt_bench.leaderboard.record import load_record  # noqa: PLC0415 (imports what tables are made with)
 
     record = load_record(path)
-    method = {} if record.recipe.get("plugins") else papers_of(record.recipe_name)
+    method = {} if record.recipe.get("plugins") or record.external else papers_of(record.recipe_name)
     return joined([method, _of_dataset(record.dataset.name) if record.dataset.name in card_names() else {}])
 
 

@@ -43,6 +43,8 @@ def read_curves(path: Path) -> Curves:
     if path.is_dir():
         return _from_folder(path)
     record = load_record(path)
+    if record.external is not None:
+        raise UserError(f"{path}: trained by {record.external.by} with another program: its epochs are not known")
     columns = record.curve.model_dump()
     entries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return Curves(f"{record.dataset.name}/{record.recipe_name} seed {record.seed}", entries)

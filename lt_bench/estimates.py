@@ -63,7 +63,9 @@ class Known:
     seconds: float
 
     @classmethod
-    def of(cls, record: Record) -> Known:
+    def of(cls, record: Record) -> Known | None:
+        if record.environment is None or record.timing is None:
+            return None
         where, compiled = record.environment, record.environment.compile
         threads = where.threads if where.device == "cpu" else 0
         machine = (where.cpu if threads else where.device, threads, where.precision, str(compiled or ""))

@@ -304,7 +304,7 @@ def test_a_full_disk_while_the_record_is_written(
     lt_bench: LtBench, working_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(record_module, "_write_all", no_space)
+        patch.setattr(record_module, "write_all", no_space)
         done = lt_bench(*RUN)
     assert done.code == 2
     assert "the record could not be written: No space left on device" in done.err.splitlines()[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 HEAVY = {"torch", "torchvision", "torch._dynamo", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "timm"}
 RECORDS = ["--records", str(Path(__file__).parents[1] / "leaderboard" / "v1" / "records")]
+EXTERNAL = ["--method", "ours", "--by", "us"]
 LIGHT = [
     ["run", "digits-lt/cee"],
     ["run", "digit-lt/ce"],
@@ -37,6 +38,11 @@ LIGHT = [
     ["list", "method"],
     ["leaderboard", "check", "--records", "absent", "--out", "absent"],
     ["leaderboard", "diff", "absent", "--records", "absent"],
+    ["leaderboard", "add", "absent"],
+    ["leaderboard", "add", "absent.npz"],
+    ["leaderboard", "add", "absent.npz", *EXTERNAL, "--on", "digit-lt", "--protocol", "digits-demo"],
+    ["leaderboard", "add", "absent.npz", *EXTERNAL, "--on", "digits-lt", "--protocol", "digits"],
+    ["leaderboard", "add", "absent.npz", *EXTERNAL, "--on", "digits-lt", "--protocol", "digits-demo"],
     ["compare", "ce", "cee", "--records", "absent"],
 ]
 """Refusals, and what reads no component."""

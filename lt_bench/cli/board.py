@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lt_bench.cli import completion
 from lt_bench.cli.app import app, board_app
-from lt_bench.cli.options import AsJson, DataRoot, Out, ReadRecords, Records, path_argument, path_option
+from lt_bench.cli.options import (
+    AsJson,
+    DataRoot,
+    Out,
+    RankExternal,
+    ReadRecords,
+    Records,
+    path_argument,
+    path_option,
+)
 from lt_bench.errors import RunError, UserError
+from lt_bench.paths import parse_path
 from lt_bench.resources import RECORDS, TABLES
 from lt_bench.terminal import changed, compared, compared_with_first, console, print_rows, tested, whose
 
@@ -81,7 +92,7 @@ def _print_several(found: list[Comparison]) -> None:
 
 
 @board_app.command("build")
-def board_build(records: ReadRecords = None, out: Out = TABLES) -> None:
+def board_build(records: ReadRecords = None, out: Out = TABLES, rank_external: RankExternal = False) -> None:
     """Make the tables from the records: Markdown and CSV, the same bytes every time.
 
     By default those with records of yours, and in them the shipped board's rows.
@@ -89,7 +100,7 @@ def board_build(records: ReadRecords = None, out: Out = TABLES) -> None:
     from lt_bench.leaderboard.board import write
     from lt_bench.leaderboard.sources import read_board
 
-    board = read_board(records)
+    board = read_board(records, rank_external)
     written = write(board, out)
     print(f"{written[0]}: the board, {len(written)} files from the records in {records or RECORDS}")
     if board.others:
@@ -97,14 +108,61 @@ def board_build(records: ReadRecords = None, out: Out = TABLES) -> None:
 
 
 @board_app.command("check")
-def board_check(records: ReadRecords = None, out: Out = TABLES) -> None:
+def board_check(records: ReadRecords = None, out: Out = TABLES, rank_external: RankExternal = False) -> None:
     """Tell whether the tables are those that the records give. Exit code 1 if not."""
     from lt_bench.leaderboard.board import check
 
-    differing = check(records, out)
+    differing = check(records, out, rank_external)
     if differing:
         raise RunError(f"not what the records give: {', '.join(map(str, differing))}; run lt-bench leaderboard build")
     print(f"{out}: up to date")
+
+
+@board_app.command("add")
+def board_add(
+    given: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE|FOLDER...", help="Records or folders of them; or predictions, .npz or .csv."),
+    ],
+    records: Records = RECORDS,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Of predictions: the data set, such as cifar100-lt.", autocompletion=completion.data_sets),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="The protocol that the training kept to.", autocompletion=completion.protocols),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="What the table calls it.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who made the predictions.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where the program or its paper is found.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Tells the trainings of a method apart. Default: 0.")] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Take in records made elsewhere, or predictions by any program as a record that is marked as external.
+
+    Records are checked in full, and all or none are taken in. Predictions are a file a training, in the order of the
+    test set or with `image`: `predicted`, or `probabilities` or `logits` [N, C], in a CSV prob_0, ... or logit_0, ....
+    Settings of the split, such as factor=50, stand behind the file.
+    """
+    about = {"--on": on, "--protocol": protocol, "--method": method, "--by": by}
+    if not Path(given[0]).name.endswith((".npz", ".csv")):
+        if said := next((option for option, value in {**about, "--source": source}.items() if value), None):
+            raise UserError(f"{said}: belongs to predictions, .npz or .csv; records say it themselves")
+        from lt_bench.leaderboard.taking_in import take_in
+
+        taken = take_in([parse_path(path) for path in given], records)
+    else:
+        from lt_bench.leaderboard.external import Claim, add_predictions
+
+        if missing := [option for option, value in about.items() if not value]:
+            raise UserError(f"{given[0]}: predictions need {', '.join(missing)}")
+        claim = Claim(str(method), str(by), str(on), str(protocol), seed or 0, source, tuple(given[1:]))
+        taken = [add_predictions(parse_path(given[0]), claim, records, data_root)]
+    new = [one for one in taken if one.new]
+    for one in new:
+        print(f"{one.path}: taken in")
+    print(f"{len(new)} taken in, {len(taken) - len(new)} there already; the tables: lt-bench leaderboard show")
 
 
 @board_app.command("diff")
@@ -133,6 +191,7 @@ def board_show(
     board: Annotated[
         bool, typer.Option("--board", help="All tables of the shipped board, without records of yours.")
     ] = False,
+    rank_external: RankExternal = False,
 ) -> None:
     """Print the tables with records of yours, the shipped board's rows in them; without any of yours, the board."""
     from lt_bench.leaderboard.board import print_tables
@@ -140,4 +199,4 @@ def board_show(
 
     if board and records is not None:
         raise UserError("--board and --records name two boards; leave one of them out")
-    print_tables(shipped_records() if board else records, console())
+    print_tables(shipped_records() if board else records, console(), rank_external)

@@ -27,6 +27,13 @@ def data_sets(incomplete: str) -> list[str]:
     return _beginning(incomplete, [*own_names(), *card_names()])
 
 
+def protocols(incomplete: str) -> list[str]:
+    """Names of the protocols that ship."""
+    from lt_bench.recipe.files import PROTOCOLS, shipped
+
+    return _beginning(incomplete, list(shipped(PROTOCOLS)))
+
+
 def lists(incomplete: str) -> list[str]:
     """What `list` can list."""
     from lt_bench.listing import KINDS, OTHERS

@@ -46,6 +46,9 @@ ReadRecords = Annotated[
     ),
 ]
 Out = Annotated[Path, path_option("--out", help="Folder of the tables.")]
+RankExternal = Annotated[
+    bool, typer.Option("--rank-external", help="Rank external rows too; they are shown in any case.")
+]
 Work = Annotated[Path, path_option("--work", help="Folder of checkpoints, logs and weights.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]

@@ -72,6 +72,24 @@ class Split:
         """Of the test part, in its order."""
         return self.test.sha256()
 
+    def facts(self) -> dict[str, object]:
+        """What a record says of its data set; see `leaderboard.schema.Dataset`."""
+        return {
+            "name": self.card.name,
+            "version": self.card.version,
+            "factor": self.spec.factor,
+            "profile": self.spec.profile,
+            "subset_seed": self.spec.subset_seed,
+            "index_sha256": self.index_sha256,
+            "content_sha256": self.content_sha256,
+            "split_sha256": self.digest,
+            "content_kind": self.content_kind,
+            "test_sha256": self.test_sha256,
+            "validation_sha256": self.validation_sha256,
+            "class_names": list(self.class_names),
+            "train_counts": [int(n) for n in self.counts],
+        }
+
     @property
     def expected(self) -> Known | None:
         """What the card knows about this very split."""

@@ -19,6 +19,7 @@ from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, surely_above
 from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Record, data_slug, slug
+from lt_bench.leaderboard.schema import External
 from lt_bench.leaderboard.track import Condition, condition, place
 
 Scores = Mapping[str, float | None]
@@ -73,6 +74,8 @@ class Run:
     plugged: bool
     """Whether a component came from a plug-in."""
     commit: str | None
+    external: External | None = None
+    """Whose training it is, where it is none of this suite."""
     superseded: str | None = None
     """What has been corrected since in what it was made by; see `corrections`."""
     yours: bool = False
@@ -94,7 +97,8 @@ class Run:
             overrides=record.overrides,
             n_max=record.recipe["data"]["n_max"],
             plugged=bool(record.recipe.get("plugins")),
-            commit=record.environment.commit,
+            commit=None if record.environment is None else record.environment.commit,
+            external=record.external,
             superseded=record.superseded,
             yours=yours,
         )
@@ -119,11 +123,13 @@ class Row:
     paper_top1: float | None
     verified: bool | None
     rank: tuple[int, int] | None = None
-    """Best and worst place that the paired differences allow; None for one seed and for what is superseded."""
+    """Best and worst place that the paired differences allow; None for what is superseded or external, and one seed."""
     superseded: str | None = None
     """That of its runs, which have one recipe."""
     yours: bool = False
     """That of its runs."""
+    external: External | None = None
+    """That of its newest run."""
 
     @property
     def n(self) -> int:
@@ -147,6 +153,7 @@ def scores(record: Record) -> dict[str, float | None]:
     """The scores of one run, in percent; None where there is none, for example without a validation part."""
     last = record.selections["last"]
     accuracy = metrics.accuracy_by_class(last.correct, last.total)
+    calibrated = last.calibration.count and are_probabilities(record.recipe)
     top1 = {rule: chosen.top1 for rule, chosen in record.selections.items()}
     best = top1.get("best-on-test")
     found = {
@@ -155,7 +162,7 @@ def scores(record: Record) -> dict[str, float | None]:
         "balanced": metrics.balanced(accuracy),
         "harmonic": metrics.harmonic(accuracy),
         "worst_class": metrics.worst_class(accuracy),
-        "ece": metrics.ece(last.calibration.bins) if are_probabilities(record.recipe) else None,
+        "ece": metrics.ece(last.calibration.bins) if calibrated else None,
         "best_on_val": top1.get("best-on-val"),
         "best_on_test": best,
         "gap": None if best is None else best - top1["last"],
@@ -164,8 +171,9 @@ def scores(record: Record) -> dict[str, float | None]:
 
 
 def method_name(record: Record) -> str:
-    """The recipe's name, and in parentheses what makes it another method: overrides, or a fault corrected since."""
+    """The recipe's name, and in parentheses what makes it another: overrides, a fault corrected since, its origin."""
     apart = [*record.overrides, *(["superseded"] if record.superseded else [])]
+    apart += [f"external, {record.external.by}"] if record.external else []
     return f"{record.recipe_name} ({', '.join(apart)})" if apart else record.recipe_name
 
 
@@ -175,7 +183,7 @@ def reported_figure(record: Record) -> Mapping[str, Any]:
     A modified protocol, an overridden method or a faulty one is another experiment than the paper's.
     """
     reported = record.recipe.get("reported")
-    another = record.protocol.modified or record.overrides or record.superseded
+    another = record.protocol.modified or record.overrides or record.superseded or record.external
     if another or not isinstance(reported, list):
         return {}
     figures: list[dict[str, Any]] = [figure for figure in reported if isinstance(figure, dict)]
@@ -210,22 +218,22 @@ def table_key(record: Record) -> TableKey:
     )
 
 
-def tables(runs: Iterable[Run]) -> list[Table]:
-    """All tables of the runs, sorted by track, data set, factor and protocol."""
+def tables(runs: Iterable[Run], rank_external: bool = False) -> list[Table]:
+    """All tables of the runs, by track, data set, factor and protocol. External rows are ranked only if asked."""
     by_table = _grouped(runs, lambda run: run.key)
-    return [Table(key, _rows(by_table[key])) for key in sorted(by_table, key=_order)]
+    return [Table(key, _rows(by_table[key], rank_external)) for key in sorted(by_table, key=_order)]
 
 
 def _order(key: TableKey) -> tuple[Any, ...]:
     return place(key.condition.track), key.dataset, key.factor or 0.0, key.profile or "", key[3:]
 
 
-def _rows(runs: list[Run]) -> tuple[Row, ...]:
+def _rows(runs: list[Run], rank_external: bool) -> tuple[Row, ...]:
     rows = [_row(seeds) for seeds in _grouped(runs, lambda run: (run.recipe_sha256, run.yours)).values()]
     names = Counter((row.method, row.yours) for row in rows)
     rows = [replace(row, method=_title(row, alone=names[row.method, row.yours] == 1)) for row in rows]
     rows.sort(key=lambda row: (-row.top1, row.method))
-    return _ranked(rows)
+    return _ranked(rows, rank_external)
 
 
 def _row(runs: list[Run]) -> Row:
@@ -248,6 +256,7 @@ def _row(runs: list[Run]) -> Row:
         verified=bool(newest.figure.get("verified", False)) if newest.figure else None,
         superseded=newest.superseded,
         yours=newest.yours,
+        external=newest.external,
     )
 
 
@@ -256,9 +265,9 @@ def _title(row: Row, *, alone: bool) -> str:
     return row.method + ("" if alone else f" [{row.recipe_sha256[:8]}]") + (YOURS if row.yours else "")
 
 
-def _ranked(rows: list[Row]) -> tuple[Row, ...]:
+def _ranked(rows: list[Row], rank_external: bool) -> tuple[Row, ...]:
     """Give each row of several seeds the places that remain once the rows surely better and worse have taken theirs."""
-    several = [row for row in rows if row.n > 1 and not row.superseded]
+    several = [row for row in rows if row.n > 1 and not row.superseded and (rank_external or not row.external)]
     seeds = sorted({seed for row in several for seed in row.runs})
     top1 = [[row.runs[seed].scores["top1"] if seed in row.runs else None for seed in seeds] for row in several]
     above = surely_above(np.array(top1, dtype=float))  # None becomes NaN

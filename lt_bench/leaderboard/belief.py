@@ -35,8 +35,11 @@ def believe(record: Record) -> None:
     _check_recipe(record, said)
     _check_data(record, said)
     _check_identity(record, said)
-    _check_curve(record, said)
-    _check_selections(record)
+    if record.external is None:
+        _check_curve(record, said)
+        _check_selections(record)
+    else:
+        _check_external(record, said)
 
 
 # --- the recipe: once, however many seeds it has -----------------------------------------------------
@@ -80,6 +83,7 @@ class _Recipe(_Part):
     overrides: list[str]
     protocol: _Protocol
     data: _Data
+    external: dict[str, Any] | None = None
     second_stage: _SecondStage | None = None
     first_stage: _FirstStage | None = None
 
@@ -120,6 +124,7 @@ def _check_recipe(record: Record, said: _Said) -> None:
     _same("protocol.name", protocol.name, recipe.protocol.name)
     _same("protocol.version", protocol.version, recipe.protocol.version)
     _same("protocol.sha256", protocol.sha256, said.protocol_sha256)
+    _same("external", record.external is None, recipe.external is None)
     shipped = _shipped_protocol(protocol.name)
     if shipped is not None and shipped.version == protocol.version:
         _same("protocol.modified", protocol.modified, shipped.sha256 != protocol.sha256)
@@ -222,6 +227,7 @@ def _check_curve(record: Record, said: _Said) -> None:
     _same("length of curve", len(curve.epoch), epochs)
     if curve.epoch != tuple(range(epochs)):
         raise ValueError(f"curve.epoch: not 0 to {epochs - 1}")
+    assert record.timing is not None, "only external records lack it"
     _same("timing.epochs", record.timing.epochs, epochs)
     if not all(map(math.isfinite, curve.lr)):
         raise ValueError("curve.lr: not finite")
@@ -243,6 +249,23 @@ def _check_selections(record: Record) -> None:
             raise ValueError(f"{where}.correct: {said}")
     if "best-on-val" not in record.selections and curve.val_top1.count(None) < len(curve.val_top1):
         raise ValueError("curve.val_top1: there is no selection best-on-val")
+
+
+def _check_external(record: Record, said: _Said) -> None:
+    """Hold what an external record claims against its recipe; it has no curve to be held against."""
+    assert record.external is not None
+    _same("recipe.external", said.recipe.external, external_settings(record.recipe_name, record.external.by))
+    _same("curve", len(record.curve.epoch), 0)
+    _same("selections", list(record.selections), ["last"])
+    last = record.selections["last"]
+    _same("selections.last.epoch", last.epoch, said.recipe.protocol.epochs - 1)
+    if last.calibration.count:
+        _check_bins("selections.last", last.calibration)
+
+
+def external_settings(method: str, by: str) -> dict[str, str]:
+    """What tells the recipe of an external record from any other of its protocol and data."""
+    return {"method": method, "by": by}
 
 
 def _check_best(where: str, epoch: int, column: tuple[float | None, ...]) -> None:

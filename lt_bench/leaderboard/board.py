@@ -60,12 +60,12 @@ REPEAT = (
 )
 
 
-def build(records_dir: Path | None, out_dir: Path) -> list[Path]:
+def build(records_dir: Path | None, out_dir: Path, rank_external: bool = False) -> list[Path]:
     """Write the tables of all records below `records_dir` and return the files, the index first. See `write`.
 
     For None they are those in which records of one's own are, with the shipped board's rows to compare with.
     """
-    return write(read_board(records_dir), out_dir)
+    return write(read_board(records_dir, rank_external), out_dir)
 
 
 def write(board: Board, out_dir: Path) -> list[Path]:
@@ -100,15 +100,15 @@ def write(board: Board, out_dir: Path) -> list[Path]:
     return [out_dir / name for name in files]
 
 
-def check(records_dir: Path | None, out_dir: Path) -> list[Path]:
+def check(records_dir: Path | None, out_dir: Path, rank_external: bool = False) -> list[Path]:
     """The files of `out_dir` that `build` would write otherwise, add or remove."""
-    files = render(records_dir)
+    files = render(records_dir, rank_external)
     return [out_dir / name for name in [*_differing(files, out_dir), *_stale(files, out_dir)]]
 
 
-def render(records_dir: Path | None) -> dict[str, bytes]:
+def render(records_dir: Path | None, rank_external: bool = False) -> dict[str, bytes]:
     """The whole board: contents by path relative to its root, the index first."""
-    return _render(read_board(records_dir))
+    return _render(read_board(records_dir, rank_external))
 
 
 def _render(board: Board) -> dict[str, bytes]:
@@ -125,7 +125,7 @@ def _render(board: Board) -> dict[str, bytes]:
     return {name: text.encode() for name, text in files.items()}
 
 
-def print_tables(records_dir: Path | None, console: Console) -> None:
+def print_tables(records_dir: Path | None, console: Console, rank_external: bool = False) -> None:
     """Print the tables to a terminal; where it is narrow, the last columns are left out and named.
 
     For None they are those in which records of one's own are, or the shipped board's where there are none.
@@ -134,11 +134,12 @@ def print_tables(records_dir: Path | None, console: Console) -> None:
     from rich import table as rich_table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    board = read_board(records_dir)
+    board = read_board(records_dir, rank_external)
     for table in board.shown:
         # Text, not str: a name in square brackets must not be read as markup.
         title = Text(one_line(_title(table.key)))
-        caption = Text("\n".join(map(one_line, [_subtitle(table.key), *_superseded(table), *_without_ece(table)])))
+        remarks = (*_superseded(table), *_external(table), *_without_ece(table))
+        caption = Text("\n".join(map(one_line, [_subtitle(table.key), *remarks])))
         view = rich_table.Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
         every = _columns(table)
         columns = _that_fit(every, table, console.width)
@@ -211,7 +212,7 @@ def _markdown(table: Table) -> str:
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
     lines += [table_row([_in_markdown(title, cell, row) for title, cell in columns.items()]) for row in table.rows]
     lines += ["", NOTES]
-    lines += [f"- {escape(line)}" for line in (*_superseded(table), *_without_ece(table))]
+    lines += [f"- {escape(line)}" for line in (*_superseded(table), *_external(table), *_without_ece(table))]
     lines += [f"- {escape(row.method)}: {escape(row.paper)}" for row in table.rows if row.paper]
     lines += ["", "## To repeat a row\n", REPEAT, *(_repeat(row, table.key) for row in table.rows)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -235,9 +236,20 @@ def _superseded(table: Table) -> list[str]:
     return [f"{row.method}: not ranked. {row.superseded}." for row in table.rows if row.superseded]
 
 
+def _external(table: Table) -> list[str]:
+    """A line for each row of another program."""
+    return [
+        f"{row.method}: trained elsewhere{f' ({row.external.source})' if row.external.source else ''}; of its training "
+        f"only the predictions are known, and that it kept to the protocol is said by {row.external.by}"
+        + ("." if row.rank else "; not ranked.")
+        for row in table.rows
+        if row.external
+    ]
+
+
 def _without_ece(table: Table) -> list[str]:
     """A line for the rows whose calibration error would mean nothing."""
-    methods = ", ".join(row.method for row in table.rows if row.means["ece"] is None)
+    methods = ", ".join(row.method for row in table.rows if row.means["ece"] is None and not row.external)
     return [f"No ECE of {methods}: {WHY}."] if methods else []
 
 
@@ -261,6 +273,7 @@ def _full(row: Row, key: TableKey) -> dict[str, object]:
         "paper_top1": row.paper_top1,
         "difference": _digits(row.difference),
         "verified": row.verified,
+        **({"external": row.external.by} if row.external else {}),
         "command": command(row, key),
         "commits": " ".join(commits(row)),
     }

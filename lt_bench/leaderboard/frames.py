@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,6 +62,8 @@ def _latest(records_dir: Path | None, track: str, make: Callable[[Path, Record, 
 
 
 def _speed(record: Record) -> dict[str, float]:
+    if record.timing is None:
+        return {"wall_s": math.nan, "train_images_per_s": math.nan}
     earlier = 0.0 if record.first_stage is None else record.first_stage.wall_s or 0.0
     return {"wall_s": earlier + record.timing.wall_s, "train_images_per_s": record.timing.train_images_per_s}
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,21 +74,34 @@ def write_record(record: Record, predictions: Predictions, folder: Path) -> Path
         believe(record)
     except ValueError as error:
         raise RunError(f"{record.recipe_name} seed {record.seed}: there is no record: {error}") from None
+    with place(record, folder) as path:
+        write_at(path, record, pack(predictions.predicted, predictions.confidence))
+    return path
+
+
+@contextmanager
+def place(record: Record, folder: Path) -> Iterator[Path]:
+    """The free path of a record below `folder`, which no other process takes until the block is left.
+
+    Raises UserError where files cannot be written, there or in the block.
+    """
     home = folder / record_folder(record)
-    arrays = pack(predictions.predicted, predictions.confidence)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / ".lock"):  # or two processes could choose the same free path
+        with FileLock(home / ".lock"):
             for left in home.glob(TEMPORARY):  # by a process that was killed while it wrote
                 left.unlink(missing_ok=True)
-            path = _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
-            side = path.with_suffix(".npz")
-            stored = PredictionsFile(file=side.name, sha256=hashlib.sha256(arrays).hexdigest())
-            text = sealed(to_json(record.model_copy(update={"predictions": stored})))
-            _write_all({side: arrays, path: text.encode()})
+            yield _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
     except OSError as error:
         raise UserError(f"{home}: the record could not be written: {in_words(error)}") from None
-    return path
+
+
+def write_at(path: Path, record: Record, arrays: bytes) -> None:
+    """Write a record, sealed anew, with its side file of these contents. Raises OSError, leaving neither."""
+    side = path.with_suffix(".npz")
+    stored = PredictionsFile(file=side.name, sha256=hashlib.sha256(arrays).hexdigest())
+    text = to_json(record.model_copy(update={"predictions": stored, "sha256": None}))
+    write_all({side: arrays, path: (sealed(text) if record.schema_version > 1 else text).encode()})
 
 
 def record_folder(record: Record) -> Path:
@@ -226,7 +240,7 @@ def _free_path(folder: Path, stem: str) -> Path:
     return path
 
 
-def _write_all(files: Mapping[Path, bytes]) -> None:
+def write_all(files: Mapping[Path, bytes]) -> None:
     """Write files that do not exist yet, all or none; the last one appears last."""
     try:
         write_together(files)

@@ -26,6 +26,8 @@ def recorded_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, 
     from lt_bench.recipe.loading import recorded  # noqa: PLC0415 (imports torch, which the tables do without)
 
     record = load_record(path)
+    if record.external is not None:
+        raise UserError(f"{path}: trained by {record.external.by} with another program, which this suite cannot run")
     if overrides:
         raise UserError(f"{path}: a record is repeated as it was, without {overrides[0]}")
     return recorded(record.recipe, path), record.seed
@@ -41,13 +43,13 @@ def show_any(name: str, overrides: Sequence[str]) -> str:
 def command(row: Row, key: TableKey) -> str:
     """The command line that repeats the runs of a row; empty where only its records say what they were.
 
-    That is so under a modified protocol, for what has been corrected since, where two recipes have one name, and for
-    settings, methods and plug-ins of one's own.
+    That is so under a modified protocol, for what has been corrected since or was trained elsewhere, where two recipes
+    have one name, and for settings, methods and plug-ins of one's own.
     """
     newest = _newest(row)
     ambiguous = f" [{row.recipe_sha256[:8]}]" in row.method
     ours = _ships("settings", key.dataset) and _ships("", newest.recipe_name) and not newest.plugged
-    if key.modified or row.superseded or ambiguous or not ours:
+    if key.modified or row.superseded or row.external or ambiguous or not ours:
         return ""
     given = {"factor": key.factor, "profile": None if key.profile == "exponential" else key.profile}
     given |= {"subset_seed": key.subset_seed or None}
@@ -61,7 +63,7 @@ def command(row: Row, key: TableKey) -> str:
 def paper(row: Row) -> Paper | None:
     """The paper that the method of a row is from; None where no recipe that ships names one."""
     newest = _newest(row)
-    return None if newest.plugged else next(iter(papers_of(newest.recipe_name).values()), None)
+    return None if newest.plugged or row.external else next(iter(papers_of(newest.recipe_name).values()), None)
 
 
 def commits(row: Row) -> list[str]:

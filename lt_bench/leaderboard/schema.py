@@ -112,8 +112,19 @@ class FirstStage(Settings):
     device: Name | None = added(None)
 
 
+class External(Settings):
+    """A training by another program: the suite has seen its predictions and nothing else of it."""
+
+    by: Name
+    """Who made the predictions."""
+    source: Name | None = None
+    """Where the program or its paper is found."""
+    file_sha256: Sha256
+    """Of the file of predictions as it was given."""
+
+
 class Calibration(Settings):
-    """Predictions in 15 equal bins of confidence; see `CalibrationBins`."""
+    """Predictions in 15 equal bins of confidence; see `CalibrationBins`. Empty where no confidence is known."""
 
     count: Counts
     correct: Counts
@@ -159,7 +170,7 @@ class Selection(Settings):
                 wrong = [*map(gt, correct, total)].index(True)
                 raise ValueError(f"{what} {wrong} has {correct[wrong]} correct of {total[wrong]}")
         images = _check_sum("total", self.total)
-        if (sum(bins.correct), sum(bins.count)) != (sum(self.correct), images):
+        if bins.count and (sum(bins.correct), sum(bins.count)) != (sum(self.correct), images):
             raise ValueError("the calibration bins and the classes count different predictions")
         if not images:
             raise ValueError("there are no test images")
@@ -219,8 +230,11 @@ class Record(Settings):
     protocol: Protocol
     dataset: Dataset
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    environment: Environment
-    timing: Timing
+    environment: Environment | None
+    """None, like `timing`, of an external record alone."""
+    timing: Timing | None
+    external: External | None = added(None)
+    """Marks predictions of another program: what cannot be known of its training is empty."""
     first_stage: FirstStage | None = added(None)
     selections: dict[SelectionRule, Selection]
     """By rule. `best-on-test` is a diagnostic: nothing is ranked by it."""
@@ -233,6 +247,8 @@ class Record(Settings):
     def _classes_agree(self) -> Self:
         if self.schema_version == 1 and self.sha256:
             raise ValueError("sha256: records of version 1 have none")
+        if {self.external is None} != {self.environment is not None, self.timing is not None}:
+            raise ValueError("environment and timing: an external record has none, any other has both")
         if "last" not in self.selections:
             raise ValueError("selections.last is missing")
         names, counts = self.dataset.class_names, self.dataset.train_counts

@@ -41,9 +41,9 @@ class Board:
         return f"Tables of the shipped board without records of yours: {number} (lt-bench leaderboard show --board)."
 
 
-def read_board(records: Path | None) -> Board:
-    """The tables of the records in a folder, or for None of one's own and the shipped ones. See `gather`."""
-    return Board(records, tuple(tables(gather(records, Run.of))))
+def read_board(records: Path | None, rank_external: bool = False) -> Board:
+    """The tables of the records in a folder, or for None of one's own and the shipped ones. See `gather`, `tables`."""
+    return Board(records, tuple(tables(gather(records, Run.of), rank_external)))
 
 
 def shipped_records() -> Path:

@@ -101,7 +101,7 @@ def make_record(recipe: Recipe, split: Split, job: Job, history: History, start:
                 "modified": recipe.protocol_modified(),
                 "sha256": protocol.sha256(),
             },
-            "dataset": _dataset(recipe, split),
+            "dataset": split.facts(),
             "seed": job.seed,
             "environment": environment(job.runtime),
             "timing": _timing(job, history),
@@ -110,24 +110,6 @@ def make_record(recipe: Recipe, split: Split, job: Job, history: History, start:
             "curve": Curve.of(history.curve).model_dump(mode="json"),
         }
     )
-
-
-def _dataset(recipe: Recipe, split: Split) -> dict[str, Any]:
-    return {
-        "name": split.card.name,
-        "version": split.card.version,
-        "factor": recipe.data.factor,
-        "profile": recipe.data.profile,
-        "subset_seed": recipe.data.subset_seed,
-        "index_sha256": split.index_sha256,
-        "content_sha256": split.content_sha256,
-        "split_sha256": split.digest,
-        "content_kind": split.content_kind,
-        "test_sha256": split.test_sha256,
-        "validation_sha256": split.validation_sha256,
-        "class_names": list(split.class_names),
-        "train_counts": [int(n) for n in split.counts],
-    }
 
 
 def _first_stage(start: Weights, split: Split) -> dict[str, Any]:

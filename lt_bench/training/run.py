@@ -76,8 +76,9 @@ def _complete(
     _check_writable(options.records / record_folder(draft_record(recipe, split, job, start)))
     state = train(recipe, split, job, folder, options)
     record = make_record(recipe, split, job, state, start)
-    environment = record.environment
-    trained = Trained(record.timing.wall_s, last_top1(record), environment.precision, environment.device)
+    environment, timing = record.environment, record.timing
+    assert environment is not None and timing is not None, "it was trained here"
+    trained = Trained(timing.wall_s, last_top1(record), environment.precision, environment.device)
     unkept = None
     try:
         save_weights(folder / FILE, job.evaluated, recipe, split.digest, seed, trained)

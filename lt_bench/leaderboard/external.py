@@ -1,0 +1,126 @@
+"""Predictions of another program as a record, marked as external: what is not known of the training stays empty."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from lt_bench import __version__
+from lt_bench.data.reading import read_bytes
+from lt_bench.errors import UserError, unknown
+from lt_bench.evaluation.metrics import calibration_bins, per_class_counts
+from lt_bench.evaluation.submitted import MOST_BYTES, Submitted, read_predictions
+from lt_bench.identity import recipe_sha256, run_identity
+from lt_bench.leaderboard.belief import external_settings
+from lt_bench.leaderboard.record import Record, find_record, load_record, write_record
+from lt_bench.leaderboard.schema import SCHEMA_VERSION
+from lt_bench.leaderboard.taking_in import Taken
+from lt_bench.protocol import Protocol, shipped_protocol
+from lt_bench.recipe import data_spec
+from lt_bench.recipe.files import PROTOCOLS, shipped
+from lt_bench.resources import refuse_installed
+
+if TYPE_CHECKING:
+    from lt_bench.data.split import Split
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What whoever submits predictions says of them."""
+
+    method: str
+    by: str
+    dataset: str
+    """Name of a card."""
+    protocol: str
+    """That of a shipped protocol, which the training is said to have kept to, to its last epoch."""
+    seed: int = 0
+    """Tells the trainings of one method apart."""
+    source: str | None = None
+    settings: Sequence[str] = ()
+    """Of the split: `factor=50`."""
+
+
+def add_predictions(path: Path, claim: Claim, records: Path, data_root: Path | None = None) -> Taken:
+    """Make a record of a file of predictions for the test part of a split, and write it.
+
+    Raises UserError where the file does not fit the split (see `read_predictions`), the split is not at hand, or what
+    is said of it is no record.
+    """
+    refuse_installed("--records", records)
+    protocol = shipped_protocol(claim.protocol)
+    if protocol is None:
+        raise UserError(f"--protocol {unknown('protocol', claim.protocol, shipped(PROTOCOLS))}")
+    spec = data_spec(claim.dataset, claim.settings)
+    digest = hashlib.sha256(read_bytes(path, "file of predictions", MOST_BYTES)).hexdigest()
+    from lt_bench.data.opening import open_split  # noqa: PLC0415 (it imports torch, for which no refusal above waits)
+
+    split = open_split(spec, data_root)
+    images = getattr(split.test, "files", len(split.test.labels))
+    found = read_predictions(path, images, split.test.labels, len(split.counts))
+    record = _record(claim, protocol, split, found, digest)
+    there = find_record(records, record.identity) if records.is_dir() else None
+    if there is not None and load_record(there).external == record.external:
+        return Taken(path, there, new=False)
+    return Taken(path, _write(record, split, found, records), new=True)
+
+
+def _write(record: Record, split: Split, found: Submitted, records: Path) -> Path:
+    from lt_bench.evaluation.predictions import Predictions  # noqa: PLC0415 (it imports torch)
+
+    # 0 is no confidence that a largest class can have: it stands for an unknown one.
+    confidence = found.predicted * 0.0 if found.confidence is None else found.confidence
+    return write_record(record, Predictions(split.test.labels, found.predicted, confidence), records)
+
+
+def _record(claim: Claim, protocol: Protocol, split: Split, found: Submitted, digest: str) -> Record:
+    recipe = {
+        "name": claim.method,
+        "overrides": [],
+        "protocol": protocol.model_dump(mode="json"),
+        "data": split.spec.model_dump(mode="json"),
+        "external": external_settings(claim.method, claim.by),
+    }
+    fields: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "benchmark_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "identity": run_identity(recipe_sha256(recipe), split.digest, claim.seed),
+        "recipe_name": claim.method,
+        "recipe": recipe,
+        "recipe_sha256": recipe_sha256(recipe),
+        "overrides": [],
+        "protocol": {
+            "name": protocol.name,
+            "version": protocol.version,
+            "modified": False,
+            "sha256": protocol.sha256(),
+        },
+        "dataset": split.facts(),
+        "seed": claim.seed,
+        "environment": None,
+        "timing": None,
+        "external": {"by": claim.by, "source": claim.source, "file_sha256": digest},
+        "selections": {"last": _selection(split, found, protocol.epochs)},
+        "curve": {},
+    }
+    try:
+        return Record.read(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _selection(split: Split, found: Submitted, epochs: int) -> dict[str, Any]:
+    labels, confidence = split.test.labels, found.confidence
+    correct, total = per_class_counts(labels, found.predicted, len(split.counts))
+    bins = {} if confidence is None else vars(calibration_bins(labels, found.predicted, confidence))
+    calibration = {"count": [], "correct": [], "confidence_sum": []} | {key: one.tolist() for key, one in bins.items()}
+    counts = {"correct": correct.tolist(), "total": total.tolist()}
+    return {"epoch": epochs - 1, "calibration": calibration, **counts}
