@@ -27,6 +27,8 @@ class _AnyOptimizer(Settings):
     decay_norms_and_biases: bool = added(True)
     """Whether weight decay acts on all parameters, as in the field's code. False: not on biases, parameters of one
     dimension or none, and what a network names in `no_weight_decay`, such as the embeddings of positions."""
+    decay_norms: bool = added(True)
+    """False: weight decay acts on biases, but not on what a normalisation has learned."""
 
 
 class SGD(_AnyOptimizer):

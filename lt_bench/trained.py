@@ -39,9 +39,7 @@ class TrainedNetwork(nn.Module):
     def __init__(self, network: Network, method: Method, augmentation: Augmentation, recipe: Recipe) -> None:
         super().__init__()
         self.network, self.method, self.recipe = network, method, recipe
-        card = load_card(recipe.data.name)
-        mean, std = augmentation.mean or card.mean, augmentation.std or card.std
-        scale, shift = normalisation(mean, std, torch.device("cpu"))
+        scale, shift = normalisation(*augmentation.normalisation(load_card(recipe.data.name)), torch.device("cpu"))
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
@@ -122,8 +120,11 @@ def _check_plain(network: Network) -> None:
 
 def _linear(classifier: nn.Module, read: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Weight and bias of `linear`; `read` gives logits [B, C] of features [B, D] as they are read at test time."""
-    if type(classifier) is CosineClassifier:
-        return {"linear.weight": classifier.weight.detach().T.clone()}
+    if type(classifier) is CosineClassifier and not classifier.gamma:
+        with torch.no_grad():
+            added = read(torch.zeros(1, classifier.weight.shape[1]))  # to cosines of 0
+        if not added.any():
+            return {"linear.weight": classifier.weight.detach().T.clone()}
     dim = next(tensor.shape[1] for tensor in classifier.state_dict().values() if tensor.ndim == 2)
     with torch.no_grad():
         features = torch.rand(64, dim, generator=torch.Generator().manual_seed(0))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from lt_bench.data.cards import Card, FolderSource
+from lt_bench.data.cards import Card, Channels, FolderSource
 from lt_bench.errors import UserError
 from lt_bench.settings import Settings, added
 
@@ -17,6 +17,17 @@ _ONLY = {
 
 
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+class Normalisation(NamedTuple):
+    """How the images that a network is given follow from pixels in [0, 1]: (pixel - mean) / std, channel by channel."""
+
+    mean: Channels = (0.0, 0.0, 0.0)
+    std: Channels = (1.0, 1.0, 1.0)
+
+
+AS_PIXELS = Normalisation()
+"""Of a network that is given pixels in [0, 1]."""
 
 
 class Augmentation(Settings):
@@ -67,6 +78,10 @@ class Augmentation(Settings):
     def side(self, card: Card) -> int:
         """Pixels on a side of what the network sees of a data set's images."""
         return self.size if self.kind == "resized-crop" else card.image_size
+
+    def normalisation(self, card: Card) -> Normalisation:
+        """Its own, or that of a data set."""
+        return Normalisation(self.mean or card.mean, self.std or card.std)
 
     def check(self, card: Card) -> None:
         """Raise UserError if it is not made for the images of a data set."""

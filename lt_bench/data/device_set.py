@@ -37,7 +37,7 @@ class DeviceSet:
         self.height, self.width = part.images.shape[1:3]
         self._labels = torch.from_numpy(np.array(part.labels)).to(device)
         self._views = self._all_views(_padded(part, augmentation).to(device))
-        self._scale, self._shift = normalisation(augmentation.mean or card.mean, augmentation.std or card.std, device)
+        self._scale, self._shift = normalisation(*augmentation.normalisation(card), device)
 
     def stream(
         self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0

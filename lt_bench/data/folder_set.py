@@ -49,7 +49,7 @@ class FolderSet:
         self._train_transform = RandomView(augmentation, card.flip if augmentation.flip is None else augmentation.flip)
         self._test_transform = partial(_unasked, _test_transform(augmentation))
         self._labels = torch.from_numpy(part.labels).to(device)
-        self._scale, self._shift = normalisation(augmentation.mean or card.mean, augmentation.std or card.std, device)
+        self._scale, self._shift = normalisation(*augmentation.normalisation(card), device)
 
     def stream(
         self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0

@@ -47,6 +47,12 @@ TRACKS = (
         "Label noise",
         "Trained on labels of which some are wrong, tested on right ones. Groups are by the right labels.",
     ),
+    Track(
+        "adversarial",
+        "Adversarial training",
+        "Trained on images perturbed against the network, tested here on images as they are: what robustness costs. "
+        "Accuracy under attack has tables of its own, `lt-bench leaderboard robust`.",
+    ),
 )
 """In the order of the board."""
 
@@ -76,5 +82,16 @@ def _label_noise(record: Record) -> Condition | None:
     )
 
 
-CONDITIONS: tuple[Callable[[Record], Condition | None], ...] = (_label_noise,)
+ADVERSARIAL = frozenset({"pgd-at", "trades", "trades-cutmix-wa", "robal", "reat", "taet"})
+"""Methods that train against an adversary. They say so themselves; a table is made without importing them, so their
+names stand here once more, and a test holds the two together."""
+
+
+def _adversarial(record: Record) -> Condition | None:
+    if record.recipe["method"]["name"] not in ADVERSARIAL:
+        return None
+    return Condition(track="adversarial", title="adversarial training", slug="adversarial")
+
+
+CONDITIONS: tuple[Callable[[Record], Condition | None], ...] = (_label_noise, _adversarial)
 """Of a record each says under what it was made, if that is of its track."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lt_bench.data.augment import AS_PIXELS, Normalisation
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.models.network import Network
 from lt_bench.registry import Component, Phase
@@ -28,6 +29,8 @@ class Task:
     """int64 [N], of the training images."""
     stats: ClassStats
     phases: tuple[Phase, ...]
+    normalisation: Normalisation = AS_PIXELS
+    """Of the images that it will be given, for what is done to their pixels."""
 
 
 class Method(Component, torch.nn.Module, ABC):
@@ -37,6 +40,10 @@ class Method(Component, torch.nn.Module, ABC):
     """Which of the recipe's families `sampler`, `mix`, `loss` it honours; to set another is refused."""
     heads: ClassVar[frozenset[str] | None] = None
     """Names of the heads it can train, None for all but those with layers that serve training alone."""
+    evaluates_its_own: ClassVar[bool] = False
+    """Whether a network of its own, such as an average of weights, is evaluated and saved."""
+    adversarial: ClassVar[bool] = False
+    """Whether it trains against an adversary: its runs have tables of their own."""
 
     class Config(Settings):
         """No settings."""

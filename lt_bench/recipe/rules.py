@@ -149,6 +149,11 @@ def _a_mix_that_evaluates_its_own_network_trains_it(parts: Parts) -> Iterator[st
             yield f"protocol.ema: {mix.name} evaluates an average of its own, set by mix.momentum; remove this one"
 
 
+def _weights_are_averaged_once(parts: Parts) -> Iterator[str]:
+    if parts.method.evaluates_its_own and parts.recipe.protocol.ema is not None:
+        yield f"protocol.ema: the method {parts.method.name} evaluates an average of its own; remove this one"
+
+
 def _a_schedule_ends_with_the_training(parts: Parts) -> Iterator[str]:
     protocol = parts.recipe.protocol
     schedule, epochs = protocol.schedule, protocol.epochs
@@ -219,6 +224,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,
     _a_mix_that_evaluates_its_own_network_trains_it,
+    _weights_are_averaged_once,
     _a_schedule_ends_with_the_training,
     _everything_acts_in_some_epoch,
 )

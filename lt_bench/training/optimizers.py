@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from lt_bench.protocol import SGD, AdamW, Lamb, Optimizer
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from lt_bench.training.loop import Job
 
 Group = dict[str, Any]
+OURS = ("name", "decay_norms_and_biases", "decay_norms")
+"""Settings that are no arguments of an optimizer."""
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+"""Layers whose parameters scale and shift what they have normalised."""
 
 
 def build_optimizer(job: Job) -> torch.optim.Optimizer:
@@ -30,7 +35,7 @@ def build_optimizer(job: Job) -> torch.optim.Optimizer:
 
 
 def _made(settings: Optimizer, groups: list[Group]) -> torch.optim.Optimizer:
-    arguments: Any = {name: value for name, value in settings if name not in ("name", "decay_norms_and_biases")}
+    arguments: Any = {name: value for name, value in settings if name not in OURS}
     match settings:
         case SGD():
             return torch.optim.SGD(groups, **arguments, fused=True)
@@ -45,14 +50,22 @@ def _made(settings: Optimizer, groups: list[Group]) -> torch.optim.Optimizer:
 def parameter_groups(job: Job) -> list[Group]:
     """All that learns, apart by its factor on the learning rate and by whether weight decay acts on it."""
     rates: dict[Tensor, float] = {**job.network.rates(), **dict.fromkeys(job.method.parameters(), 1.0)}
-    decay_all = job.protocol.optimizer.decay_norms_and_biases
-    spared = set() if decay_all else norms_and_biases(job.network) | norms_and_biases(job.method)
+    spared = undecayed(job.network, job.protocol.optimizer) | undecayed(job.method, job.protocol.optimizer)
     groups: dict[tuple[float, bool], Group] = {}
     for parameter, rate in rates.items():
         without = {"weight_decay": 0.0} if parameter in spared else {}
         group = groups.setdefault((rate, parameter in spared), {"params": [], "lr_factor": rate, **without})
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def undecayed(module: nn.Module, settings: Optimizer) -> set[Tensor]:
+    """The parameters of a module that weight decay leaves alone."""
+    if not settings.decay_norms_and_biases:
+        return norms_and_biases(module)
+    if settings.decay_norms:
+        return set()
+    return {one for part in module.modules() if isinstance(part, NORMS) for one in part.parameters()}
 
 
 def norms_and_biases(module: nn.Module) -> set[Tensor]:

@@ -113,6 +113,18 @@ def reweights(config: Any, epochs: Epochs) -> list[int]:
     return [epoch.index for epoch, (one, other) in zip(epochs, losses, strict=True) if one != other]
 
 
+def attacks(config: Any, epochs: Epochs) -> list[int]:
+    """Whether the adversary of `taet` is called."""
+    method, network, called = build("taet", clean_share=config.clean_share), tiny_network(), list[bool]()
+    method.attacked = lambda network, images, *rest: called.append(True) or images  # type: ignore[assignment]
+    found = []
+    for epoch in epochs:
+        called.clear()
+        method.loss(network, {"main": batch_of()}, Step(epoch, 0, 1, epoch.rng("method")))
+        found += [epoch.index] if called else []
+    return found
+
+
 small = st.integers(0, 12)
 generators = st.sampled_from(["mixup", "cutmix"]) | st.fixed_dictionaries(
     {"name": st.just("cmo"), "start_epoch": st.integers(-1, 6), "stop_before_end": st.integers(0, 6)}
@@ -135,6 +147,7 @@ CASES: dict[tuple[str, str], tuple[st.SearchStrategy[dict[str, Any]], Callable[[
     ("sampler", "progressive"): (st.just({}), leaves_the_natural_law),
     ("method", "bbn"): (st.just({}), gives_gradient("bbn", "bilateral", 1)),
     ("method", "glmc"): (st.just({}), gives_gradient("glmc", "twin-classifier", 1)),
+    ("method", "taet"): (st.fixed_dictionaries({"clean_share": st.floats(0, 1)}), attacks),
     ("method", "ride"): (st.fixed_dictionaries({"reweight_from": st.floats(0, 1)}), reweights),
 }
 """Settings, and what is seen, of every component that says more than `all epochs`."""

@@ -42,17 +42,20 @@ class Head(Component, ABC):
 
 
 class CosineClassifier(nn.Module):
-    """cos(features, class weight) in [-1, 1], without bias."""
+    """cos(features, class weight) in [-1, 1], without bias; with `gamma`, times |weight| / (|weight| + gamma)."""
 
-    def __init__(self, feature_dim: int, num_classes: int) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, gamma: float = 0.0) -> None:
         super().__init__()
+        self.gamma = gamma
         weight = torch.empty(num_classes, feature_dim).uniform_(-1, 1)
         self.weight = nn.Parameter(F.normalize(weight, dim=1))  # [C, D]
 
     def forward(self, features: Tensor) -> Tensor:
         # A scale of 30 follows in the loss: in bfloat16 a cosine near 1 would be off by up to 0.1 logits.
         with torch.autocast(features.device.type, enabled=False):
-            return F.linear(F.normalize(features.float()), F.normalize(self.weight))
+            weight = self.weight
+            unit = weight / (weight.norm(dim=1, keepdim=True) + self.gamma) if self.gamma else F.normalize(weight)
+            return F.linear(F.normalize(features.float()), unit)
 
 
 class ScaledCosineClassifier(CosineClassifier):
