@@ -111,7 +111,9 @@ def board_build(records: ReadRecords = None, out: Out = TABLES, rank_external: R
 def board_check(records: ReadRecords = None, out: Out = TABLES, rank_external: RankExternal = False) -> None:
     """Tell whether the tables are those that the records give. Exit code 1 if not."""
     from lt_bench.leaderboard.board import check
+    from lt_bench.leaderboard.frozen import check_frozen
 
+    check_frozen(out)
     differing = check(records, out, rank_external)
     if differing:
         raise RunError(f"not what the records give: {', '.join(map(str, differing))}; run lt-bench leaderboard build")
@@ -138,6 +140,9 @@ def board_add(
     source: Annotated[str | None, typer.Option(help="Where the program or its paper is found.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Tells the trainings of a method apart. Default: 0.")] = None,
     data_root: DataRoot = None,
+    manifest: Annotated[
+        bool, typer.Option("--manifest", help="From now on keep a manifest of the records, and hold them against it.")
+    ] = False,
 ) -> None:
     """Take in records made elsewhere, or predictions by any program as a record that is marked as external.
 
@@ -159,22 +164,45 @@ def board_add(
             raise UserError(f"{given[0]}: predictions need {', '.join(missing)}")
         claim = Claim(str(method), str(by), str(on), str(protocol), seed or 0, source, tuple(given[1:]))
         taken = [add_predictions(parse_path(given[0]), claim, records, data_root)]
+    if manifest:
+        from lt_bench.leaderboard.manifest import begin
+
+        begin(records)
     new = [one for one in taken if one.new]
     for one in new:
         print(f"{one.path}: taken in")
     print(f"{len(new)} taken in, {len(taken) - len(new)} there already; the tables: lt-bench leaderboard show")
 
 
+@board_app.command("freeze")
+def board_freeze(records: Records = RECORDS, out: Out = TABLES) -> None:
+    """Write down what this version of the board stands for; from then on `check` finds what would change it.
+
+    That are its protocols, data sets and metrics, in frozen.json beside the tables, and a manifest of its records.
+    """
+    from lt_bench.leaderboard.frozen import freeze
+
+    print(f"{freeze(records, out)}: frozen; new rows may come, what is in it must not change")
+
+
 @board_app.command("diff")
 def board_diff(
     before: Annotated[Path, path_argument("Folder of the older records.")],
     records: Records = RECORDS,
+    changelog: Annotated[
+        Path | None, path_option("--changelog", help="Put the changes in front of those of this Markdown page.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Of the changes on that page, such as a version or a date.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell which rows of the tables come, go or move against older records, such as those before a change."""
-    from lt_bench.leaderboard.changes import changes
+    from lt_bench.leaderboard.changes import changes, write_changelog
 
+    if (changelog is None) != (title is None):
+        raise UserError("--changelog and --title: a page of changes has a title for each; give both or none")
     found = changes(before, records)
+    if changelog is not None and title is not None:
+        write_changelog(found, title, changelog)
     if as_json:
         print(json.dumps([asdict(one) | {"difference": one.difference} for one in found]))
         return

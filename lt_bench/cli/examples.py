@@ -29,6 +29,8 @@ lt-bench data export cifar10-lt factor=100 -o split.parquet
 lt-bench leaderboard build
 lt-bench leaderboard check
 lt-bench leaderboard diff OLD_RECORDS
+lt-bench leaderboard diff OLD_RECORDS --records leaderboard/v1/records --changelog leaderboard/CHANGELOG.md --title 1.1
+lt-bench leaderboard freeze --records leaderboard/v1/records --out leaderboard/v1
 lt-bench leaderboard add ANOTHER_FOLDER/results/records
 lt-bench leaderboard add ours.npz --method ours --by 'A. Group' --on cifar100-lt --protocol cifar-200ep
 lt-bench leaderboard show

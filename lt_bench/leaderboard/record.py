@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from lt_bench.data.reading import read_bytes
 from lt_bench.errors import RunError, UserError
 from lt_bench.files import TEMPORARY, in_words, write_together
 from lt_bench.leaderboard.belief import believe
+from lt_bench.leaderboard.manifest import adding, check_manifest, record_paths
 from lt_bench.leaderboard.schema import Curve, Dataset, PredictionsFile, Record, Selection
 from lt_bench.leaderboard.seal import check_seal, sealed
 from lt_bench.leaderboard.side_file import check_predictions, pack, read_side_file, unpack
@@ -88,10 +88,13 @@ def place(record: Record, folder: Path) -> Iterator[Path]:
     home = folder / record_folder(record)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / ".lock"):
+        with adding(folder) as listed, FileLock(home / ".lock"):
             for left in home.glob(TEMPORARY):  # by a process that was killed while it wrote
                 left.unlink(missing_ok=True)
-            yield _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
+            path = _free_path(home, f"seed{record.seed}-{record.identity[:12]}")
+            yield path
+            if path.is_file():
+                listed(path)
     except OSError as error:
         raise UserError(f"{home}: the record could not be written: {in_words(error)}") from None
 
@@ -166,22 +169,8 @@ def iter_records(folder: Path) -> Iterator[tuple[Path, Record]]:
     """All records below `folder`, every revision, in the order of their paths. Raises UserError for a bad file."""
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of records")
-    for path in _record_paths(folder):
+    for path in record_paths(folder):
         yield path, load_record(path)
-
-
-def _record_paths(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename}: not readable: {in_words(error)}")
-
-    # Not `rglob`, which passes over a folder that it cannot read, and takes twice as long.
-    found = [
-        os.path.join(home, name)  # noqa: PTH118
-        for home, _, names in os.walk(folder, onerror=refuse)
-        for name in names
-        if name.endswith(".json") and not name.startswith(".")
-    ]
-    return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]  # noqa: PTH206
 
 
 def load_records(folder: Path) -> list[tuple[Path, Record]]:
@@ -192,8 +181,10 @@ def load_records(folder: Path) -> list[tuple[Path, Record]]:
 def latest(folder: Path, make: Callable[[Path, Record], T]) -> list[T]:
     """`make` of path and record of each run's latest revision below `folder`, in the order of the paths.
 
-    Records are read one by one and dropped, so that memory holds only what `make` keeps of them.
+    Records are read one by one and dropped, so that memory holds only what `make` keeps of them. A folder that has a
+    manifest is held against it first.
     """
+    check_manifest(folder)
     newest: dict[str, tuple[tuple[int, str], T]] = {}
     for path, record in iter_records(folder):
         order = revision(path)

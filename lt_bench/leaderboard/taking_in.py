@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lt_bench.data.reading import read_bytes
 from lt_bench.errors import UserError
+from lt_bench.leaderboard.manifest import hold
 from lt_bench.leaderboard.record import (
     MOST_BYTES,
     Record,
@@ -50,7 +51,9 @@ def take_in(sources: list[Path], records: Path) -> list[Taken]:
     found = [pair for source in sources for pair in _read(source)]
     for path, record in found:
         load_predictions(path, record)
-    return [_take(path, record, records) for path, record in found]
+    taken = [_take(path, record, records) for path, record in found]
+    hold(records, [one.path for one in taken])  # what lay there by hand has been checked now
+    return taken
 
 
 def _read(source: Path) -> list[tuple[Path, Record]]:

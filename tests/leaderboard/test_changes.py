@@ -7,6 +7,7 @@ from records_factory import add_record
 
 from lt_bench.errors import UserError
 from lt_bench.leaderboard import Change, changes
+from lt_bench.leaderboard.changes import write_changelog
 
 TABLE = "tiny-lt-if500-cifar-30ep"
 
@@ -65,3 +66,22 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     add_record(tmp_path)
     with pytest.raises(UserError, match="nowhere: there is no such folder of records"):
         changes(tmp_path / "nowhere", tmp_path)
+
+
+def test_a_page_of_changes_grows_at_its_top(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = folders
+    add_record(after, recipe_name="ce", seed=1, correct=(9, 8, 7, 6, 5, 1))
+    add_record(after, recipe_name="a|b", correct=(9, 9, 8, 8, 8, 6))
+    page = tmp_path / "CHANGELOG.md"
+    write_changelog([], "1.0", page)
+    write_changelog(changes(before, after), "1.1", page)
+    told = page.read_text()
+    assert told.index("## 1.1") < told.index("## 1.0\n\nNo row differs.\n")
+    assert f"## 1.1\n\n### {TABLE}\n\n| Method | Seeds | Top-1 |" in told
+    assert "| a\\|b | 1 (new) | 80.00 (new) |\n| ce | 1 → 2 | 65.00 → 62.50 |" in told
+    with pytest.raises(UserError, match=r"has changes titled '1\.1' already"):
+        write_changelog([], "1.1", page)
+    assert page.read_text() == told
+    page.write_text("mine")
+    with pytest.raises(UserError, match="was not made by this command"):
+        write_changelog([], "1.2", page)
