@@ -92,7 +92,14 @@ def _print_several(found: list[Comparison]) -> None:
 
 
 @board_app.command("build")
-def board_build(records: ReadRecords = None, out: Out = TABLES, rank_external: RankExternal = False) -> None:
+def board_build(
+    records: ReadRecords = None,
+    out: Out = TABLES,
+    rank_external: RankExternal = False,
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Also write latex/: each table for a paper, and a .bib file of its papers.")
+    ] = False,
+) -> None:
     """Make the tables from the records: Markdown and CSV, the same bytes every time.
 
     By default those with records of yours, and in them the shipped board's rows.
@@ -103,6 +110,11 @@ def board_build(records: ReadRecords = None, out: Out = TABLES, rank_external: R
     board = read_board(records, rank_external)
     written = write(board, out)
     print(f"{written[0]}: the board, {len(written)} files from the records in {records or RECORDS}")
+    if latex:
+        from lt_bench.leaderboard.latex import write_latex
+
+        *tables, papers = write_latex(board, out)
+        print(f"{papers.parent}: {len(tables)} table{'s' * (len(tables) > 1)} for a paper, and {papers.name}")
     if board.others:
         print(board.others)
 

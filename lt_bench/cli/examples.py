@@ -27,6 +27,7 @@ lt-bench data describe cifar10-lt factor=100 --plot sizes.png
 lt-bench data describe imagenet-lt
 lt-bench data export cifar10-lt factor=100 -o split.parquet
 lt-bench leaderboard build
+lt-bench leaderboard build --latex --records leaderboard/v1/records --out paper
 lt-bench leaderboard check
 lt-bench leaderboard diff OLD_RECORDS
 lt-bench leaderboard diff OLD_RECORDS --records leaderboard/v1/records --changelog leaderboard/CHANGELOG.md --title 1.1

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lt_bench.bibliography import Paper
+from lt_bench.bibliography import Paper, Papers
 from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
 from lt_bench.leaderboard.aggregate import Row, Run, TableKey
@@ -62,8 +62,13 @@ def command(row: Row, key: TableKey) -> str:
 
 def paper(row: Row) -> Paper | None:
     """The paper that the method of a row is from; None where no recipe that ships names one."""
+    return next(iter(papers(row).values()), None)
+
+
+def papers(row: Row) -> Papers:
+    """All papers that the method of a row is from, first the one that proposes it; see `paper`."""
     newest = _newest(row)
-    return None if newest.plugged or row.external else next(iter(papers_of(newest.recipe_name).values()), None)
+    return {} if newest.plugged or row.external else papers_of(newest.recipe_name)
 
 
 def commits(row: Row) -> list[str]:
