@@ -66,7 +66,7 @@ def in_words(text: str) -> PydanticCustomError:
 def _complaint(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
     first = error.errors()[0]
     place = _joined(prefix, _Place.of(model, first["loc"]).path)
-    if first["type"] == "union_tag_invalid":  # by a name that none of several classes has
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):  # by a name that none of several classes has
         place = _joined(place, ["name"])
     return f"{place or 'recipe'}: {_message(first, model, prefix)}"
 
@@ -83,7 +83,7 @@ def _message(first: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
         return unknown(f"field of {place or 'a recipe'}{which}", str(last), fields, elsewhere)
     if first["type"] == "union_tag_invalid":
         return unknown(str(last), first["ctx"]["tag"], _Place.of(model, first["loc"]).choices)
-    if first["type"] == "missing":
+    if first["type"] in ("missing", "union_tag_not_found"):
         return "this field is required"
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return f"{message}, found {shown(first['input'])}"

@@ -35,6 +35,8 @@ def export_split(split: Split, path: Path) -> None:
     import pyarrow.parquet as pq  # noqa: PLC0415 (slow to import)
 
     file = io.BytesIO()
+    if split.given is not None:
+        raise UserError("data.noise: is not exported; export the split without, and draw the noise from the file")
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name the file to write, such as {path / split.card.name}.parquet")

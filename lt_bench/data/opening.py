@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from lt_bench.data.arrays import cache_folder
-from lt_bench.data.cards import FolderSource, load_card
+from lt_bench.data.cards import Card, FolderSource, load_card
 from lt_bench.data.export import find_exported, read_exported
 from lt_bench.data.folder import open_folder
 from lt_bench.data.reading import user_folder
@@ -30,6 +30,16 @@ def open_split(spec: DataSpec, data_root: Path | None = None, cache: Path | None
     card = load_card(spec.name)
     spec = spec.resolve(card)
     root, cache = data_folder(data_root), cache_folder(cache)
+    split = _clean_split(card, spec.model_copy(update={"noise": None}), root, cache)
+    if spec.noise is None:
+        return split
+    from lt_bench.data.noise.drawing import with_noise  # noqa: PLC0415
+
+    return with_noise(split, spec.noise, root if root.is_dir() else root.parent)
+
+
+def _clean_split(card: Card, spec: DataSpec, root: Path, cache: Path) -> Split:
+    """The split that a resolved spec names, with its right labels."""
     if isinstance(card.source, FolderSource):
         try:
             return open_folder(card, card.source, spec, root, cache)

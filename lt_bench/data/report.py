@@ -34,7 +34,23 @@ def describe(split: Split) -> dict[str, Any]:
         "test_sha256": split.test_sha256,
         "validation_sha256": split.validation_sha256,
         "digest": split.digest,
+        **_noise(split),
         "matches_card": None if known is None else known == split.index_sha256,
+    }
+
+
+def _noise(split: Split) -> dict[str, Any]:
+    """How many of the given labels are wrong, in all and of the images of each class; nothing where all are right."""
+    if split.given is None:
+        return {}
+    right, classes = split.train.labels, split.card.classes
+    wrong = np.bincount(right[split.given != right], minlength=classes)
+    return {
+        "wrong_labels": int(wrong.sum()),
+        "wrong_share": round(float(wrong.sum() / len(right)), 6),
+        "wrong_share_of_class": np.round(wrong / split.counts, 4).tolist(),
+        "given_counts": np.bincount(split.given, minlength=classes).tolist(),
+        "given_sha256": split.given_sha256,
     }
 
 

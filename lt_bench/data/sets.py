@@ -15,7 +15,7 @@ from lt_bench.data.augmentations import in_order
 from lt_bench.data.device_set import DeviceSet
 from lt_bench.data.folder import FilePart
 from lt_bench.data.split import Split
-from lt_bench.data.types import ImageSet
+from lt_bench.data.types import ImageSet, IntArray
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class ImageSets:
     train: ImageSet
     validation: ImageSet | None
     test: ImageSet
+    counts: IntArray
+    """Training images per class by their right labels, int64 [C], which make the groups."""
 
 
 def image_sets(
@@ -54,4 +56,4 @@ def image_sets(
         return DeviceSet(part, split.card, settings, device, steps if varied else ())
 
     validation = None if split.validation is None else make(split.validation, varied=False)
-    return ImageSets(make(split.train, varied=True), validation, make(split.test, varied=False))
+    return ImageSets(make(split.training, varied=True), validation, make(split.test, varied=False), split.counts)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from lt_bench.data.cards import FolderSource, Profile
+from lt_bench.data.noise import Noise
 from lt_bench.errors import UserError
-from lt_bench.settings import Settings
+from lt_bench.settings import Settings, added
 
 if TYPE_CHECKING:
     from lt_bench.data.cards import Card
@@ -27,6 +28,8 @@ class DataSpec(Settings):
     """Images of the largest class."""
     validation_per_class: int = Field(default=0, ge=0, le=10**9)
     """Size of the balanced validation part, taken from unused training images."""
+    noise: Noise | None = added(None, discriminator="name")
+    """Which of the training labels are wrong; see `lt_bench.data.noise`."""
 
     def resolve(self, card: Card) -> DataSpec:
         """Fill in the card's defaults.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +32,7 @@ class Split:
     """Resolved: nothing is left to the card's defaults."""
     class_names: tuple[str, ...]
     train: ArrayPart | FilePart
+    """With the right labels."""
     validation: ArrayPart | FilePart | None
     test: ArrayPart | FilePart
     train_indices: IntArray
@@ -42,10 +43,22 @@ class Split:
     content_kind: Literal["pixels", "files"] = "pixels"
     """`pixels`: of the H x W x C bytes of the training images. `files`: of their list lines and file sizes."""
     origin: str = ""
+    given: IntArray | None = None
+    """The labels of the training images under `data.noise`, int64 [N], of which some are wrong. None: all are right."""
+
+    @cached_property
+    def training(self) -> ArrayPart | FilePart:
+        """What a training sees: the training images with their given labels."""
+        return self.train if self.given is None else replace(self.train, labels=self.given)
+
+    @cached_property
+    def given_sha256(self) -> str | None:
+        """Of the given labels as little-endian int64, None where all are right."""
+        return None if self.given is None else hashlib.sha256(self.given.astype("<i8").tobytes()).hexdigest()
 
     @cached_property
     def counts(self) -> IntArray:
-        """Training images per class, int64 [C]."""
+        """Training images per class, by the right labels, int64 [C]."""
         return np.bincount(self.train.labels, minlength=self.card.classes)
 
     @cached_property
@@ -65,6 +78,7 @@ class Split:
         validation = self.validation and self.validation.sha256()
         facts: list[object] = [self.index_sha256, self.content_sha256, self.validation_sha256, validation]
         facts += [self.test_sha256, card.version, card.mean, card.std, card.flip]
+        facts += [] if self.given is None else [self.given_sha256]
         return split_sha256(facts)
 
     @cached_property

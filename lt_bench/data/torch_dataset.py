@@ -33,13 +33,13 @@ class LongTailed(Dataset[tuple[Any, int]]):
     """
 
     def __init__(self, split: Split, part: PartName, transform: Transform | None = None) -> None:
-        found = {"train": split.train, "validation": split.validation, "test": split.test}[part]
+        found = {"train": split.training, "validation": split.validation, "test": split.test}[part]
         if found is None:
             raise UserError(f"{split.card.name}: there is no validation part; ask for one with validation_per_class")
         self.split, self.part, self.transform = split, part, transform
         self._images: ArrayPart | FilePart = found
         self.labels = found.labels
-        """int64 [N]."""
+        """int64 [N]; of the training part under `noise` the given ones, `split.train.labels` being right."""
         self.class_names = split.class_names
         self.mean, self.std = split.card.mean, split.card.std
         """Of the channels on the scale 0 to 1, for torchvision's Normalize."""
@@ -106,7 +106,8 @@ def long_tailed(
         part: `train`, `validation` or `test`.
         transform: Maps an image in PIL's RGB to what the data set gives, as in torchvision.
         data_root: The folder of the data, by default LT_BENCH_DATA or ./data.
-        spec: What a recipe's `data:` block holds: factor, profile, subset_seed, n_max, validation_per_class.
+        spec: What a recipe's `data:` block holds: factor, profile, subset_seed, n_max, validation_per_class,
+            noise.
 
     Raises:
         UserError: An unknown name or setting; data that is missing, damaged or too small.

@@ -17,6 +17,7 @@ import numpy as np
 from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, surely_above
+from lt_bench.leaderboard.noise import noise_scores
 from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Record, data_slug, slug
 from lt_bench.leaderboard.schema import External
@@ -117,7 +118,7 @@ class Row:
     interval: float | None
     """Half-width of the 95% interval of the mean top-1, None for one seed."""
     means: Scores
-    """Mean over seeds of each of `SCORES`, None where a run lacks it."""
+    """Mean over seeds of each of the `scores`, None where a run lacks it."""
     paper: str
     """Source of the published figure; empty where none was obtained under the table's protocol."""
     paper_top1: float | None
@@ -150,7 +151,10 @@ class Table:
 
 
 def scores(record: Record) -> dict[str, float | None]:
-    """The scores of one run, in percent; None where there is none, for example without a validation part."""
+    """The scores of one run, in percent; None where there is none, for example without a validation part.
+
+    Those of `SCORES`, and behind them `noise_scores`.
+    """
     last = record.selections["last"]
     accuracy = metrics.accuracy_by_class(last.correct, last.total)
     calibrated = last.calibration.count and are_probabilities(record.recipe)
@@ -167,7 +171,8 @@ def scores(record: Record) -> dict[str, float | None]:
         "best_on_test": best,
         "gap": None if best is None else best - top1["last"],
     }
-    return {name: _percent(found[name]) for name in SCORES}
+    every = {name: found[name] for name in SCORES} | noise_scores(record)
+    return {name: _percent(value) for name, value in every.items()}
 
 
 def method_name(record: Record) -> str:
@@ -242,7 +247,7 @@ def _row(runs: list[Run]) -> Row:
     by_seed = dict(sorted({run.seed: run for run in newest_last}.items()))
     chosen = list(by_seed.values())
     newest = newest_last[-1]
-    columns = {name: [run.scores[name] for run in chosen] for name in SCORES}
+    columns = {name: [run.scores.get(name) for run in chosen] for name in newest.scores}
     top1, interval = mean_interval([value for value in columns["top1"] if value is not None])
     return Row(
         method=newest.method,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import math
 from functools import lru_cache
+from operator import gt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,6 +39,7 @@ def believe(record: Record) -> None:
     if record.external is None:
         _check_curve(record, said)
         _check_selections(record)
+        _check_label_noise(record, said)
     else:
         _check_external(record, said)
 
@@ -62,6 +64,7 @@ class _Data(_Part):
     subset_seed: int
     n_max: int | None
     validation_per_class: int
+    noise: dict[str, Any] | None = None
 
 
 class _Stage(_Part):
@@ -196,24 +199,26 @@ class _ByCard(NamedTuple):
     split_sha256: str
 
 
-def _facts(dataset: Dataset) -> tuple[str, str, str, str]:
-    return dataset.name, dataset.index_sha256, dataset.content_sha256, dataset.test_sha256
+def _facts(dataset: Dataset) -> tuple[str, str, str, str, str | None]:
+    given = None if dataset.noise is None else dataset.noise.given_sha256
+    return dataset.name, dataset.index_sha256, dataset.content_sha256, dataset.test_sha256, given
 
 
 @lru_cache(KEPT)
-def _split_by_card(facts: tuple[str, str, str, str]) -> _ByCard | None:
+def _split_by_card(facts: tuple[str, str, str, str, str | None]) -> _ByCard | None:
     """The digest of a split without a validation part, from what a record and the card at hand say of it.
 
     None for a data set without a card here.
     """
     from lt_bench.data.cards import load_card  # noqa: PLC0415 (it imports YAML)
 
-    name, index, content, test = facts
+    name, index, content, test, given = facts
     try:
         card = load_card(name)
     except UserError:
         return None
     parts = [index, content, None, None, test, card.version, card.mean, card.std, card.flip]
+    parts += [] if given is None else [given]
     return _ByCard(card.version, split_sha256(parts))
 
 
@@ -281,6 +286,26 @@ def _check_bins(where: str, bins: Calibration) -> None:
     for k, (low, high, count, total) in enumerate(zip(LOWEST, HIGHEST, bins.count, bins.confidence_sum, strict=True)):
         if not count * low <= total <= count * high:
             raise ValueError(f"{where}.calibration.confidence_sum.{k}: {total} cannot be of {count} in that bin")
+
+
+def _check_label_noise(record: Record, said: _Said) -> None:
+    """A record tells of wrong labels where its recipe asks for them, and none that are not there."""
+    given, found = record.dataset.noise, record.label_noise
+    for field, there in (("dataset.noise", given), ("label_noise", found)):
+        if (there is None) != (said.recipe.data.noise is None):
+            raise ValueError(f"{field}: a record has it where its recipe has data.noise")
+    if given is None or found is None:
+        return
+    _at_most("label_noise.memorised", found.memorised, given.given_wrong)
+    for field, one in (("by_loss", found.by_loss), ("by_method", found.by_method)):
+        if one is not None:
+            _at_most(f"label_noise.{field}.flagged", one.flagged, given.given)
+            _at_most(f"label_noise.{field}.hits", one.hits, given.given_wrong)
+
+
+def _at_most(field: str, found: tuple[int, ...], most: tuple[int, ...]) -> None:
+    if len(found) != len(most) or any(map(gt, found, most)):
+        raise ValueError(f"{field}: more labels than there are, or of other classes")
 
 
 def _same(field: str, found: object, expected: object) -> None:

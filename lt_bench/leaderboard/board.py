@@ -15,11 +15,12 @@ from lt_bench.csv_text import csv_text
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, beginning, in_words, write_together
+from lt_bench.leaderboard import noise
 from lt_bench.leaderboard.aggregate import Row, Table, TableKey
 from lt_bench.leaderboard.probabilities import WHY
 from lt_bench.leaderboard.repeating import command, commits, paper
 from lt_bench.leaderboard.sources import Board, read_board
-from lt_bench.leaderboard.track import CLEAN, TRACKS, Track
+from lt_bench.leaderboard.track import CLEAN, TRACKS, Track, place
 from lt_bench.markdown import escape, link, one_line, table_row
 from lt_bench.resources import RECORDS, refuse_installed, shipped_board
 from lt_bench.terminal import too_narrow
@@ -35,7 +36,11 @@ MARK = "<!-- Generated from the records by `lt-bench leaderboard build`. Do not 
 
 ALWAYS = {"Method", "Top-1"}
 """Columns that a terminal shows however narrow it is, with those before them."""
-BETTER = {"ECE": "↓"} | dict.fromkeys(("Top-1", "Balanced", "Many", "Medium", "Few", "Worst class", "Best on val"), "↑")
+BETTER = (
+    noise.BETTER
+    | {"ECE": "↓"}
+    | dict.fromkeys(("Top-1", "Balanced", "Many", "Medium", "Few", "Worst class", "Best on val"), "↑")
+)
 """Which way is better, for the head of a column."""
 
 NOTES = (
@@ -167,13 +172,18 @@ def _columns(table: Table) -> Columns:
     """Title and cell of each column that has something to show."""
 
     def score(name: str) -> Callable[[Row], str]:
-        return lambda row: _number(row.means[name])
+        return lambda row: _number(row.means.get(name))
+
+    gap = {"Best on test − last": score("gap")}
+    # Where labels are wrong, what the choice of the epoch hides leads.
+    first = {} if table.key.condition.track == CLEAN else gap
 
     columns: Columns = {
         "Rank": _rank,
         "Method": lambda row: row.method,
         "n": lambda row: str(row.n),
         "Top-1": lambda row: _number(row.top1) + ("" if row.interval is None else f" ± {row.interval:.2f}"),
+        **first,
         "Balanced": lambda row: "" if _is_balanced(row) else _number(row.means["balanced"]),
         "Many": score("many"),
         "Medium": score("medium"),
@@ -181,7 +191,8 @@ def _columns(table: Table) -> Columns:
         "Worst class": score("worst_class"),
         "ECE": score("ece"),
         "Best on val": score("best_on_val"),
-        "Best on test − last": score("gap"),
+        **gap,
+        **{title: score(name) for title, name in noise.SHOWN.items()},
         "Paper": lambda row: _number(row.paper_top1),
         "Difference": lambda row: "" if row.difference is None else f"{row.difference:+.2f}",
         "Figure seen": lambda row: {None: "", True: "yes", False: "no"}[row.verified],
@@ -211,7 +222,8 @@ def _markdown(table: Table) -> str:
     lines.append(table_row([_head(title) for title in columns]))
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
     lines += [table_row([_in_markdown(title, cell, row) for title, cell in columns.items()]) for row in table.rows]
-    lines += ["", NOTES]
+    columns_of_track = TRACKS[place(table.key.condition.track)].columns
+    lines += ["", NOTES, *([f"{columns_of_track}\n"] if columns_of_track else [])]
     lines += [f"- {escape(line)}" for line in (*_superseded(table), *_external(table), *_without_ece(table))]
     lines += [f"- {escape(row.method)}: {escape(row.paper)}" for row in table.rows if row.paper]
     lines += ["", "## To repeat a row\n", REPEAT, *(_repeat(row, table.key) for row in table.rows)]

@@ -41,6 +41,25 @@ class Protocol(Settings):
     """Of the resolved protocol, so that a modified one is a protocol of its own."""
 
 
+class GivenLabels(Settings):
+    """The training labels under `data.noise`, of which some are wrong; counts per class."""
+
+    given_sha256: Sha256
+    wrong: Counts
+    """Images of the class with a wrong label."""
+    given: Counts
+    """Images with the label of the class."""
+    given_wrong: Counts
+    """Those of them that are of another class."""
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        _same_length(wrong=self.wrong, given=self.given, given_wrong=self.given_wrong)
+        if sum(self.wrong) != sum(self.given_wrong) or any(map(gt, self.given_wrong, self.given)):
+            raise ValueError("wrong, given and given_wrong count different images")
+        return self
+
+
 class Dataset(Settings):
     """The exact training images."""
 
@@ -62,10 +81,16 @@ class Dataset(Settings):
     """Of the split as a whole, as identities contain it."""
     class_names: tuple[Name, ...]
     train_counts: tuple[Annotated[int, Field(ge=1)], ...]
+    """By the right labels."""
+    noise: GivenLabels | None = added(None)
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
-        _check_sum("train_counts", self.train_counts)
+        images = _check_sum("train_counts", self.train_counts)
+        if self.noise is not None:
+            _same_length(train_counts=self.train_counts, given=self.noise.given)
+            if sum(self.noise.given) != images or any(map(gt, self.noise.wrong, self.train_counts)):
+                raise ValueError("noise: other images than train_counts")
         return self
 
 
@@ -133,6 +158,35 @@ class Calibration(Settings):
     @property
     def bins(self) -> CalibrationBins:
         return CalibrationBins(np.array(self.count), np.array(self.correct), np.array(self.confidence_sum))
+
+
+class Detection(Settings):
+    """Which labels were taken for wrong, counted per given class."""
+
+    flagged: Counts
+    """Labels taken for wrong."""
+    hits: Counts
+    """Those of them that are."""
+    auc: dict[Name, Fraction | None]
+    """Of the score behind it, by part of the split; see `evaluation.label_noise`. None without labels of both kinds."""
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        _same_length(flagged=self.flagged, hits=self.hits)
+        if any(map(gt, self.hits, self.flagged)):
+            raise ValueError("more hits than flagged labels")
+        return self
+
+
+class LabelNoise(Settings):
+    """What became of the wrong labels, by what the trained network makes of the training images as they are."""
+
+    memorised: Counts
+    """Wrong labels that the network predicts, per given class."""
+    by_loss: Detection
+    """By cross entropy with the given label, as many labels being flagged as are wrong."""
+    by_method: Detection | None
+    """By what the method itself takes for wrong in the end; None for one that does not choose."""
 
 
 class Selection(Settings):
@@ -239,6 +293,8 @@ class Record(Settings):
     selections: dict[SelectionRule, Selection]
     """By rule. `best-on-test` is a diagnostic: nothing is ranked by it."""
     curve: Curve
+    label_noise: LabelNoise | None = added(None)
+    """Where training labels are wrong."""
     predictions: PredictionsFile | None = None
     sha256: Sha256 | None = added(None)
     """Of all that stands before it in its file; see `seal`."""

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from lt_bench.leaderboard import noise
+
 if TYPE_CHECKING:
     from lt_bench.leaderboard.schema import Record
 
@@ -37,6 +39,8 @@ class Track:
     """Its heading in the index."""
     about: str
     """What its tables have in common, in a sentence or two below the heading."""
+    columns: str = ""
+    """What its pages say of the columns that only they have."""
 
 
 CLEAN = Condition().track
@@ -46,6 +50,7 @@ TRACKS = (
         "label-noise",
         "Label noise",
         "Trained on labels of which some are wrong, tested on right ones. Groups are by the right labels.",
+        columns=noise.ABOUT,
     ),
     Track(
         "adversarial",
@@ -68,17 +73,18 @@ def place(track: str) -> int:
 
 
 def _label_noise(record: Record) -> Condition | None:
-    noise = record.recipe["data"].get("noise")
-    if noise is None:
+    given = record.recipe["data"].get("noise")
+    if given is None:
         return None
-    which = [f"{noise[key]:g}" if key == "rate" else noise[key] for key in ("rate", "labels") if key in noise]
-    seed = [f"seed {noise['seed']}"] if noise.get("seed") else []
-    words = [noise["name"], *which]
+    which = [f"{given[key]:g}" if key == "rate" else given[key] for key in ("rate", "labels") if key in given]
+    seed = [f"seed {given['seed']}"] if given.get("seed") else []
+    words = [given["name"], *which]
     return Condition(
         track="label-noise",
         title=", ".join([f"label noise {' '.join(words)}", *seed]),
         slug="-".join([*words, *seed]).replace(" ", ""),
-        overrides=tuple(f"data.noise.{key}={value}" for key, value in noise.items() if key != "seed" or value),
+        sha256="" if record.dataset.noise is None else record.dataset.noise.given_sha256,
+        overrides=tuple(f"data.noise.{key}={value}" for key, value in given.items() if key != "seed" or value),
     )
 
 

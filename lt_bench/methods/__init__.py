@@ -33,6 +33,16 @@ class Task:
     """Of the images that it will be given, for what is done to their pixels."""
 
 
+@dataclass(frozen=True)
+class Suspects:
+    """Which training labels a method takes for wrong, in the order of the images."""
+
+    flagged: Tensor
+    """bool [N]."""
+    score: Tensor
+    """How much each label is doubted, float [N]; only the order counts."""
+
+
 class Method(Component, torch.nn.Module, ABC):
     """A training procedure; buffers and parameters are saved with the checkpoint."""
 
@@ -90,6 +100,20 @@ class Method(Component, torch.nn.Module, ABC):
         self, epoch: Epoch, predict: Callable[[Tensor], Tensor], clean: Callable[[], Iterable[Batch]]
     ) -> None:
         """Called after each epoch, the network in evaluation mode, without gradient. See `Mix.end_epoch`."""
+
+    def look(self, epoch: Epoch, predict: Callable[[Tensor], Tensor], views: Callable[[str], Iterable[Batch]]) -> None:
+        """Called after `end_epoch`, in the same way: for a method that judges single training images.
+
+        `views` gives all training images once, in order, augmented as in training: `end_epoch` has them as they are.
+        By another word, which keys its draws, it gives other views.
+        """
+
+    def suspects(self, network: Network, clean: Callable[[], Iterable[Batch]]) -> Suspects | None:
+        """Which training labels it takes for wrong when the training is over; None for a method that does not choose.
+
+        Called once, the network in evaluation mode, without gradient; `clean` gives all training images in order.
+        """
+        return None
 
     def diagnostics(self, epoch: Epoch) -> Mapping[str, Tensor]:
         """What the epoch that has just ended leaves to be looked at later. See `Mix.diagnostics`."""

@@ -23,8 +23,10 @@ from lt_bench.validation import validated
 from lt_bench.yaml_files import read_yaml
 
 OTHER_SPLIT = ("data.profile", "data.subset_seed", "data.n_max")
-KEEPS_METHOD = ("protocol", "data.factor", "notes", *OTHER_SPLIT)
-"""Overrides that leave the method what it was: tables show protocol and split by themselves."""
+NOISE = "data.noise"
+KEEPS_METHOD = ("protocol", "data.factor", "notes", NOISE, *OTHER_SPLIT)
+"""Overrides, those inside of `data.noise` included, that leave the method what it was: tables show protocol and split
+by themselves."""
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -56,7 +58,9 @@ def recorded(node: Node, path: Path) -> Recipe:
 def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
     """The split that a card's name and `key=value` settings ask for, such as factor=50."""
     known = load_card(card)
-    given = dict(map(parse_override, settings))
+    given: Node = {}
+    for setting in settings:
+        apply_override(given, *parse_override(setting))
     if "name" in given:
         raise UserError(f"{card} name={given['name']}: the name of the data set comes first, without `name=`")
     spec: DataSpec = validated(DataSpec, {"name": card, **given}, Path(card), "data")
@@ -80,7 +84,7 @@ def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
     for key, value in given.items():
         if key != "protocol" or not isinstance(value, str):
             apply_override(data, key, value)
-    changed = tuple(text for text in overrides if parse_override(text)[0] not in KEEPS_METHOD)
+    changed = tuple(text for text in overrides if not _keeps_method(parse_override(text)[0]))
     if changed or any(key in OTHER_SPLIT for key in given):
         # The published figures belong to the method and the split of the file.
         data.pop("reported", None)
@@ -90,6 +94,10 @@ def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
         said = shorten(" ".join(overrides), 200, placeholder=" ...")
         raise UserError(f"{error} (with {said})" if said else str(error)) from None
     return recipe if recipe.second_stage is None else _after_first_stage(recipe, origin, overrides)
+
+
+def _keeps_method(key: str) -> bool:
+    return key in KEEPS_METHOD or key.startswith(f"{NOISE}.")
 
 
 def _data_of(files: list[tuple[Path, Node]], given: Mapping[str, Any], origin: Origin) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lt_bench.corrections import settings_of, with_revision
 from lt_bench.data.cards import load_card
+from lt_bench.data.noise import words
 from lt_bench.data.spec import DataSpec
 from lt_bench.epochs import phase_ends, with_whole_epochs
 from lt_bench.errors import UserError, shown, unknown
@@ -17,7 +18,7 @@ from lt_bench.recipe.files import Node
 from lt_bench.recipe.hints import check_fields
 from lt_bench.recipe.layers import DEFAULTS, merge
 from lt_bench.recipe.rules import check
-from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
+from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe, Reported
 from lt_bench.registry import check_name, lookup, named, plugin_digest
 from lt_bench.validation import validated
 
@@ -46,8 +47,14 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
         data["second_stage"] = _second_stage(data["second_stage"], path)
     data["method"] = top["method"]
     recipe: Recipe = validated(Recipe, data, path, "")
-    reported = tuple(figure for figure in recipe.reported if figure.factor in (None, recipe.data.factor))
+    reported = tuple(figure for figure in recipe.reported if _is_of(figure, recipe.data))
     return checked(recipe.model_copy(update={"reported": reported, "plugins": _plugin_digests(recipe)}), path)
+
+
+def _is_of(figure: Reported, data: DataSpec) -> bool:
+    """Whether a published figure was obtained on this factor and under this label noise."""
+    noise = None if data.noise is None else words(data.noise)
+    return figure.factor in (None, data.factor) and figure.noise == noise
 
 
 def checked(recipe: Recipe, path: Path) -> Recipe:

@@ -41,6 +41,8 @@ class Reported(Settings):
     """Name of the protocol it was obtained under; only under that one is a difference shown."""
     factor: FiniteFloat | None = None
     """Imbalance factor it was obtained at; a recipe run at another factor drops it."""
+    noise: Line | None = added(None)
+    """Label noise it was obtained under, such as `symmetric 0.4`; a recipe run under another, or none, drops it."""
     top1: float | None = Field(default=None, ge=0, le=100)
     many: float | None = Field(default=None, ge=0, le=100)
     medium: float | None = Field(default=None, ge=0, le=100)

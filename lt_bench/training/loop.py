@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lt_bench.data.sets import ImageSets
-from lt_bench.data.types import Epoch, IntArray, Step
+from lt_bench.data.types import Batch, Epoch, ImageSet, IntArray, Step
 from lt_bench.errors import RunError
 from lt_bench.evaluation.metrics import accuracy_by_class, group_accuracy, per_class_counts, top1
 from lt_bench.evaluation.predictions import Predictions, predict
@@ -84,9 +85,16 @@ def _end_epoch(job: Job, state: State, epoch: Epoch, train_loss: float) -> None:
     job.method.eval()
     with torch.no_grad():
         job.method.end_epoch(epoch, job.scores, lambda: job.sets.train.clean(EVALUATION_BATCH))
+        job.method.look(epoch, job.scores, partial(_views, job.sets.train, epoch))
     state.curve.append({"epoch": epoch.index, "lr": job.protocol.lr(epoch.index), "train_loss": train_loss})
     if (epoch.index + 1) % job.protocol.evaluate_every == 0 or epoch.index + 1 == epoch.total:
         evaluate(job, state)
+
+
+def _views(images: ImageSet, epoch: Epoch, purpose: str) -> Iterator[Batch]:
+    """All images of a set once, in order, augmented with draws of their own."""
+    order = np.arange(len(images.labels))
+    return images.stream(order, EVALUATION_BATCH, epoch.rng(f"views/{purpose}"), epoch.progress)
 
 
 def _evaluate_untrained(job: Job, state: State) -> None:
@@ -202,7 +210,7 @@ def evaluate(job: Job, state: State) -> None:
         validation = None if held_out is None else predict(job.scores, held_out, EVALUATION_BATCH)
     select(state, test, validation, job.num_classes)
     accuracy = accuracy_by_class(*per_class_counts(test.labels, test.predicted, job.num_classes))
-    groups = group_accuracy(accuracy, np.bincount(job.sets.train.labels, minlength=job.num_classes))
+    groups = group_accuracy(accuracy, job.sets.counts)
     state.curve[-1] |= {f"test_{name}": value for name, value in groups.items() if value is not None}
 
 

@@ -17,10 +17,11 @@ from lt_bench.evaluation.metrics import top1
 from lt_bench.evaluation.predictions import Predictions
 from lt_bench.leaderboard.belief import believe
 from lt_bench.leaderboard.record import MOST_BYTES, MOST_VALUES, Curve, Record, to_json
-from lt_bench.leaderboard.schema import SCHEMA_VERSION
+from lt_bench.leaderboard.schema import SCHEMA_VERSION, LabelNoise
 from lt_bench.recipe import Recipe
 from lt_bench.training.checkpoint import History
 from lt_bench.training.loop import Job, select
+from lt_bench.training.noise import given_labels, nothing_found
 from lt_bench.training.runtime import environment, peak_memory_mb
 from lt_bench.training.weights import Weights
 
@@ -42,7 +43,8 @@ def draft_record(recipe: Recipe, split: Split, job: Job, start: Weights | None) 
     Raises UserError, before anything is lost, where what is known of the run already makes no record.
     """
     try:
-        record = make_record(recipe, split, job, _draft_history(job), start)
+        noise = None if split.given is None else nothing_found(split, split.given)
+        record = make_record(recipe, split, job, _draft_history(job), start, noise)
         believe(record)
         _check_size(to_json(record), job)
     except ValidationError as error:
@@ -82,8 +84,13 @@ def _check_size(text: str, job: Job) -> None:
         raise ValueError(f"{what} are {size} bytes and {values} values, {most}")
 
 
-def make_record(recipe: Recipe, split: Split, job: Job, history: History, start: Weights | None) -> Record:
-    """The record of a finished run, which began at the weights `start` if it is a second stage."""
+def make_record(
+    recipe: Recipe, split: Split, job: Job, history: History, start: Weights | None, noise: LabelNoise | None = None
+) -> Record:
+    """The record of a finished run, which began at the weights `start` if it is a second stage.
+
+    `noise` is what became of wrong training labels where there are some.
+    """
     protocol = recipe.protocol
     return Record.read(
         {
@@ -101,13 +108,14 @@ def make_record(recipe: Recipe, split: Split, job: Job, history: History, start:
                 "modified": recipe.protocol_modified(),
                 "sha256": protocol.sha256(),
             },
-            "dataset": split.facts(),
+            "dataset": split.facts() | {"noise": None if split.given is None else given_labels(split, split.given)},
             "seed": job.seed,
             "environment": environment(job.runtime),
             "timing": _timing(job, history),
             "first_stage": None if start is None else _first_stage(start, split),
             "selections": history.selections,
             "curve": Curve.of(history.curve).model_dump(mode="json"),
+            "label_noise": None if noise is None else noise.model_dump(mode="json"),
         }
     )
 

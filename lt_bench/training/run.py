@@ -33,6 +33,7 @@ from lt_bench.training.averaging import WeightAverage
 from lt_bench.training.checkpoint import Owner, State, load_checkpoint, save_checkpoint
 from lt_bench.training.loop import Job, fit
 from lt_bench.training.network import build_recipe_network
+from lt_bench.training.noise import measure_noise
 from lt_bench.training.optimizers import build_optimizer
 from lt_bench.training.options import BudgetSpent, Options, Outcome
 from lt_bench.training.progress import on_screen
@@ -75,7 +76,8 @@ def _complete(
     job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
     _check_writable(options.records / record_folder(draft_record(recipe, split, job, start)))
     state = train(recipe, split, job, folder, options)
-    record = make_record(recipe, split, job, state, start)
+    noise = None if split.given is None else measure_noise(job, split, split.given, folder)
+    record = make_record(recipe, split, job, state, start, noise)
     environment, timing = record.environment, record.timing
     assert environment is not None and timing is not None, "it was trained here"
     trained = Trained(timing.wall_s, last_top1(record), environment.precision, environment.device)
@@ -197,7 +199,7 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
     """
     owner = _owner(recipe, split, job)
     state = _begun(recipe, split, job, owner, folder, options)
-    counts = ClassStats.of(job.sets.train.labels, job.num_classes).counts
+    counts = torch.from_numpy(job.sets.counts)
     epochs = max(1, job.protocol.epochs)
     images = len(job.sets.train.labels)
     steps = -(-images // recipe.protocol.images_per_step)

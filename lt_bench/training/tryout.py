@@ -144,11 +144,12 @@ class _Part:
 
 
 def _few_images(job: Job, recipe: Recipe, split: Split, options: Options) -> ImageSets:
-    seen = _of_every_class(split.train.labels, EVALUATION_BATCH)
+    seen = _of_every_class(split.training.labels, EVALUATION_BATCH)
     tested = np.unique(np.linspace(0, len(split.test.labels) - 1, TEST_BATCHES * EVALUATION_BATCH).astype(np.int64))
-    few = replace(split, train=split.train.take(seen), test=split.test.take(tested), validation=None)
+    train, test = split.training.take(seen), split.test.take(tested)
+    few = replace(split, train=train, test=test, validation=None, given=None)
     sets = image_sets(few, recipe.protocol.augmentation, job.runtime.device, options.workers)
-    return ImageSets(_Part(job.sets.train, sets.train), None, sets.test)
+    return ImageSets(_Part(job.sets.train, sets.train), None, sets.test, split.counts)
 
 
 def _of_every_class(labels: IntArray, most: int) -> IntArray:

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lt_bench.data import DataSpec, describe, load_card, open_split, verify
+from lt_bench.data.noise.confusions import confused_with
+from lt_bench.data.noise.human import CLEAN, KEYS, find_file, read_labels
 from lt_bench.data.split import class_sizes, draw, index_sha256
 
 pytestmark = pytest.mark.data
@@ -95,3 +97,29 @@ def test_validation_images_are_unused_ones(data_root: Path) -> None:
     assert not set(split.train_indices) & set(split.validation_indices)
     assert split.validation is not None
     assert np.bincount(split.validation.labels).tolist() == [100] * 10
+
+
+@pytest.mark.parametrize(
+    ("labels", "rate"),
+    [("aggregate", 0.0903), ("random1", 0.1723), ("random2", 0.1812), ("random3", 0.1764), ("worst", 0.4021)],
+)
+def test_human_labels_have_their_published_rates(data_root: Path, labels: str, rate: float) -> None:
+    path = find_file(data_root)
+    clean, given = (read_labels(path, key) for key in (CLEAN, KEYS[labels]))
+    assert (clean != given).mean() == pytest.approx(rate, abs=2.5e-4)
+
+
+def test_human_labels_of_a_long_tailed_split(data_root: Path) -> None:
+    spec = {"name": "cifar10-lt", "factor": 10.0, "noise": {"name": "cifar10n"}}
+    facts = describe(open_split(DataSpec.read(spec), data_root))
+    assert facts["matches_card"]  # the images are those of the clean split
+    assert facts["wrong_labels"] == 8265
+    assert facts["given_sha256"] == "26f8339c1a1b6ef36374d5ab9b3449793823914381742df43cd9b23e7def86ed"
+
+
+def test_the_super_classes_are_those_of_the_data(data_root: Path) -> None:
+    file = next((data_root / "cifar100/cifar100").glob("train-*"))
+    table = pq.read_table(file, columns=["fine_label", "coarse_label"])
+    home = dict(zip(table["fine_label"].to_pylist(), table["coarse_label"].to_pylist(), strict=True))
+    goes = confused_with(load_card("cifar100-lt").class_names or ())
+    assert all(home[label] == home[int(goes[label])] for label in range(100))

@@ -108,6 +108,30 @@ def make_data(
     } | fields
 
 
+GIVEN = (480, 121, 99, 21, 18, 2)
+WRONG = (40, 10, 8, 5, 3, 1)
+GIVEN_WRONG = (20, 30, 7, 6, 2, 2)
+NOISE = {"name": "symmetric", "rate": 0.4, "seed": 0}
+
+
+def noisy(noise: dict[str, Any] | None = None, **found: Any) -> dict[str, Any]:
+    """Changes that make a record one with wrong labels; `found` goes into its `label_noise`."""
+    data = {"name": "tiny-lt", "factor": 500.0, "profile": "exponential", "subset_seed": 0}
+    given = {"given_sha256": digest("given"), "wrong": WRONG, "given": GIVEN, "given_wrong": GIVEN_WRONG}
+    split = [digest("index"), digest("content"), None, None, digest("test"), 1, digest("given")]
+    auc = {"all": 0.8, "many": 0.9, "medium": 0.7, "few": None, "head": 0.9, "tail": 0.6}
+    label_noise = {
+        "memorised": (10, 3, 0, 1, 1, 1),
+        "by_loss": {"flagged": (30, 20, 10, 5, 1, 1), "hits": (15, 20, 5, 5, 1, 1), "auc": auc},
+        "by_method": None,
+    } | found
+    return {
+        "dataset": {"noise": given, "split_sha256": split_sha256(split)},
+        "recipe": {"data": data | {"n_max": None, "validation_per_class": 0, "noise": noise or NOISE}},
+        "label_noise": label_noise,
+    }
+
+
 def _resolved(
     name: str, protocol: dict[str, Any], dataset: dict[str, Any], overrides: tuple[str, ...]
 ) -> dict[str, Any]:
