@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from lt_bench.mixing.class_distance import ClassDistanceMix
     from lt_bench.mixing.cmo import CMO
     from lt_bench.mixing.cutmix import CutMix
+    from lt_bench.mixing.decouple_mix import DecoupleMix
+    from lt_bench.mixing.fmix import FMix
     from lt_bench.mixing.gmix import GMix
+    from lt_bench.mixing.guided_mixup import GuidedMixup
     from lt_bench.mixing.hmix import HMix
     from lt_bench.mixing.label_occurrence_balanced_mixup import (
         LabelOccurrenceBalancedMixup as LabelOccurrenceBalancedMixup,
@@ -31,13 +34,17 @@ if TYPE_CHECKING:
     from lt_bench.mixing.lumix import LUMix
     from lt_bench.mixing.manifold_mixup import ManifoldMixup
     from lt_bench.mixing.minority_partners import MinorityPartners
+    from lt_bench.mixing.mixed_example import MixedExample
     from lt_bench.mixing.mixrnet import MixRNet
     from lt_bench.mixing.mixup import Mixup
     from lt_bench.mixing.mixup_or_cutmix import MixupOrCutMix
     from lt_bench.mixing.mixupe import MixupE
     from lt_bench.mixing.none import NoMix
     from lt_bench.mixing.remix import Remix
+    from lt_bench.mixing.resizemix import ResizeMix
+    from lt_bench.mixing.ricap import RICAP
     from lt_bench.mixing.samix import SAMix
+    from lt_bench.mixing.smoothmix import SmoothMix
     from lt_bench.mixing.soft_augmentation import SoftAugmentation
     from lt_bench.mixing.teachers import Teacher
     from lt_bench.mixing.tokenmix import TokenMix
@@ -45,12 +52,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CMO",
+    "RICAP",
     "AutoMix",
     "BalancedMixup",
     "Batch",
     "ClassDistanceMix",
     "CutMix",
+    "DecoupleMix",
+    "FMix",
     "GMix",
+    "GuidedMixup",
     "HMix",
     "LUMix",
     "LabelOccurrenceBalancedMixup",
@@ -59,13 +70,16 @@ __all__ = [
     "Mix",
     "MixRNet",
     "Mixed",
+    "MixedExample",
     "Mixup",
     "MixupE",
     "MixupOrCutMix",
     "NoMix",
     "Objective",
     "Remix",
+    "ResizeMix",
     "SAMix",
+    "SmoothMix",
     "SoftAugmentation",
     "Step",
     "TokenMix",
@@ -82,19 +96,26 @@ __getattr__ = lazily(
         "CMO": "cmo",
         "ClassDistanceMix": "class_distance",
         "CutMix": "cutmix",
+        "DecoupleMix": "decouple_mix",
+        "FMix": "fmix",
         "GMix": "gmix",
+        "GuidedMixup": "guided_mixup",
         "HMix": "hmix",
         "LUMix": "lumix",
         "LabelOccurrenceBalancedMixup": "label_occurrence_balanced_mixup",
         "ManifoldMixup": "manifold_mixup",
         "MinorityPartners": "minority_partners",
         "MixRNet": "mixrnet",
+        "MixedExample": "mixed_example",
         "Mixup": "mixup",
         "MixupE": "mixupe",
         "MixupOrCutMix": "mixup_or_cutmix",
         "NoMix": "none",
+        "RICAP": "ricap",
         "Remix": "remix",
+        "ResizeMix": "resizemix",
         "SAMix": "samix",
+        "SmoothMix": "smoothmix",
         "SoftAugmentation": "soft_augmentation",
         "TokenMix": "tokenmix",
         "UniMix": "unimix",

@@ -56,6 +56,17 @@ def named(given: Any) -> Any:
     return complete({"name": given} if isinstance(given, str) else given)
 
 
+def pair_mix(given: Any) -> Any:
+    """The same of a mix whose images have two labels with shares, and whose loss is only that of these."""
+    node = named(given)
+    mix = lookup("mix", node["name"])
+    if mix.loss is not Mix.loss:
+        raise in_words(f"{node['name']} says its loss itself")
+    if not mix.of_two_labels:
+        raise in_words(f"{node['name']} has other targets than two labels whose shares sum to 1")
+    return node
+
+
 def complete(given: Any) -> Any:
     """A generator as a recipe may write it, resolved: a word as it is, a mix with all its settings.
 

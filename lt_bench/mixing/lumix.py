@@ -10,20 +10,8 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Step
 from lt_bench.mixing import Mix, Objective, Term, sent
-from lt_bench.mixing.generators import InFront, build_generator, generator_epochs, named
-from lt_bench.registry import Info, lookup
-from lt_bench.validation import in_words
-
-
-def _mix(given: Any) -> Any:
-    """A mix by name or with its settings; a bare word is its name here. Raises one of pydantic's errors."""
-    node = named(given)
-    mix = lookup("mix", node["name"])
-    if mix.loss is not Mix.loss:
-        raise in_words(f"{node['name']} says its loss itself, of which there are no shares to move")
-    if not mix.of_two_labels:
-        raise in_words(f"{node['name']} has other targets than two labels whose shares sum to 1")
-    return node
+from lt_bench.mixing.generators import InFront, build_generator, generator_epochs, pair_mix
+from lt_bench.registry import Info
 
 
 class LUMix(InFront):
@@ -44,7 +32,7 @@ class LUMix(InFront):
     class Config(Mix.Config):
         """The mix, and how far its shares are moved."""
 
-        generator: Annotated[dict[str, Any], BeforeValidator(_mix)] = Field(
+        generator: Annotated[dict[str, Any], BeforeValidator(pair_mix)] = Field(
             default={"name": "mixup-or-cutmix"}, validate_default=True
         )
         """The mix, by its name or as a mapping with its settings."""

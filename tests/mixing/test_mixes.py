@@ -126,6 +126,12 @@ def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None
         ("lumix-ours", {"generator": "tokenmix"}),  # whose targets are no two shares
         ("tokenmix", {"label_smoothing": 1}),
         ("tokenmix", {"patch_size": 0}),
+        ("fmix", {"alpha": -1}),
+        ("resizemix", {"smallest": 0.9}),
+        ("smoothmix", {"widest": 0.1}),
+        ("ricap", {"beta": 0}),
+        ("decouple-mix", {"eta": -1}),
+        ("guided-mixup", {"pairing": "none"}),
         ("minority-partners", {"exponent": -1}),
         ("minority-partners", {"generator": "automix"}),
         ("class-distance-mix-ours", {"temperature": 0}),
