@@ -15,6 +15,8 @@ _INSTALLED = _PACKAGE / "_resources"
 TABLES = Path("results")
 RECORDS = TABLES / "records"
 """Of one's own. The official ones lie in the same way on the shipped board."""
+ROBUSTNESS = TABLES / "robustness"
+"""Of one's own records of attacks, which are files of another kind."""
 
 
 def resource_folder(name: str) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lt_bench.cli import runs, results  # isort: skip (help names the commands in the order of their modules)
+from lt_bench.cli import runs, results, robust  # isort: skip (help names the commands in the order of their modules)
 from lt_bench.cli import board, data
 from lt_bench.cli.app import app
 from lt_bench.terminal import show_what_can_be_shown
 
-__all__ = ["app", "board", "data", "main", "results", "runs"]
+__all__ = ["app", "board", "data", "main", "results", "robust", "runs"]
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ lt-bench validate cifar100-lt/ldam-drw mine.yaml --plugin tail_mix.py
 lt-bench show cifar10-lt/mislas data.factor=50
 lt-bench cite cifar100-lt/cmo
 lt-bench evaluate runs/FOLDER/weights.safetensors --json
+lt-bench attack runs/FOLDER/weights.safetensors --images 1000 --budget 20m
+lt-bench attack runs/FOLDER/weights.safetensors --with autoattack
 lt-bench diagnostics runs/FOLDER --epoch 10
 lt-bench compare ce balanced-softmax
 lt-bench compare ce balanced-softmax mislas
@@ -35,6 +37,7 @@ lt-bench leaderboard freeze --records leaderboard/v1/records --out leaderboard/v
 lt-bench leaderboard add ANOTHER_FOLDER/results/records
 lt-bench leaderboard add ours.npz --method ours --by 'A. Group' --on cifar100-lt --protocol cifar-200ep
 lt-bench leaderboard show
+lt-bench leaderboard robust
 """
 
 _AS_THEY_ARE = "\b\n"

@@ -91,7 +91,6 @@ def make_record(
 
     `noise` is what became of wrong training labels where there are some.
     """
-    protocol = recipe.protocol
     return Record.read(
         {
             "schema_version": SCHEMA_VERSION,
@@ -102,13 +101,8 @@ def make_record(
             "recipe": recipe.resolved(),
             "recipe_sha256": recipe.sha256(),
             "overrides": recipe.overrides,
-            "protocol": {
-                "name": protocol.name,
-                "version": protocol.version,
-                "modified": recipe.protocol_modified(),
-                "sha256": protocol.sha256(),
-            },
-            "dataset": split.facts() | {"noise": None if split.given is None else given_labels(split, split.given)},
+            "protocol": protocol_of(recipe),
+            "dataset": dataset_of(split),
             "seed": job.seed,
             "environment": environment(job.runtime),
             "timing": _timing(job, history),
@@ -118,6 +112,22 @@ def make_record(
             "label_noise": None if noise is None else noise.model_dump(mode="json"),
         }
     )
+
+
+def protocol_of(recipe: Recipe) -> dict[str, Any]:
+    """The protocol, as records of runs and of attacks on them name it."""
+    protocol = recipe.protocol
+    return {
+        "name": protocol.name,
+        "version": protocol.version,
+        "modified": recipe.protocol_modified(),
+        "sha256": protocol.sha256(),
+    }
+
+
+def dataset_of(split: Split) -> dict[str, Any]:
+    """The exact images, as records of runs and of attacks on them name them."""
+    return split.facts() | {"noise": None if split.given is None else given_labels(split, split.given)}
 
 
 def _first_stage(start: Weights, split: Split) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""Tables of robustness: what attacks leave, by method, never beside what was measured without them.
+
+A table holds what was looked at alike: data set, test images and how many of them, protocol, ball.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lt_bench.errors import UserError
+from lt_bench.evaluation.metrics import accuracy_by_class, balanced, group_accuracy, worst_class
+from lt_bench.evaluation.significance import mean_interval
+from lt_bench.leaderboard.record import dataset_slug, slug
+from lt_bench.robustness.record import RobustRecord, every
+
+WORST = "worst case"
+
+
+class Key(NamedTuple):
+    """What all rows of a table have in common."""
+
+    dataset: str
+    """With factor, profile and split."""
+    protocol: str
+    protocol_sha256: str
+    index_sha256: str
+    test_sha256: str
+    total: tuple[int, ...]
+    """Test images of each class."""
+    norm: str
+    radius: float
+
+    @classmethod
+    def of(cls, record: RobustRecord) -> Key:
+        """That of a record; a sample of the images is another table than all of them."""
+        data, protocol = record.dataset, record.protocol
+        modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
+        name = f"{slug(protocol.name)}{modified}"
+        digests = protocol.sha256, data.index_sha256, data.test_sha256
+        return cls(dataset_slug(data), name, *digests, record.total, record.norm, record.radius)
+
+    @property
+    def title(self) -> str:
+        each = sorted(set(self.total))
+        images = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
+        ball = f"{self.norm} {self.radius:g}/255"
+        return f"{self.dataset}, {self.protocol}: {ball}, {images} test images a class ({self.test_sha256[:12]})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method over its seeds: accuracies in percent, under each column."""
+
+    method: str
+    seeds: tuple[int, ...]
+    scores: dict[str, float]
+    """Mean over the seeds of the class accuracies' mean, by column; and of the groups' and the worst class's under
+    the worst case. A column that a seed lacks is left out."""
+    interval: float | None
+    """Half-width of the 95% interval of the worst case; None for one seed."""
+
+
+def tables(folder: Path) -> dict[Key, list[Row]]:
+    """All tables of the records below a folder, the best in the worst case first. Raises UserError for none."""
+    found: dict[Key, list[RobustRecord]] = defaultdict(list)
+    for _, record in every(folder):
+        found[Key.of(record)].append(record)
+    if not found:
+        raise UserError(f"{folder}: there are no records of robustness; lt-bench attack makes them")
+    return {key: _rows(found[key]) for key in sorted(found)}
+
+
+def _rows(records: list[RobustRecord]) -> list[Row]:
+    by_method = defaultdict(list)
+    for record in sorted(records, key=lambda one: one.created):
+        by_method[record.recipe_name, record.overrides, record.recipe_sha256].append(record)
+    rows = [_row(name, overrides, its_own) for (name, overrides, _), its_own in by_method.items()]
+    return sorted(rows, key=lambda row: (-row.scores.get(WORST, -1.0), row.method))
+
+
+def _row(name: str, overrides: Iterable[str], records: list[RobustRecord]) -> Row:
+    by_seed: dict[int, dict[str, float]] = defaultdict(dict)
+    for record in records:  # the newest last, which counts where two have the same column
+        by_seed[record.seed] |= scores(record)
+    shared = set.intersection(*(set(found) for found in by_seed.values()))
+    titles = [title for title in next(iter(by_seed.values())) if title in shared]
+    means = {title: mean_interval([found[title] for found in by_seed.values()]) for title in titles}
+    said = f" ({', '.join(overrides)})" if overrides else ""
+    interval = means[WORST][1] if WORST in means else None
+    return Row(name + said, tuple(sorted(by_seed)), {title: mean for title, (mean, _) in means.items()}, interval)
+
+
+def scores(record: RobustRecord) -> dict[str, float]:
+    """Percentages: the mean of the class accuracies under each column, and more of the worst case."""
+    found = {}
+    for title, correct in record.columns.items():
+        accuracy = accuracy_by_class(correct, record.total)
+        found[title] = 100 * balanced(accuracy)
+        if title == WORST:
+            groups = group_accuracy(accuracy, record.dataset.train_counts)
+            more = {**groups, "worst class": worst_class(accuracy)}
+            found |= {f"{WORST}, {name}": 100 * value for name, value in more.items() if value is not None}
+    return found
+
+
+def cells(rows: list[Row]) -> list[dict[str, Any]]:
+    """Rows for a terminal, with every column that some row has."""
+    titles = list(dict.fromkeys(title for row in rows for title in row.scores))
+    return [_cells(row, titles) for row in rows]
+
+
+def _cells(row: Row, titles: list[str]) -> dict[str, Any]:
+    shown = {title: f"{row.scores[title]:.2f}" if title in row.scores else None for title in titles}
+    if row.interval is not None:
+        shown[WORST] = f"{shown[WORST]} ± {row.interval:.2f}"
+    return {"method": row.method, "n": len(row.seeds), **shown}
+
+
+def as_lines(found: dict[Key, list[Row]]) -> list[dict[str, object]]:
+    """A line a row, for CSV, with all digits."""
+    return [
+        {"table": key.title, "method": row.method, "seeds": " ".join(map(str, row.seeds))}
+        | {title: round(value, 9) for title, value in row.scores.items()}
+        | {"interval": None if row.interval is None else round(row.interval, 9)}
+        for key, rows in found.items()
+        for row in rows
+    ]

@@ -1,0 +1,239 @@
+"""A run's weights under trials: batch by batch, so that a spent budget loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lt_bench import __version__
+from lt_bench.data.augment import Normalisation
+from lt_bench.data.opening import open_split
+from lt_bench.data.split import Split
+from lt_bench.data.types import Batch, IntArray, generator
+from lt_bench.errors import UserError
+from lt_bench.files import in_words
+from lt_bench.robustness.record import RobustRecord, asked, find, write
+from lt_bench.robustness.trials import Trial
+from lt_bench.robustness.verdicts import auto_attack, right, withstood
+from lt_bench.training.checkpoint import History
+from lt_bench.training.loop import EVALUATION_BATCH, Job, check_finite
+from lt_bench.training.options import BudgetSpent, Options
+from lt_bench.training.progress import on_screen
+from lt_bench.training.recording import dataset_of, now, protocol_of
+from lt_bench.training.run import build_job
+from lt_bench.training.runtime import environment
+from lt_bench.training.weights import Weights, read_weights
+
+CLEAN = "clean"
+FEWEST = 4
+"""Classes that the loss of AutoAttack's targeted parts compares: the true one, the target and the two behind."""
+
+
+def attack_weights(path: Path, trials: Sequence[Trial], images: int | None, options: Options) -> tuple[Path, bool]:
+    """Look at a run's `weights.safetensors` under trials. Returns the record, and whether this call made it.
+
+    Args:
+        path: Of the weights.
+        trials: In this order, all of one ball.
+        images: How many test images, the first ones of each class alike; None: all.
+        options: As a run takes them; `records` is the folder of these records, `deadline` ends the call after a batch.
+
+    Raises:
+        UserError: Another file, too few images, a library that is missing.
+        BudgetSpent: The deadline came first; the next call with the same arguments goes on.
+    """
+    searched = any(trial.kind == "library" for trial in trials)
+    if searched:
+        auto_attack()
+    weights = read_weights(path)
+    split = open_split(weights.recipe.data, options.data_root)
+    if searched and len(split.counts) < FEWEST:
+        raise UserError(f"--with autoattack: its targeted parts need {FEWEST} classes, found {len(split.counts)}")
+    sample = per_class(images, split)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    question = asked(digest, tuple(trials), sample)
+    if not options.force and (known := find(options.records, question)) is not None:
+        return known, False
+    job = build_job(weights.recipe, split, weights.seed, options, epochs=0)
+    weights.load_into(job.evaluated.eval())
+    check_finite(job)
+    job.evaluated.requires_grad_(False)
+    job.method.eval()
+    chosen = first_of_each(split.test.labels, sample)
+    notes = Notes(path.with_name(f"attack-{question[:12]}.jsonl"))
+    start = time.perf_counter()
+    normalisation = weights.recipe.protocol.augmentation.normalisation(split.card)
+    verdicts = look(job, weights, trials, chosen, normalisation, notes, options)
+    notes.add({"seconds": time.perf_counter() - start})
+    record = _record(weights, split, job, trials, sample, split.test.labels[chosen], verdicts, digest, notes.seconds)
+    written = write(record, options.records)
+    notes.path.unlink(missing_ok=True)
+    return written, True
+
+
+def per_class(images: int | None, split: Split) -> int | None:
+    """How many images of each class make so many in all. Raises UserError where a class has none or too few."""
+    if images is None:
+        return None
+    each, least = images // len(split.counts), int(np.bincount(split.test.labels, minlength=len(split.counts)).min())
+    if not 0 < each <= least:
+        most = least * len(split.counts)
+        raise UserError(
+            f"--images {images}: expected {len(split.counts)} to {most}, alike for all classes; or none: all"
+        )
+    return each
+
+
+def first_of_each(labels: IntArray, sample: int | None) -> IntArray:
+    """Positions of the first images of each class, in the order of the set; of all for None."""
+    if sample is None:
+        return np.arange(len(labels))
+    return np.sort(np.concatenate([np.flatnonzero(labels == label)[:sample] for label in np.unique(labels)]))
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a call has found so far, a line a batch, beside the weights: the next one reads it and goes on."""
+
+    path: Path
+
+    def known(self) -> dict[tuple[str, int], list[int]]:
+        """By trial and batch, whether each image was right. A line that is cut short was never written."""
+        return {(line["trial"], line["batch"]): line["right"] for line in self._lines() if "trial" in line}
+
+    @property
+    def seconds(self) -> float:
+        """That all calls have taken together."""
+        return math.fsum(line.get("seconds", 0.0) for line in self._lines())
+
+    def add(self, line: dict[str, Any]) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {in_words(error)}") from None
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.is_file():
+            return
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict):
+                yield line
+
+
+def look(
+    job: Job,
+    weights: Weights,
+    trials: Sequence[Trial],
+    chosen: IntArray,
+    by: Normalisation,
+    notes: Notes,
+    options: Options,
+) -> dict[str, np.ndarray]:
+    """Whether each chosen image is right, bool [N], as it is and under each trial. Images are normalised `by`."""
+    looks: dict[str, Trial | None] = {CLEAN: None, **{trial.name: trial for trial in trials}}
+    known, start = notes.known(), time.perf_counter()
+    batches = -(-len(job.sets.test.labels) // EVALUATION_BATCH)
+    size = 1, len(chosen) * len(looks), batches * len(looks)
+    follow = options.progress or on_screen
+    with follow(weights.title, job.runtime.description, History(), *size, "images under attack") as progress:
+        for index, batch in enumerate(_batches(job, chosen)):
+            for name, trial in looks.items():
+                if (name, index) not in known:
+                    if options.deadline is not None and time.monotonic() > options.deadline:
+                        notes.add({"seconds": time.perf_counter() - start})
+                        raise BudgetSpent
+                    rng = generator(weights.seed, f"attack {name} batch {index}")
+                    found = _verdict(job, trial, batch, known.get((CLEAN, index), []), by, rng)
+                    known[name, index] = found.int().tolist()
+                    notes.add({"trial": name, "batch": index, "right": known[name, index]})
+                progress.step()
+    return {name: np.concatenate([known[key] for key in sorted(known) if key[0] == name]) > 0 for name in looks}
+
+
+def _verdict(
+    job: Job, trial: Trial | None, batch: Batch, clean: list[int], by: Normalisation, rng: np.random.Generator
+) -> Tensor:
+    if trial is None:
+        return right(job.scores, batch)
+    undisturbed = torch.tensor(clean, dtype=torch.bool, device=batch.labels.device)
+    return withstood(trial, job.scores, batch, undisturbed, by, rng)
+
+
+def _batches(job: Job, chosen: IntArray) -> Iterator[Batch]:
+    """The chosen test images, normalised, by the batches of an ordinary evaluation."""
+    for index, batch in enumerate(job.sets.test.clean(EVALUATION_BATCH)):
+        first = index * EVALUATION_BATCH
+        own = chosen[(chosen >= first) & (chosen < first + len(batch.labels))] - first
+        if len(own):
+            places = torch.from_numpy(own).to(batch.labels.device)
+            yield Batch(batch.images[places], batch.labels[places])
+
+
+def _record(
+    weights: Weights,
+    split: Split,
+    job: Job,
+    trials: Sequence[Trial],
+    sample: int | None,
+    labels: IntArray,
+    verdicts: dict[str, np.ndarray],
+    digest: str,
+    seconds: float,
+) -> RobustRecord:
+    recipe = weights.recipe
+    worst = np.logical_and.reduce([verdicts[CLEAN], *(verdicts[trial.name] for trial in trials if trial.harms)])
+
+    def by_class(which: np.ndarray) -> list[int]:
+        found: list[int] = np.bincount(labels[which], minlength=len(split.counts)).tolist()
+        return found
+
+    library = version("pyautoattack") if any(trial.kind == "library" for trial in trials) else None
+    results = [
+        {
+            "trial": trial.model_dump(mode="json"),
+            "correct": by_class(verdicts[trial.name]),
+            "version": f"pyautoattack {library}" if trial.kind == "library" else None,
+        }
+        for trial in trials
+    ]
+    ball = next((trial for trial in trials if trial.harms), Trial(name=CLEAN, kind="corruption"))
+    return RobustRecord.read(
+        {
+            "benchmark_version": __version__,
+            "created": now(),
+            "identity": recipe.identity(split.digest, weights.seed),
+            "weights_sha256": digest,
+            "recipe_name": recipe.name,
+            "recipe": recipe.resolved(),
+            "recipe_sha256": recipe.sha256(),
+            "overrides": recipe.overrides,
+            "protocol": protocol_of(recipe),
+            "dataset": dataset_of(split),
+            "seed": weights.seed,
+            "environment": environment(job.runtime),
+            "wall_s": round(seconds, 1),
+            "norm": ball.norm,
+            "radius": ball.radius,
+            "sample": sample,
+            "total": by_class(np.ones(len(labels), dtype=bool)),
+            "clean": by_class(verdicts[CLEAN]),
+            "results": results,
+            "worst": by_class(worst),
+        }
+    )
