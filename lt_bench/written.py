@@ -42,14 +42,15 @@ def _names(source: ast.ClassDef) -> Iterator[str]:
 
 
 def _fields(settings: Written | None) -> Iterator[str]:
-    """What a class declares, after its bases."""
+    """What a class declares, after its bases; of a field that is a class of settings also what that declares."""
     if settings is not None:
         for base in settings.source.bases:
             yield from _fields(_defined(settings.module, base))
         for statement in settings.source.body:
             match statement:
-                case ast.AnnAssign(target=ast.Name(id=name)):
+                case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
                     yield name
+                    yield from (f"{name}.{inner}" for inner in _fields(_defined(settings.module, annotation)))
 
 
 def _inside(owner: Written | None, name: str) -> Written | None:

@@ -94,7 +94,8 @@ names stand here once more, and a test holds the two together."""
 
 
 def _adversarial(record: Record) -> Condition | None:
-    if record.recipe.get("method", {}).get("name") not in ADVERSARIAL:
+    method = record.recipe.get("method")
+    if not isinstance(method, dict) or method.get("name") not in ADVERSARIAL:
         return None
     return Condition(track="adversarial", title="adversarial training", slug="adversarial")
 
