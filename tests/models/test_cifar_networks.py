@@ -26,7 +26,7 @@ from lt_bench.errors import UserError
 from lt_bench.models import Backbone, build_backbone, build_network
 from lt_bench.models.backbones.resnet50_mixed import Bottleneck
 from lt_bench.models.backbones.small_image_resnet import CifarResNet18, CifarResNet34, CifarResNeXt50
-from lt_bench.models.backbones.wide_resnet import WRN28x8
+from lt_bench.models.backbones.wide_resnet import WRN28x8, WRN34x10
 from lt_bench.models.heads.bilateral import last_blocks
 from lt_bench.models.norm import BatchNormReLU, fuse
 from lt_bench.native import NoCompilerError
@@ -49,6 +49,7 @@ HEADS = sorted(members("head"))
         ("preact-resnet50", 10, 23_520_842 - 2 * 3_840),
         ("wrn-28-10", 10, 36_479_194),
         ("wrn-28-8", 10, 23_354_842),
+        ("wrn-34-10", 10, 46_160_474),
         ("resnet50-preact-gelu", 10, 23_512_906),
         ("resnet34", 1000, 21_797_672),
         ("resnet101", 1000, 44_549_160),
@@ -58,6 +59,15 @@ HEADS = sorted(members("head"))
 def test_parameter_counts(backbone: str, num_classes: int, count: int) -> None:
     with without_memory():
         assert parameters(build_network(backbone, "linear", num_classes)) == count
+
+
+def test_a_wider_one_of_34_layers_has_the_published_count() -> None:
+    class WRN34x20(WRN34x10):
+        feature_dim = 1280
+        widths = (320, 640, 1280)
+
+    with without_memory():
+        assert parameters(build_network(WRN34x20, "linear", 10)) == 184_531_674
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,13 @@ class WRN28x10(WideResNet):
     info = Info("wide ResNet of 28 layers, 10 times the channels", "Zagoruyko and Komodakis, BMVC 2016", 2016)
     feature_dim = 640
     widths = (160, 320, 640)
+
+
+class WRN34x10(WideResNet):
+    """34 layers, 46.16 million parameters at 10 classes: the network of much adversarial training."""
+
+    name = "wrn-34-10"
+    info = Info("wide ResNet of 34 layers, 10 times the channels", "Zagoruyko and Komodakis, BMVC 2016", 2016)
+    feature_dim = 640
+    widths = (160, 320, 640)
+    blocks = (5, 5, 5)
