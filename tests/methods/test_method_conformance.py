@@ -37,7 +37,9 @@ class Case:
     def build(self) -> tuple[Method, Network]:
         """The method after a while of training, as a checkpoint would leave it."""
         parts = (choice("sampler", self.sampler), always_mixing(self.mix), choice("loss", self.loss))
-        method, network = build(self.method, (Phase(200, *parts),)), tiny_network(self.head)
+        # One step of an adversary is as good as ten here, and sooner done.
+        settings = {"attack": {"steps": 1}} if lookup("method", self.method).adversarial else {}
+        method, network = build(self.method, (Phase(200, *parts),), **settings), tiny_network(self.head)
         method.attach(network)
         method.streams(MEASURED)
         network.eval()
