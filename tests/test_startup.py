@@ -47,6 +47,8 @@ LIGHT = [
     ["leaderboard", "add", "absent.npz", *EXTERNAL, "--on", "digits-lt", "--protocol", "digits"],
     ["leaderboard", "add", "absent.npz", *EXTERNAL, "--on", "digits-lt", "--protocol", "digits-demo"],
     ["compare", "ce", "cee", "--records", "absent"],
+    ["report", "absent.json"],
+    ["report", "ce", "--records", "absent"],
 ]
 """Refusals, and what reads no component."""
 WITH_TORCH = [

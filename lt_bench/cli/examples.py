@@ -19,6 +19,8 @@ lt-bench evaluate runs/FOLDER/weights.safetensors --json
 lt-bench attack runs/FOLDER/weights.safetensors --images 1000 --budget 20m
 lt-bench attack runs/FOLDER/weights.safetensors --with autoattack
 lt-bench diagnostics runs/FOLDER --epoch 10
+lt-bench report digits-lt/ce digits-lt/mislas --format pdf
+lt-bench report runs/FOLDER
 lt-bench compare ce balanced-softmax
 lt-bench compare ce balanced-softmax mislas
 lt-bench data new my-birds --images photos

@@ -122,6 +122,32 @@ def curves(
     print(f"{out}: {', '.join(one.title for one in found)}")
 
 
+@app.command()
+def report(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="METHOD|RECORD.json|FOLDER...", help="As a table names it; or records, runs."),
+    ],
+    out: Annotated[Path, path_option("--out", help="Folder of the figures.")] = Path("report"),
+    formats: Annotated[str, typer.Option("--format", help="Of pdf, svg, png, with commas between.")] = "pdf,svg,png",
+    width: Annotated[float, typer.Option(min=1, max=20, help="Inches; a column of two is 3.3, both are 6.9.")] = 3.3,
+    table: Annotated[str | None, typer.Option(help="Name of the table's file, where they share several.")] = None,
+    records: ReadRecords = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Draw methods for a paper: curve, classes in order of their size, reliability, where images of the tail go."""
+    from lt_bench.leaderboard.report import shown, test_labels
+    from lt_bench.leaderboard.report_figures import draw_report
+
+    found = shown(records, what, table)
+    labels, why = test_labels(found, data_root)
+    written, left_out = draw_report(found, labels, out, formats.split(","), width)
+    for path in written:
+        print(path)
+    for sentence in left_out:
+        print(f"left out, {sentence}{f' ({why})' if why and sentence.startswith('tail') else ''}")
+
+
 @app.command("per-class")
 def per_class(
     methods: Annotated[

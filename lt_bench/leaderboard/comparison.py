@@ -143,7 +143,7 @@ def compare_all(
         raise UserError("compare: name two methods or more; the first is the one that the others are compared with")
     name, found, rows = rows_of(records_dir, methods, table)
     pairs = [_common_runs(found, methods, rows, place) for place in range(1, len(rows))]
-    labels, without = _labels(found.key, data_root)
+    labels, without = labels_of(found.key, data_root)
     spreads = {score: _spread(found, score) for score in COMPARED}
     compared = []
     for second, runs in zip(rows[1:], pairs, strict=True):
@@ -300,7 +300,7 @@ def _images(pairs: list[tuple[Run, Run]], labels: IntArray | None) -> tuple[_Ima
     return _Images(gains, labels, counts, len(pairs)), ""
 
 
-def _labels(key: TableKey, data_root: Path | None) -> tuple[IntArray | None, str]:
+def labels_of(key: TableKey, data_root: Path | None) -> tuple[IntArray | None, str]:
     """The test labels [N], or why there are none."""
     try:
         return _test_labels(key, data_root), ""
