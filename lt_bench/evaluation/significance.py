@@ -172,7 +172,9 @@ def power(difference: float, spread: float, n: int, level: float = 0.95) -> floa
 
     critical = stdtrit(n - 1, (1 + level) / 2)
     shift = abs(difference) / spread * math.sqrt(n)
-    return float(1 - nctdtr(n - 1, shift, critical) + nctdtr(n - 1, shift, -critical))
+    # SciPy has NaN for some probabilities that are next to nothing.
+    below, beyond = np.nan_to_num([nctdtr(n - 1, shift, critical), nctdtr(n - 1, shift, -critical)])
+    return float(np.clip(1 - below + beyond, 0, 1))
 
 
 def seeds_needed(difference: float, spread: float, wanted: float = 0.8) -> int | None:

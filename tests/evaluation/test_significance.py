@@ -150,6 +150,14 @@ def test_power_agrees_with_trials() -> None:
     assert power(0.8, 0.5, 3) == pytest.approx(found, abs=0.01)
 
 
+def test_power_grows_with_every_seed_however_sure_the_difference() -> None:
+    found = [power(2.0, 0.56, n) for n in range(2, 60)]
+    assert found == sorted(found)
+    assert found[-1] == 1
+    assert power(0.0, 0.56, 3) == pytest.approx(0.05)
+    assert seeds_needed(40.0, 0.5) == 2
+
+
 def test_no_number_of_seeds_finds_what_is_not_there() -> None:
     assert seeds_needed(0.0, 1.0) is None
     assert seeds_needed(1e-3, 1.0) is None
