@@ -20,6 +20,7 @@ LIGHT = [
     ["run", "digits-lt/ce", "--precision", "half"],
     ["run", "digits-lt/ce", "--plugin", "absent.py"],
     ["sweep", "digits-lt/ce", "--budget", "3x"],
+    ["run", "digits-lt/ce", "--track", "wanbd"],
     ["validate", "digits-lt/ce", "data.name=digit-lt"],
     ["validate", "digits-lt/ce", "data.factr=10"],
     ["validate", "digits-lt/ce", "protocol.epoch=2"],

@@ -34,6 +34,13 @@ def protocols(incomplete: str) -> list[str]:
     return _beginning(incomplete, list(shipped(PROTOCOLS)))
 
 
+def trackers(incomplete: str) -> list[str]:
+    """What `--track` can name."""
+    from lt_bench.training.tracking import TRACKERS
+
+    return _beginning(incomplete, list(TRACKERS))
+
+
 def lists(incomplete: str) -> list[str]:
     """What `list` can list."""
     from lt_bench.listing import KINDS, OTHERS

@@ -6,6 +6,7 @@ EXAMPLES = """\
 lt-bench run digits-lt/balanced-softmax --seeds 0,1,2
 lt-bench run cifar100-lt/cmo data.factor=50 mix.probability=0.25 --data-root DATA
 lt-bench run cifar10-lt/mislas protocol=cifar-30ep --dry-run
+lt-bench run digits-lt/ce --track tensorboard
 lt-bench sweep digits-lt/ce digits-lt/cmo --seeds 0,1,2 --jobs 2
 lt-bench sweep 'cifar100-lt/*' protocol=cifar-30ep --budget 40m
 lt-bench list methods

@@ -67,6 +67,10 @@ Seeds = Annotated[
     str | None, typer.Option(help="Training seeds, such as 0,1,2. Default: run 0, sweep 0,1,2; a record's own.")
 ]
 Plugins = Annotated[list[Path] | None, path_option("--plugin", help="Python file with components of your own.")]
+Track = Annotated[
+    str | None,
+    typer.Option(help="Also follow the curves with tensorboard, wandb or trackio.", autocompletion=completion.trackers),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved recipes and how long they would take; train nothing.")
 ]
@@ -83,8 +87,10 @@ def run_options(
     workers: int,
     force: bool = False,
     resume: bool = True,
+    track: str | None = None,
 ) -> Options:
     from lt_bench.training.options import Options, compile_named, device_named, precision_named
+    from lt_bench.training.tracking import check_tracker
 
     return Options(
         data_root=data_root,
@@ -96,6 +102,7 @@ def run_options(
         workers=workers,
         force=force,
         restart=not resume,
+        track=None if track is None else check_tracker(track),
     )
 
 

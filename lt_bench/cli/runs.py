@@ -22,6 +22,7 @@ from lt_bench.cli.options import (
     Recipes,
     Records,
     Seeds,
+    Track,
     Work,
     Workers,
     load_plugins,
@@ -47,6 +48,7 @@ def run(
     compile: CompileName = "auto",
     workers: Workers = 2,
     plugin: Plugins = None,
+    track: Track = None,
     force: Annotated[bool, typer.Option(help="Train although a record exists; it is kept beside the new one.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint where there is one.")] = True,
     dry_run: DryRun = False,
@@ -65,7 +67,7 @@ def run(
     sweep = Sweep.plan(
         recipe,
         parse_seeds(seeds),
-        run_options(data_root, records, work, device, precision, compile, workers, force, resume),
+        run_options(data_root, records, work, device, precision, compile, workers, force, resume, track),
     )
     if dry_run or try_out:
         from lt_bench import preview
@@ -90,6 +92,7 @@ def sweep(
     compile: CompileName = "auto",
     workers: Workers = 2,
     plugin: Plugins = None,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run recipes x seeds. One failed run does not stop the rest; a spent budget stops at an epoch and can go on."""
@@ -98,7 +101,9 @@ def sweep(
     if budget is not None and not missing:
         raise UserError("--all with --budget would begin with the same runs each time; leave one of them out")
     load_plugins(plugin)
-    options = run_options(data_root, records, work, device, precision, compile, workers, force=not missing, resume=True)
+    options = run_options(
+        data_root, records, work, device, precision, compile, workers, force=not missing, resume=True, track=track
+    )
     budget_s = None if budget is None else parse_budget(budget)
     sweep = Sweep.plan(recipe, parse_seeds(seeds), options, usual=(0, 1, 2))
     if dry_run:

@@ -37,6 +37,8 @@ class Options:
     """Begin anew although a checkpoint exists."""
     progress: Callable[..., Progress] | None = None
     """Makes what a person sees of a training, from what `Progress` takes; None: a bar on a terminal, else lines."""
+    track: str | None = None
+    """What follows the curves beside the log; see `tracking.TRACKERS`."""
     first_of: str = ""
     """The method whose first stage is trained, where it is trained for that."""
     wait: bool = False

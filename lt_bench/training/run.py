@@ -40,6 +40,7 @@ from lt_bench.training.progress import on_screen
 from lt_bench.training.recording import draft_record, last_top1, make_record, now
 from lt_bench.training.runtime import choose_runtime
 from lt_bench.training.second_stage import prepare_second_stage
+from lt_bench.training.tracking import Tracked, tracking
 from lt_bench.training.weights import FILE, Trained, Weights, read_weights, save_weights
 
 CHECKPOINT = "checkpoint.pt"
@@ -205,7 +206,9 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
     steps = -(-images // recipe.protocol.images_per_step)
     title = f"{owner.run}{_part(recipe, options)}"
     follow = options.progress or on_screen
-    with follow(title, job.runtime.description, state, epochs, images, steps) as progress:
+    told = Tracked(title, recipe.identity(split.digest, job.seed), recipe.resolved(), folder, len(state.curve))
+    screen = follow(title, job.runtime.description, state, epochs, images, steps)
+    with tracking(options.track, told) as track, screen as progress:
 
         def finish_epoch() -> None:
             # Before the checkpoint: an epoch that it does not hold is trained again, and written again.
@@ -216,6 +219,7 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
             # A line more, so that it can be followed; one that is cut short is mended by the next call.
             with _writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.curve[-1]) + "\n")
+            track(state.curve[-1])
             progress.epoch()
             if len(state.curve) < epochs:
                 _check_budget(options)
