@@ -29,6 +29,7 @@ from lt_bench.terminal import changed, compared, compared_with_first, console, p
 
 if TYPE_CHECKING:
     from lt_bench.leaderboard.comparison import Comparison
+    from lt_bench.leaderboard.taking_in import Taken
 
 
 @app.command()
@@ -132,29 +133,34 @@ def board_check(records: ReadRecords = None, out: Out = TABLES, rank_external: R
     print(f"{out}: up to date")
 
 
+Given = Annotated[
+    list[str], typer.Argument(metavar="FILE|FOLDER...", help="Records or folders of them; or predictions, .npz, .csv.")
+]
+Method = Annotated[str | None, typer.Option(help="Of predictions: what the table calls the method.")]
+By = Annotated[str | None, typer.Option(help="Who made the predictions.")]
+On = Annotated[str | None, typer.Option(help="The data set, such as cifar100-lt.", autocompletion=completion.data_sets)]
+Protocol = Annotated[
+    str | None, typer.Option(help="The protocol that the training kept to.", autocompletion=completion.protocols)
+]
+Source = Annotated[str | None, typer.Option(help="Where the program or its paper is found.")]
+OneSeed = Annotated[int | None, typer.Option(min=0, help="Tells the trainings of a method apart. Default: 0.")]
+Manifest = Annotated[
+    bool, typer.Option("--manifest", help="From now on keep a manifest of the records, and hold them against it.")
+]
+
+
 @board_app.command("add")
 def board_add(
-    given: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE|FOLDER...", help="Records or folders of them; or predictions, .npz or .csv."),
-    ],
+    given: Given,
     records: Records = RECORDS,
-    on: Annotated[
-        str | None,
-        typer.Option(help="Of predictions: the data set, such as cifar100-lt.", autocompletion=completion.data_sets),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(help="The protocol that the training kept to.", autocompletion=completion.protocols),
-    ] = None,
-    method: Annotated[str | None, typer.Option(help="What the table calls it.")] = None,
-    by: Annotated[str | None, typer.Option(help="Who made the predictions.")] = None,
-    source: Annotated[str | None, typer.Option(help="Where the program or its paper is found.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Tells the trainings of a method apart. Default: 0.")] = None,
+    method: Method = None,
+    by: By = None,
+    on: On = None,
+    protocol: Protocol = None,
+    source: Source = None,
+    seed: OneSeed = None,
     data_root: DataRoot = None,
-    manifest: Annotated[
-        bool, typer.Option("--manifest", help="From now on keep a manifest of the records, and hold them against it.")
-    ] = False,
+    manifest: Manifest = False,
 ) -> None:
     """Take in records made elsewhere, or predictions by any program as a record that is marked as external.
 
@@ -162,20 +168,25 @@ def board_add(
     test set or with `image`: `predicted`, or `probabilities` or `logits` [N, C], in a CSV prob_0, ... or logit_0, ....
     Settings of the split, such as factor=50, stand behind the file.
     """
-    about = {"--on": on, "--protocol": protocol, "--method": method, "--by": by}
-    if not Path(given[0]).name.endswith((".npz", ".csv")):
-        if said := next((option for option, value in {**about, "--source": source}.items() if value), None):
-            raise UserError(f"{said}: belongs to predictions, .npz or .csv; records say it themselves")
-        from lt_bench.leaderboard.taking_in import take_in
-
-        taken = take_in([parse_path(path) for path in given], records)
-    else:
+    about = {"--method": method, "--by": by, "--on": on, "--protocol": protocol}
+    if given[0].endswith((".npz", ".csv")):
         from lt_bench.leaderboard.external import Claim, add_predictions
 
         if missing := [option for option, value in about.items() if not value]:
             raise UserError(f"{given[0]}: predictions need {', '.join(missing)}")
-        claim = Claim(str(method), str(by), str(on), str(protocol), seed or 0, source, tuple(given[1:]))
+        claim = Claim(*map(str, about.values()), seed=seed or 0, source=source, settings=tuple(given[1:]))
         taken = [add_predictions(parse_path(given[0]), claim, records, data_root)]
+    else:
+        from lt_bench.leaderboard.taking_in import take_in
+
+        every = about | {"--source": source, "--seed": seed}
+        if said := [option for option, value in every.items() if value is not None]:
+            raise UserError(f"{said[0]}: belongs to predictions, .npz or .csv; records say it themselves")
+        taken = take_in([parse_path(path) for path in given], records)
+    _tell_taken(taken, records, manifest)
+
+
+def _tell_taken(taken: list[Taken], records: Path, manifest: bool) -> None:
     if manifest:
         from lt_bench.leaderboard.manifest import begin
 

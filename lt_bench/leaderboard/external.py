@@ -58,6 +58,8 @@ def add_predictions(path: Path, claim: Claim, records: Path, data_root: Path | N
     if protocol is None:
         raise UserError(f"--protocol {unknown('protocol', claim.protocol, shipped(PROTOCOLS))}")
     spec = data_spec(claim.dataset, claim.settings)
+    if spec.validation_per_class:
+        raise UserError("validation_per_class: an external record has no selection but the last epoch; leave it out")
     digest = hashlib.sha256(read_bytes(path, "file of predictions", MOST_BYTES)).hexdigest()
     from lt_bench.data.opening import open_split  # noqa: PLC0415 (it imports torch, for which no refusal above waits)
 

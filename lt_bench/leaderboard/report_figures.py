@@ -73,11 +73,7 @@ def draw_report(
     Raises:
         UserError: There are more methods than can be told apart, an unknown format, or a file cannot be written.
     """
-    if len(found) > MOST:
-        raise UserError(f"report: {len(found)} methods, and at most {MOST} can be told apart in a figure")
-    for name in formats:
-        if name not in FORMATS:
-            raise UserError(f"--format {unknown('format', name, FORMATS)}")
+    _check(found, formats)
     figures: dict[str, Callable[[], Figure | str]] = {
         "curve": lambda: curve_figure(found, width),
         "classes": lambda: classes_figure(found, width),
@@ -93,6 +89,14 @@ def draw_report(
             else:
                 written += _saved(figure, folder, name, formats)
     return written, left_out
+
+
+def _check(found: Sequence[Shown], formats: Sequence[str]) -> None:
+    if len(found) > MOST:
+        raise UserError(f"report: {len(found)} methods, and at most {MOST} can be told apart in a figure")
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f"--format {unknown('format', name, FORMATS)}")
 
 
 def curve_figure(found: Sequence[Shown], width: float = COLUMN_INCHES) -> Figure | str:

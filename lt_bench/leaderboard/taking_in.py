@@ -70,7 +70,7 @@ def _take(source: Path, record: Record, records: Path) -> Taken:
             if load_record(there).created == record.created:
                 return Taken(source, there, new=False)
         assert record.predictions is not None, "its side file has been read"
-        if path.name == source.name:
+        if (path.name, path.with_suffix(".npz").name) == (source.name, record.predictions.file):
             write_all({path.with_name(record.predictions.file): side, path: read_bytes(source, "record", MOST_BYTES)})
         else:
             write_at(path, record, side)

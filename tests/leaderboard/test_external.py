@@ -129,12 +129,13 @@ def test_the_command(lt_bench: LtBench, labels: np.ndarray, tmp_path: Path) -> N
     for command, said in (
         (("run", path), "trained by A. Group with another program, which this suite cannot run"),
         (("curves", path), "its epochs are not known"),
-        (("leaderboard", "add", "p.npz", "--method", "m"), "p.npz: predictions need --on, --protocol, --by"),
+        (("leaderboard", "add", "p.npz", "--method", "m"), "p.npz: predictions need --by, --on, --protocol"),
         (("leaderboard", "add", "theirs", "--by", "us"), "--by: belongs to predictions"),
         (("leaderboard", "add", "p.npz", *WORDS[:-1], "digits"), "--protocol 'digits' is not a known protocol"),
         (("leaderboard", "add", "p.npz", *WORDS, "--by", "two\nlines"), "external.by: "),
         (("leaderboard", "add", "p.npz", "q.npz", *WORDS), "q.npz"),
         (("leaderboard", "add", "p.npz", *WORDS, "factor=0.5"), "data.factor"),
+        (("leaderboard", "add", "p.npz", *WORDS, "validation_per_class=5"), "validation_per_class: an external record"),
     ):
         refused = lt_bench(*command)
         assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1), refused

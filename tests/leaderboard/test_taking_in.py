@@ -10,6 +10,8 @@ from records_factory import add_record
 
 from lt_bench.errors import UserError
 from lt_bench.leaderboard import load_predictions, load_record, load_records
+from lt_bench.leaderboard.record import to_json
+from lt_bench.leaderboard.seal import sealed
 from lt_bench.leaderboard.taking_in import take_in
 
 
@@ -82,3 +84,19 @@ def test_one_that_is_refused_keeps_all_out(damaged: object, theirs: Path, tmp_pa
         take_in([theirs], tmp_path / "board")
     assert str(caught.value).startswith(said)
     assert not (tmp_path / "board").exists()
+
+
+def test_a_side_file_of_another_name_takes_no_place_of_another_record(theirs: Path, tmp_path: Path) -> None:
+    """A record may name any file: here that of the record of seed 1."""
+    source, other = (next(theirs.rglob(f"ce/seed{seed}*.json")) for seed in (0, 1))
+    record = load_record(source)
+    assert record.predictions is not None
+    side = record.predictions.model_copy(update={"file": other.with_suffix(".npz").name})
+    path = tmp_path / "odd" / source.name
+    path.parent.mkdir()
+    path.write_text(sealed(to_json(record.model_copy(update={"predictions": side, "sha256": None}))))
+    shutil.copy(source.with_suffix(".npz"), path.with_name(side.file))
+    take_in([other], tmp_path / "board")
+    (taken,) = take_in([path], tmp_path / "board")
+    assert load_record(taken.path).predictions == record.predictions
+    assert len(load_records(tmp_path / "board")) == 2
