@@ -184,6 +184,8 @@ class Protocol(Settings):
     augmentation: Augmentation = Augmentation()
     repeated_augmentation: int = added(1, ge=1, le=100)
     """How often in a row an image comes, varied anew each time. An epoch is as long as without, with fewer images."""
+    batch_augmentation: int = added(1, ge=1, le=10**4)
+    """How often an image comes in its batch, varied anew each time. The batch is so many times larger."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Protocol:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +107,14 @@ def plain_state_dict(network: Network | TrainedNetwork) -> dict[str, Tensor]:
         old = next((old for old in names if name.startswith(f"{old}.")), None)
         if old is not None:
             state[names[old] + name.removeprefix(old)] = tensor.detach().clone()
-    (classifier,) = network.classifiers
+    classifier = deepcopy(network.classifiers[0]).eval()  # before which a dropout may stand
     return state | _linear(classifier, lambda features: read(classifier, features))  # type: ignore[arg-type]
 
 
 def _check_plain(network: Network) -> None:
+    for regulariser in network.regularisers:
+        if regulariser.in_evaluation:
+            raise UserError(f"the plain ResNet has no place for {regulariser.name}, which acts in evaluation as well")
     trunk = network.trunk
     stages = [*trunk] if isinstance(trunk, nn.Sequential) else []
     blocks = [block for stage in stages[1:] if isinstance(stage, nn.Sequential) for block in stage]

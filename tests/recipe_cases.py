@@ -8,6 +8,7 @@ SMALL = "augmentation.kind: .* needs resized-crop, found crop-flip"
 MISFITS = {
     **{f"imagenet-{size}/{name}-own-protocol": SMALL for size in ("lt", "mini") for name in ("bbn", "dbn-mix")},
     "imagenet-lt/glmc-wide": "resnet32-w4 is made for images of up to 64 pixels, found 224",
+    "imagenet-lt/shake-shake": "shake-shake-26-2x32d is made for images of up to 64 pixels, found 224",
     "imagenet-lt/mixrnet": "resnet50-preact-gelu is made for images of up to 64 pixels, found 224",
 }
 """What is refused, with the reason."""

@@ -257,6 +257,7 @@ def test_the_digest_follows_every_setting() -> None:
         {"accumulate": 2},
         {"clip_gradients": 1.0},
         {"repeated_augmentation": 3},
+        {"batch_augmentation": 3},
         {"ema": {"decay": 0.9}},
         {"schedule": {"warmup_lr": 0.05}},
         {"schedule": {"name": "cosine"}},

@@ -33,7 +33,7 @@ PROMISED = {
     "head": {"linear", "cosine", "dual-branch", "bilateral", "experts", "ensemble", "residual-fusion"},
     "backbone": {"resnet20", "resnet32", "resnet44", "resnet56"},
     "stage": {"crt", "lws", "tau-norm", "ncm", "max-norm", "disalign", "mislas"},
-    "regularise": {"dropout", "stochastic-depth"},
+    "regularise": {"dropout", "drop-block", "max-dropout", "stochastic-depth", "shake-drop", "shake-shake"},
     "method": {"standard", "dbn-mix", "bbn", "balpoe", "sade", "ride", "ncl", "reslt"},
 }
 

@@ -68,7 +68,7 @@ UNREAD = (
 )
 """Parts of the names of recipes whose papers' figures could not be read, do not exist or are of another split."""
 
-FOR_SMALL_IMAGES = {f"imagenet-mini/{name}" for name in ("glmc-wide", "mixrnet")}
+FOR_SMALL_IMAGES = {f"imagenet-mini/{name}" for name in ("glmc-wide", "mixrnet", "shake-shake")}
 """Recipes whose networks take no images of 224 pixels."""
 
 every_recipe = pytest.mark.parametrize("name", SHIPPED)

@@ -1,10 +1,11 @@
-"""A plug-in for the tests: a network so small that a run takes a moment."""
+"""A plug-in for the tests: networks so small that a run takes a moment."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from lt_bench.models.backbones import Backbone
+from lt_bench.models.backbones.shake_shake import ShakeShake26
 from lt_bench.registry import Info
 
 
@@ -21,3 +22,14 @@ class Tiny(Backbone):
     def last_stage(self) -> nn.Module:
         block = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1))
         return nn.Sequential(block)
+
+
+class TinyShakeShake(ShakeShake26):
+    """It has a place for every regulariser."""
+
+    name = "tiny-shake-shake"
+    info = Info("three blocks of two branches, for tests")
+    feature_dim = 8
+    stem_width = 2
+    widths = (2, 4, 8)
+    blocks = (1, 1, 1)

@@ -83,13 +83,17 @@ class Network(nn.Module):
     @property
     def levels(self) -> list[Level]:
         """The stages that all branches share, in order."""
-        return [part for part in self.trunk.modules() if isinstance(part, Level)]
+        return _levels(self.trunk)
 
     @property
-    def stages(self) -> list[nn.Module]:
-        """All stages, those of the branches behind the shared ones."""
-        return [part for part in self.modules() if isinstance(part, Level)]
+    def paths(self) -> list[list[nn.Module]]:
+        """For each branch all stages on the way through it, the shared ones first."""
+        return [[*self.levels, *_levels(branch)] for branch in self.branches]
 
     def rates(self) -> Mapping[Tensor, float]:
         """What learns, each with a factor on the learning rate."""
         return dict.fromkeys(self.parameters(), 1.0)
+
+
+def _levels(part: nn.Module) -> list[Level]:
+    return [stage for stage in part.modules() if isinstance(stage, Level)]

@@ -10,6 +10,8 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from torch import nn
+
 from lt_bench.corrections import settings_of
 from lt_bench.data.types import Epoch
 from lt_bench.errors import UserError
@@ -20,12 +22,45 @@ from lt_bench.registry import Component, lookup
 from lt_bench.settings import Settings
 
 if TYPE_CHECKING:
+    from lt_bench.regularisers.batch_augmentation import BatchAugmentation
+    from lt_bench.regularisers.drop_block import DropBlock
     from lt_bench.regularisers.dropout import Dropout
+    from lt_bench.regularisers.max_dropout import MaxDropout
+    from lt_bench.regularisers.no_norm_decay import NoNormDecay
+    from lt_bench.regularisers.shake_drop import ShakeDrop
+    from lt_bench.regularisers.shake_shake import ShakeShake
     from lt_bench.regularisers.stochastic_depth import StochasticDepth
+    from lt_bench.regularisers.zero_init import ZeroInit
 
-__all__ = ["Dropout", "Regulariser", "StochasticDepth", "by_name", "place_all"]
+__all__ = [
+    "BatchAugmentation",
+    "DropBlock",
+    "Dropout",
+    "MaxDropout",
+    "NoNormDecay",
+    "Regulariser",
+    "ShakeDrop",
+    "ShakeShake",
+    "StochasticDepth",
+    "ZeroInit",
+    "by_name",
+    "place_all",
+]
 
-__getattr__ = lazily(__name__, {"Dropout": "dropout", "StochasticDepth": "stochastic_depth"})
+__getattr__ = lazily(
+    __name__,
+    {
+        "BatchAugmentation": "batch_augmentation",
+        "DropBlock": "drop_block",
+        "Dropout": "dropout",
+        "MaxDropout": "max_dropout",
+        "NoNormDecay": "no_norm_decay",
+        "ShakeDrop": "shake_drop",
+        "ShakeShake": "shake_shake",
+        "StochasticDepth": "stochastic_depth",
+        "ZeroInit": "zero_init",
+    },
+)
 
 
 class Regulariser(Component, ABC):
@@ -63,6 +98,13 @@ class Regulariser(Component, ABC):
 
     def begin(self, epoch: Epoch) -> None:
         """Called before every epoch, for what changes with them."""
+
+    def stages(self, network: Network, last: int = 0) -> list[nn.Module]:
+        """The stages of a network, or the last so many on every way through it. Raises UserError where it has none."""
+        found = {id(stage): stage for path in network.paths for stage in path[-last:]}
+        if not found:
+            raise self.refused("needs a network that comes in stages, and this one does not")
+        return list(found.values())
 
     def refused(self, why: str) -> UserError:
         """The error of a network without the place for it."""

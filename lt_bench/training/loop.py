@@ -136,9 +136,10 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
     # Nothing here draws from torch's global generator, but a network may, and what regularises it does.
     torch.manual_seed(int(epoch.rng("torch").integers(2**63)))
     size, accumulate, repeats = job.protocol.batch_size, job.protocol.accumulate, job.protocol.repeated_augmentation
+    copies = job.protocol.batch_augmentation
     orders = {name: repeated(order, repeats) for name, order in job.method.streams(epoch).items()}
     streams = [
-        job.sets.train.stream(order, size, epoch.rng(f"augment/{name}"), epoch.progress)
+        job.sets.train.stream(np.repeat(order, copies), copies * size, epoch.rng(f"augment/{name}"), epoch.progress)
         for name, order in orders.items()
     ]
     images = len(next(iter(orders.values())))
@@ -154,7 +155,7 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
         shortest = min(len(batch.labels) for batch in batches)
         # An epoch may end in a batch of one image, of which a deep stage may make one pixel.
         single = single_values(job.network, job.method) if shortest == 1 else nullcontext()
-        with job.runtime.uncompiled(when=shortest < size), job.runtime.autocast(), single:
+        with job.runtime.uncompiled(when=shortest < copies * size), job.runtime.autocast(), single:
             step = Step(epoch, index, steps, rng)
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), step)
         loss.backward(shares[index].expand_as(loss))  # type: ignore[no-untyped-call]

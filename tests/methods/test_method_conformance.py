@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 from method_cases import LABELS, batch_of, build, choice, step_at, tiny_network
+from tiny_backbone import TinyShakeShake
 
 from lt_bench.data.types import Batch, Epoch, Step
 from lt_bench.losses import Loss
 from lt_bench.methods import Method
-from lt_bench.models import Head, Network
+from lt_bench.models import Head, Network, build_network
 from lt_bench.registry import FAMILIES, Choice, Phase, lookup, members
+from lt_bench.regularisers import place_all
 
 MEASURED, NEXT = Epoch(10, 200, 0), Epoch(11, 200, 0)
 """The end of the first is seen by the method; then comes the second."""
@@ -28,18 +30,21 @@ MEASURED, NEXT = Epoch(10, 200, 0), Epoch(11, 200, 0)
 
 @dataclass(frozen=True)
 class Case:
+    """One combination; it is regularised by nothing, or by everything at once."""
+
     method: str
     head: str
     mix: str = "none"
     loss: str = "cross-entropy"
     sampler: str = "instance"
+    regularise: str = "nothing"
 
     def build(self) -> tuple[Method, Network]:
         """The method after a while of training, as a checkpoint would leave it."""
         parts = (choice("sampler", self.sampler), always_mixing(self.mix), choice("loss", self.loss))
         # One step of an adversary is as good as ten here, and sooner done.
         settings = {"attack": {"steps": 1}} if lookup("method", self.method).adversarial else {}
-        method, network = build(self.method, (Phase(200, *parts),), **settings), tiny_network(self.head)
+        method, network = build(self.method, (Phase(200, *parts),), **settings), self.network()
         method.attach(network)
         method.streams(MEASURED)
         network.eval()
@@ -48,8 +53,15 @@ class Case:
             method.end_epoch(MEASURED, lambda images: method.scores(network, images).float(), lambda: iter(clean))
         return method.train(), network.train()
 
+    def network(self) -> Network:
+        if self.regularise == "nothing":
+            return tiny_network(self.head)
+        network = build_network(TinyShakeShake, self.head, 3)
+        place_all([one() for one in members("regularise").values()], network)
+        return network
+
     def __str__(self) -> str:
-        return "-".join((self.method, self.head, self.mix, self.loss, self.sampler))
+        return "-".join(asdict(self).values())
 
 
 def always_mixing(name: str) -> Choice:
@@ -70,6 +82,7 @@ def cases() -> Iterator[Case]:
                 continue  # it refuses them
             if "loss" not in method.uses or fits(lookup("loss", loss), lookup("head", head)):
                 yield Case(name, head, mix, loss)
+                yield Case(name, head, mix, loss, regularise="everything")
         if "sampler" in method.uses:
             yield from (Case(name, heads[0], sampler=sampler) for sampler in members("sampler"))
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from lt_bench.models.backbones.nexception import NEXcepTionT, NEXcepTionTP
 from lt_bench.models.backbones.preact_resnet import PreActResNet18, PreActResNet50
+from lt_bench.models.backbones.pyramidnet import PyramidNet20
 from lt_bench.models.backbones.resnet50_mixed import ResNet50PreActGELU
+from lt_bench.models.backbones.shake_shake import ShakeShake26x32d, ShakeShake29
 from lt_bench.models.backbones.small_image_resnet import CifarResNet18, CifarResNeXt50
 from lt_bench.models.backbones.wide_resnet import WRN28x8
 from lt_bench.training.network import _Undrawn
@@ -57,6 +59,26 @@ class SmallMixed(ResNet50PreActGELU):
     blocks = (2, 1, 2)
 
 
+class SmallShakeShake(ShakeShake26x32d):
+    feature_dim = 32
+    stem_width = 8
+    widths = (8, 16, 32)
+    blocks = (1, 2, 1)
+
+
+class SmallShakeShakeBottleneck(ShakeShake29):
+    feature_dim = 64
+    stem_width = 8
+    widths = (16, 32, 64)
+    blocks = (2, 1, 1)
+
+
+class SmallPyramidNet(PyramidNet20):
+    feature_dim = 16 + 12
+    blocks = 1
+    alpha = 12
+
+
 class SmallNEXcepTion(NEXcepTionT):
     width = 64
 
@@ -67,7 +89,10 @@ class SmallPyramid(NEXcepTionTP):
     blocks = (1, 1, 1, 2)
 
 
-WITH_KERNELS = [SmallResNet, SmallResNeXt, SmallPreActResNet, SmallPreActBottleneck, SmallWideResNet]
+WITH_KERNELS = [
+    *(SmallResNet, SmallResNeXt, SmallPreActResNet, SmallPreActBottleneck, SmallWideResNet),
+    *(SmallShakeShake, SmallShakeShakeBottleneck, SmallPyramidNet),
+]
 SMALL = [*WITH_KERNELS, SmallMixed, SmallNEXcepTion, SmallPyramid]
 """One of each kind of block."""
 

@@ -13,6 +13,7 @@ from network_cases import (
     SmallMixed,
     SmallPreActBottleneck,
     SmallPreActResNet,
+    SmallShakeShake,
     SmallWideResNet,
     images,
     multiply_adds,
@@ -24,6 +25,7 @@ from torchvision.models import resnet
 
 from lt_bench.errors import UserError
 from lt_bench.models import Backbone, build_backbone, build_network
+from lt_bench.models.backbones.pyramidnet import PyramidBlock
 from lt_bench.models.backbones.resnet50_mixed import Bottleneck
 from lt_bench.models.backbones.small_image_resnet import CifarResNet18, CifarResNet34, CifarResNeXt50
 from lt_bench.models.backbones.wide_resnet import WRN28x8, WRN34x10
@@ -51,6 +53,12 @@ HEADS = sorted(members("head"))
         ("wrn-28-8", 10, 23_354_842),
         ("wrn-34-10", 10, 46_160_474),
         ("resnet50-preact-gelu", 10, 23_512_906),
+        ("shake-shake-26-2x32d", 10, 2_923_162),
+        ("shake-shake-26-2x64d", 10, 11_653_978),
+        ("shake-shake-26-2x96d", 10, 26_192_922),
+        ("shake-shake-29-2x4x64d", 100, 34_529_572),
+        ("pyramidnet-110-a270", 10, 28_485_477),
+        ("pyramidnet-20-a36", 100, 223_308),
         ("resnet34", 1000, 21_797_672),
         ("resnet101", 1000, 44_549_160),
         ("resnet152", 1000, 60_192_808),
@@ -81,6 +89,10 @@ def test_a_wider_one_of_34_layers_has_the_published_count() -> None:
         ("wrn-28-8", 3.36),
         ("wrn-28-10", 5.24),
         ("resnet50-preact-gelu", 1.30),
+        ("shake-shake-26-2x32d", 0.43),
+        ("shake-shake-29-2x4x64d", 5.39),
+        ("pyramidnet-110-a270", 4.72),
+        ("pyramidnet-20-a36", 0.055),
     ],
 )
 def test_multiply_adds_of_an_image_of_32_pixels(backbone: str, billions: float) -> None:
@@ -171,6 +183,47 @@ def test_the_last_normalisation_belongs_to_the_last_block(small: type[Backbone])
     assert second.num_features == small.feature_dim
     assert "main" in dict(first.named_children())
     assert not build_backbone(small)(images()).lt(0).any()
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 16, 2), (8, 16, 1)])
+def test_a_block_of_two_branches_by_hand(shape: tuple[int, int, int]) -> None:
+    block = shaken(SmallShakeShake().block(*shape))
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
+    convolutions = [m.weight for m in block.modules() if isinstance(m, nn.Conv2d)]
+    x, stride = torch.randn(2, 8, 6, 6), shape[2]
+    branches = []
+    for first, second, inner, last in ((*convolutions[:2], *norms[:2]), (*convolutions[2:4], *norms[2:4])):
+        active = normalised(F.conv2d(x.relu(), first, stride=stride, padding=1), inner).relu()
+        branches.append(normalised(F.conv2d(active, second, padding=1), last))
+    shortcut = x
+    if shape != (8, 8, 1):
+        one, other = convolutions[4:]
+        moved = torch.zeros_like(x)
+        moved[..., 1:, 1:] = x.relu()[..., :-1, :-1]
+        halves = F.conv2d(x.relu()[..., ::stride, ::stride], one), F.conv2d(moved[..., ::stride, ::stride], other)
+        shortcut = normalised(torch.cat(halves, 1), norms[4])
+    torch.testing.assert_close(block(x), sum(branches) / 2 + shortcut, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 12, 1), (8, 12, 2)])
+def test_a_block_of_a_pyramid_by_hand(shape: tuple[int, int, int]) -> None:
+    block = shaken(PyramidBlock(*shape))
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
+    first, second = (m.weight for m in block.modules() if isinstance(m, nn.Conv2d))
+    x, stride = torch.randn(2, 8, 6, 6), shape[2]
+    inner = normalised(F.conv2d(normalised(x, norms[0]), first, stride=stride, padding=1), norms[1]).relu()
+    expected = normalised(F.conv2d(inner, second, padding=1), norms[2])
+    expected[:, :8] += x.unfold(2, stride, stride).unfold(3, stride, stride).mean((-2, -1))
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_channels_of_a_pyramid_grow_from_block_to_block() -> None:
+    with without_memory():
+        blocks = [
+            m for m in build_network("pyramidnet-110-a270", "linear", 10).modules() if isinstance(m, PyramidBlock)
+        ]
+    assert [block.main[1].out_channels for block in blocks] == [16 + 5 * place for place in range(1, 55)]  # type: ignore[union-attr]
+    assert [place for place, block in enumerate(blocks) if block.stride == 2] == [18, 36]
 
 
 def test_the_convolutions_of_a_wide_network_begin_by_their_fan_out() -> None:

@@ -7,17 +7,43 @@ from copy import deepcopy
 
 import pytest
 import torch
-from network_cases import SmallMixed, SmallPreActResNet, SmallResNet, SmallWideResNet, images
+import torch.nn.functional as F
+from network_cases import (
+    SmallMixed,
+    SmallPreActResNet,
+    SmallPyramidNet,
+    SmallResNet,
+    SmallShakeShake,
+    SmallWideResNet,
+    images,
+)
 from torch import Tensor, nn
 
+from lt_bench.data.types import Epoch
+from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Network, build_network
 from lt_bench.models.backbones.cifar_resnet import ResNet8
+from lt_bench.models.backbones.imagenet_resnet import ResNet10
+from lt_bench.models.backbones.preact_resnet import PreActBlock
+from lt_bench.models.backbones.vision_transformer import ViTTiny
 from lt_bench.models.norm import fuse
 from lt_bench.models.residual import residual_branches
 from lt_bench.native import NoCompilerError
-from lt_bench.regularisers import Dropout, Regulariser, StochasticDepth, place_all
+from lt_bench.regularisers import (
+    DropBlock,
+    Dropout,
+    MaxDropout,
+    Regulariser,
+    ShakeDrop,
+    ShakeShake,
+    StochasticDepth,
+    ZeroInit,
+    place_all,
+)
+from lt_bench.regularisers.max_dropout import without_largest
+from lt_bench.trained import plain_state_dict
 
-RESIDUAL = [ResNet8, SmallResNet, SmallPreActResNet, SmallWideResNet, SmallMixed]
+RESIDUAL = [ResNet8, SmallResNet, SmallPreActResNet, SmallWideResNet, SmallMixed, SmallPyramidNet, SmallShakeShake]
 HEADS = ["linear", "experts", "bilateral", "dual-branch", "twin-classifier", "contrastive"]
 
 
@@ -119,6 +145,136 @@ def test_what_is_kept_is_scaled_up() -> None:
     assert float(found.mean()) == pytest.approx(1, abs=0.03)
 
 
+# --- DropBlock ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "gamma"), [(14, 0.00625), (32, 0.00309141)])
+def test_the_law_of_drop_block_counts_that_squares_stay_inside(
+    monkeypatch: pytest.MonkeyPatch, side: int, gamma: float
+) -> None:
+    laws: list[float] = []
+    monkeypatch.setattr(Tensor, "bernoulli_", lambda noise, law: laws.append(law) or noise.zero_())
+    drop = DropBlock(rate=0.1, side=7, ramp=False)
+    drop.begin(Epoch(0, 10, 0))
+    drop.dropped(torch.ones(2, 3, side, side))
+    assert laws == pytest.approx([gamma], abs=5e-9)
+
+
+def test_squares_are_dropped_in_each_channel_by_itself_and_the_rest_scaled_up() -> None:
+    drop = DropBlock(rate=0.1, side=3, ramp=False)
+    drop.begin(Epoch(0, 10, 0))
+    torch.manual_seed(0)
+    found = drop.dropped(torch.ones(64, 2, 16, 16))
+    zero = found == 0
+    assert float(zero.float().mean()) == pytest.approx(0.1, abs=0.02)
+    assert float(found.mean()) == pytest.approx(1, abs=1e-4)
+    assert not torch.equal(zero[:, 0], zero[:, 1])
+    covered = -F.max_pool2d(-F.pad(zero.float(), [0] * 4), 3, 1)  # squares that are zero as a whole
+    assert torch.equal(F.max_pool2d(F.pad(covered, [2] * 4), 3, 1).bool(), zero)
+
+
+def test_the_rate_rises_to_the_last_epoch() -> None:
+    drop, at_once = DropBlock(rate=0.1), DropBlock(rate=0.1, ramp=False)
+    rates = []
+    for epoch in range(4):
+        drop.begin(Epoch(epoch, 4, 0))
+        at_once.begin(Epoch(epoch, 4, 0))
+        rates.append((drop.rate, at_once.rate))
+    assert rates == [(pytest.approx(0.025 * epoch), 0.1) for epoch in (1, 2, 3, 4)]
+
+
+def test_the_loop_tells_the_epoch() -> None:
+    drop = DropBlock()
+    network = regularised(drop)
+    for one in network.regularisers:
+        one.begin(Epoch(1, 4, 0))
+    assert drop.rate == 0.05
+
+
+@pytest.mark.parametrize("side", [1, 2, 4, 5])
+def test_a_square_is_no_larger_than_the_map(side: int) -> None:
+    drop = DropBlock(rate=0.9, ramp=False)
+    drop.begin(Epoch(0, 1, 0))
+    assert drop.dropped(torch.ones(8, 4, side, side)).isfinite().all()
+
+
+def test_a_square_has_an_odd_side() -> None:
+    with pytest.raises(UserError, match=r"DropBlock\.side: should be odd, found 4"):
+        DropBlock(side=4)
+
+
+@pytest.mark.parametrize(("head", "count"), [("linear", 2), ("experts", 6), ("dual-branch", 3), ("bilateral", 3)])
+def test_it_acts_behind_the_last_stages_of_every_branch(head: str, count: int) -> None:
+    network = build_network(ResNet8, head, 7)
+    stages = DropBlock().stages(network, last=2)
+    assert len(stages) == count
+    for branch in network.branches:
+        assert any(part in stages for part in branch.modules())
+
+
+def test_tokens_are_no_maps() -> None:
+    with pytest.raises(UserError, match=r"^regularise\.drop-block: needs stages that give maps"):
+        regularised(DropBlock(), backbone=ViTTiny)
+
+
+# --- MaxDropout --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_largest_activations_are_dropped_and_the_rest_is_not_scaled(dtype: torch.dtype) -> None:
+    x = torch.tensor([0, 1, 2, 3, 10], dtype=dtype, requires_grad=True)
+    found = without_largest(x, 0.3)
+    assert found.tolist() == [0, 1, 2, 3, 0]
+    found.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [1, 1, 1, 1, 0]
+    batch = torch.stack((torch.tensor([0.0, 1, 2]), torch.tensor([0.0, 5, 10])))
+    assert without_largest(batch, 0.3).tolist() == [[0, 1, 2], [0, 5, 0]]  # the range of the whole batch
+
+
+def test_what_is_constant_is_kept() -> None:
+    x = torch.full((4, 3), 2.0)
+    assert torch.equal(without_largest(x, 0.3), x)
+
+
+def test_by_default_it_is_off_in_evaluation() -> None:
+    plain = build_network(ResNet8, "linear", 7).eval()
+    off, on = (regularised(MaxDropout(legacy_eval_on=legacy)).eval() for legacy in (False, True))
+    assert torch.equal(off(images()), plain(images()))
+    assert not torch.equal(on(images()), plain(images()))
+
+
+def test_it_acts_behind_stages_or_inside_of_blocks() -> None:
+    network, wide = (build_network(backbone, "linear", 7) for backbone in (ResNet8, SmallWideResNet))
+    assert len(MaxDropout().stages(network)) == 3
+    inside = MaxDropout(where="blocks").inside(wide)
+    blocks = [part for part in wide.modules() if isinstance(part, PreActBlock)]
+    assert inside == [block.main[1] for block in blocks]  # type: ignore[index]
+    with pytest.raises(UserError, match=r"^regularise\.max-dropout: where=blocks needs pre-activation blocks"):
+        regularised(MaxDropout(where="blocks"))
+
+
+# --- how a network begins ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", [ResNet8, SmallResNet, SmallPyramidNet, SmallShakeShake, ResNet10])
+def test_branches_begin_at_zero(backbone: type[Backbone]) -> None:
+    network = regularised(ZeroInit(), backbone=backbone)
+    branches = [branch for branch, _ in residual_branches(network)]
+    weights = [norm.get_parameter("weight") for branch in branches for norm in branch.norms]
+    assert len(weights) == len(branches) * (2 if backbone is SmallShakeShake else 1)
+    assert not any(weight.any() for weight in weights)
+    assert sum(not p.any() for name, p in network.named_parameters() if "weight" in name) == len(weights)
+    network(images()).square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in weights)
+
+
+@pytest.mark.parametrize("backbone", [SmallPreActResNet, SmallWideResNet, SmallMixed])
+def test_a_branch_that_ends_in_a_convolution_has_no_last_norm(backbone: type[Backbone]) -> None:
+    with pytest.raises(UserError, match=r"^regularise\.zero-init: needs residual branches that end in a batch norm"):
+        regularised(ZeroInit(), backbone=backbone)
+
+
 # --- promises of all ---------------------------------------------------------------------------------
 
 
@@ -127,6 +283,9 @@ def cases() -> Iterator[tuple[Regulariser, type[Backbone]]]:
     for backbone in RESIDUAL:
         yield StochasticDepth(rate=0.9), backbone
         yield StochasticDepth(rate=0.9, per="image"), backbone
+        yield ShakeDrop(rate=0.9), backbone
+    yield DropBlock(), ResNet8
+    yield ShakeShake(), SmallShakeShake
 
 
 every_case = pytest.mark.parametrize(("regulariser", "backbone"), list(cases()), ids=lambda one: type(one).__name__)
@@ -170,3 +329,22 @@ def test_the_kernels_serve_the_rest(regulariser: Regulariser, backbone: type[Bac
     x = images(count=16).to(memory_format=torch.channels_last)
     torch.testing.assert_close(drawn(plain, x), drawn(fused, x), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(drawn(plain.eval(), x), drawn(fused.eval(), x), rtol=1e-3, atol=1e-3)
+
+
+ALL = (Dropout(), DropBlock(), MaxDropout(rate=0.1), StochasticDepth(), ShakeDrop(), ShakeShake(), ZeroInit())
+
+
+def test_all_of_them_act_at_once() -> None:
+    network = regularised(*ALL, backbone=SmallShakeShake)
+    assert network.regularisers == ALL
+    drawn(network, images(count=8)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    assert torch.equal(drawn(network, images(count=8)), drawn(network, images(count=8)))
+    assert network.eval()(images()).isfinite().all()
+
+
+def test_weights_that_need_a_regulariser_are_no_plain_resnet() -> None:
+    assert plain_state_dict(regularised(Dropout(), StochasticDepth())).keys() == plain_state_dict(regularised()).keys()
+    for one in (ShakeDrop(), MaxDropout(legacy_eval_on=True)):
+        with pytest.raises(UserError, match=f"has no place for {one.name}, which acts in evaluation as well"):
+            plain_state_dict(regularised(one))

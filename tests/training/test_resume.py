@@ -28,7 +28,7 @@ RECIPES = {
     "bbn": (),
     "bcl": (),
     "paco": ("method.queue_size=24",),  # it has a second network, and a queue that the batches do not divide
-    "dropout": ("regularise.stochastic-depth={}", "model.backbone=resnet8"),  # what it draws
+    "dropout": ("regularise.shake-drop={}", "regularise.drop-block={}", "model.backbone=resnet8"),  # what they draw
     "class-distance-mix-ours": ("mix.warmup_epochs=1", "data.validation_per_class=2"),  # its mix has a state
 }
 

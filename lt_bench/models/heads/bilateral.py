@@ -50,8 +50,8 @@ class BilateralNetwork(Network):
         return [self.classifier]
 
     @property
-    def stages(self) -> list[nn.Module]:
-        return [*super().stages, *(branch.get_submodule("stage") for branch in self.branches)]
+    def paths(self) -> list[list[nn.Module]]:
+        return [[*self.levels, branch.get_submodule("stage")] for branch in self.branches]
 
 
 class Bilateral(Head):
