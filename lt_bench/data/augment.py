@@ -11,7 +11,7 @@ from lt_bench.errors import UserError
 from lt_bench.settings import Settings, added
 
 _ONLY = {
-    "crop-flip": ("padding", "padding_mode", "rotation", "autoaugment", "cutout"),
+    "crop-flip": ("padding", "padding_mode", "rotation", "autoaugment", "cutout", "enlarge"),
     "resized-crop": ("size", "scale", "color_jitter", "test_resize"),
 }
 
@@ -51,6 +51,8 @@ class Augmentation(Settings):
     """The CIFAR-10 policy of Cubuk et al., CVPR 2019."""
     cutout: int = Field(default=0, ge=0, le=1024)
     """Side of one black square, in pixels (DeVries and Taylor 2017). 0: none."""
+    enlarge: int | None = added(None, ge=1, le=4096)
+    """Pixels on a side that the images, of test as well, are brought to first, bilinearly. None: as they are."""
 
     then: dict[str, dict[str, Any]] = added({})
     """Further ways of varying images, by name with their settings."""
@@ -77,7 +79,7 @@ class Augmentation(Settings):
 
     def side(self, card: Card) -> int:
         """Pixels on a side of what the network sees of a data set's images."""
-        return self.size if self.kind == "resized-crop" else card.image_size
+        return self.size if self.kind == "resized-crop" else self.enlarge or card.image_size
 
     def normalisation(self, card: Card) -> Normalisation:
         """Its own, or that of a data set."""

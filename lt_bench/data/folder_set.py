@@ -40,14 +40,17 @@ class FolderSet:
         device: torch.device,
         workers: int,
         steps: Sequence[Augment] = (),
+        *,
+        varied: bool = True,
     ) -> None:
         self.labels = part.labels
         self.part = part
         self.device = device
         self.workers = workers
         self.steps, self.side = steps, augmentation.size
-        self._train_transform = RandomView(augmentation, card.flip if augmentation.flip is None else augmentation.flip)
-        self._test_transform = partial(_unasked, _test_transform(augmentation))
+        self._test_transform: Transform = partial(_unasked, _test_transform(augmentation))
+        flip = card.flip if augmentation.flip is None else augmentation.flip
+        self._train_transform: Transform = RandomView(augmentation, flip) if varied else self._test_transform
         self._labels = torch.from_numpy(part.labels).to(device)
         self._scale, self._shift = normalisation(*augmentation.normalisation(card), device)
 

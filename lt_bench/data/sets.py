@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
@@ -16,6 +18,9 @@ from lt_bench.data.device_set import DeviceSet
 from lt_bench.data.folder import FilePart
 from lt_bench.data.split import Split
 from lt_bench.data.types import ImageSet, IntArray
+
+CHUNK = 1000
+"""Images that are enlarged at once."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,13 @@ def image_sets(
     device: torch.device,
     workers: int = 2,
     further: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    *,
+    varied: bool = True,
 ) -> ImageSets:
     """Image sets of a split. `workers` is the number of decoding processes per stream of image files.
 
-    Training images get the `further` augmentations, names with settings, beside those of the protocol.
+    Training images get the `further` augmentations, names with settings, beside those of the protocol; or none at all,
+    where they are not to be `varied`.
 
     Raises UserError when the augmentation is not made for this kind of images.
     """
@@ -50,10 +58,25 @@ def image_sets(
         if isinstance(part, FilePart):
             from lt_bench.data.folder_set import FolderSet  # noqa: PLC0415 (needs torchvision and the loader)
 
-            return FolderSet(part, split.card, augmentation, device, workers, steps if varied else ())
+            return FolderSet(part, split.card, augmentation, device, workers, steps if varied else (), varied=varied)
+        if augmentation.enlarge is not None:
+            part = replace(part, images=resized(part.images, augmentation.enlarge))
         # Parts that are only looked at need no room for crops and mirror images.
         settings = augmentation if varied else augmentation.model_copy(update={"padding": 0, "flip": False})
         return DeviceSet(part, split.card, settings, device, steps if varied else ())
 
     validation = None if split.validation is None else make(split.validation, varied=False)
-    return ImageSets(make(split.training, varied=True), validation, make(split.test, varied=False), split.counts)
+    return ImageSets(make(split.training, varied), validation, make(split.test, varied=False), split.counts)
+
+
+def resized(images: np.ndarray, side: int) -> np.ndarray:
+    """Images uint8 [N, H, W, 3] brought to [N, side, side, 3], bilinearly, as image files are."""
+    if images.shape[1:3] == (side, side):
+        return images
+    found = np.empty((len(images), side, side, 3), np.uint8)
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2).float()
+        pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+        found[part] = pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return found

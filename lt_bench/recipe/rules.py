@@ -108,7 +108,8 @@ def _a_network_fits_its_images(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
     backbone = recipe.backbone_choice()
     try:
-        backbone.component(backbone.config).check_images(recipe.protocol.augmentation.side(parts.card))
+        for protocol in (recipe.protocol, recipe.training):
+            backbone.component(backbone.config).check_images(protocol.augmentation.side(parts.card))
     except UserError as error:
         yield str(error)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, FiniteFloat
 
 from lt_bench.corrections import settings_of
+from lt_bench.data.cards import load_card
 from lt_bench.data.spec import DataSpec
 from lt_bench.identity import recipe_sha256, run_identity
 from lt_bench.protocol import SGD, Protocol, Schedule, shipped_protocol
@@ -150,7 +151,14 @@ class Recipe(Settings):
         if config.weight_decay is not None:
             optimizer = optimizer.model_copy(update={"weight_decay": config.weight_decay})
         changes = {"optimizer": optimizer, "schedule": Schedule(name="cosine", warmup_epochs=0), "ema": None}
+        changes["augmentation"] = stage.component.sees(config, protocol.augmentation, load_card(self.data.name))
         return protocol.model_copy(update={"epochs": config.epochs, **changes})
+
+    @property
+    def plain_images(self) -> bool:
+        """Whether it trains on images as evaluation sees them."""
+        stage = self.stage_choice()
+        return stage is not None and stage.component.plain_images
 
     def method_choice(self) -> Choice:
         """The training procedure; second stages have the standard one."""

@@ -1,7 +1,7 @@
 """Second stages: what is done about the classifier once the network is trained. This page holds their common base.
 
 A stage is the classifier that takes the place of the trained one. The features stay: no gradient reaches what
-stands before the classifier (decoupling, Kang et al., ICLR 2020).
+stands before the classifier (decoupling, Kang et al., ICLR 2020), unless a stage says what it adapts.
 
 It starts from the last epoch of the first stage. Released codes start from the best one, on validation images (Kang
 et al.) or on the test images (MiSLAS).
@@ -10,13 +10,15 @@ et al.) or on the test images (MiSLAS).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
+from lt_bench.data.augment import Augmentation
+from lt_bench.data.cards import Card
 from lt_bench.data.types import generator
 from lt_bench.models.network import Branch, Network
 from lt_bench.registry import Component
@@ -32,6 +34,8 @@ class Stage(Component, nn.Module, ABC):
     """Names of the heads, of one branch each, whose classifier it can take the place of."""
     needs_features: ClassVar[bool] = False
     """Whether `fit` is to be called."""
+    plain_images: ClassVar[bool] = False
+    """Whether it learns from images as evaluation sees them, which nothing varies."""
     scores_are_probabilities: ClassVar[bool] = True
     """Whether the softmax of its logits means probabilities: not of distances, nor where a norm sets the scale."""
 
@@ -61,6 +65,16 @@ class Stage(Component, nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, C] of features [B, D]."""
+
+    @classmethod
+    def sees(cls, config: Any, augmentation: Augmentation, card: Card) -> Augmentation:
+        """How the images of a data set reach it, in training and in evaluation, where that of the protocol is given."""
+        return augmentation
+
+    @classmethod
+    def adapted(cls, last_stage: nn.Module) -> Sequence[nn.Module]:
+        """What learns with it of the stage that gives the features. Raises UserError where that has no such part."""
+        return ()
 
     def rates(self) -> Mapping[Tensor, float]:
         """What learns, each with a factor on the learning rate."""
@@ -104,6 +118,7 @@ class DecoupledNetwork(Network):
             classifier = stage(branch.get_submodule("classifier"), config)
         super().__init__(trained.trunk.requires_grad_(False), [Branch(last_stage.requires_grad_(False), classifier)])
         self.shifted_batch_norm = config.shifted_batch_norm
+        self.adapted = tuple(part.requires_grad_() for part in classifier.adapted(last_stage))
 
     @property
     def second_stage(self) -> Stage:
@@ -119,13 +134,16 @@ class DecoupledNetwork(Network):
         return branch.features(self.trunk(images))
 
     def rates(self) -> Mapping[Tensor, float]:
-        return self.second_stage.rates()
+        adapted = (parameter for part in self.adapted for parameter in part.parameters())
+        return {**self.second_stage.rates(), **dict.fromkeys(adapted, 1.0)}
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if not self.shifted_batch_norm:
             self.trunk.eval()
             self.branches[0].get_submodule("stage").eval()
+        for part in self.adapted:
+            part.train(mode)
         return self
 
 

@@ -43,7 +43,10 @@ def check_network(recipe: Recipe) -> None:
     """Raise UserError, naming the recipe, if its head cannot complete its backbone. Takes no memory for weights."""
     try:
         with torch.device("meta"), _Undrawn():
-            build_recipe_network(recipe.first() or recipe, load_card(recipe.data.name).classes, seed=0, trained=True)
+            classes, stage = load_card(recipe.data.name).classes, recipe.stage_choice()
+            network = build_recipe_network(recipe.first() or recipe, classes, seed=0, trained=True)
+            if stage is not None:
+                stage.component.adapted(network.branches[0].get_submodule("stage"))
     except UserError as error:
         raise UserError(f"{recipe.data.name}/{recipe.name}: {error}") from None
 

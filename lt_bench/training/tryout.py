@@ -148,7 +148,7 @@ def _few_images(job: Job, recipe: Recipe, split: Split, options: Options) -> Ima
     tested = np.unique(np.linspace(0, len(split.test.labels) - 1, TEST_BATCHES * EVALUATION_BATCH).astype(np.int64))
     train, test = split.training.take(seen), split.test.take(tested)
     few = replace(split, train=train, test=test, validation=None, given=None)
-    sets = image_sets(few, recipe.protocol.augmentation, job.runtime.device, options.workers)
+    sets = image_sets(few, recipe.training.augmentation, job.runtime.device, options.workers)
     return ImageSets(_Part(job.sets.train, sets.train), None, sets.test, split.counts)
 
 
