@@ -5,6 +5,11 @@ speed meets them all. Ratios are taken within a round; the table gives their med
 and augmentation are included everywhere.
 
     python benchmarks/train_step.py --data-root DATA [--device cuda] [--json] [RECIPE ...]
+
+With --regularisers instead cross entropy alone and with each regulariser, at its defaults, that has a place in the
+network, which is that of the setting or another --backbone.
+
+    python benchmarks/train_step.py --data-root DATA --regularisers [--backbone shake-shake-26-2x32d]
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +29,11 @@ from reference_loop import ReferenceLoop
 
 from lt_bench.data.opening import open_split
 from lt_bench.data.types import Batch, Epoch, IntArray
-from lt_bench.recipe import load_recipe
+from lt_bench.errors import UserError
+from lt_bench.recipe import Recipe, load_recipe
+from lt_bench.registry import members
 from lt_bench.training.loop import train_epoch
+from lt_bench.training.network import check_network
 from lt_bench.training.options import Options
 from lt_bench.training.run import build_job, initial_state
 from lt_bench.training.runtime import choose_runtime, environment
@@ -37,8 +46,8 @@ EPOCH = 100
 class Ours:
     """A recipe in the suite's own loop, a given number of steps at a time, with a stopwatch on its parts."""
 
-    def __init__(self, name: str, options: Options) -> None:
-        recipe = load_recipe(name)
+    def __init__(self, recipe: Recipe | str, options: Options) -> None:
+        recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
         split = open_split(recipe.data, options.data_root)
         self.job = build_job(recipe, split, 0, options, epochs=recipe.protocol.epochs)
         self.state = initial_state(self.job)
@@ -101,11 +110,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         compile=arguments.compile,
     )
     runtime = choose_runtime(options.device, options.precision, options.compile)
-    split = open_split(load_recipe("cifar10-lt/ce").data, options.data_root)
+    split = open_split(load_recipe(f"{arguments.setting}/ce").data, options.data_root)
     contestants: dict[str, Any] = {}
     if not arguments.no_reference:
         contestants["reference"] = best_reference(split, arguments.workers, runtime.device.type, arguments.steps)
-    contestants |= {name: Ours(f"cifar10-lt/{name}", options) for name in arguments.recipes}
+    recipes = regularised(arguments.setting, arguments.backbone) if arguments.regularisers else plain(arguments)
+    contestants |= {name: Ours(recipe, options) for name, recipe in recipes.items()}
     for one in contestants.values():
         one.steps(3)
     for one in contestants.values():
@@ -121,6 +131,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "reference_workers": contestants["reference"].loader.num_workers if "reference" in contestants else None,
         "shares": {name: one.shares() for name, one in contestants.items() if isinstance(one, Ours)},
     }
+
+
+def plain(arguments: argparse.Namespace) -> dict[str, Recipe]:
+    """The recipes that were asked for, by name."""
+    return {name: load_recipe(f"{arguments.setting}/{name}") for name in arguments.recipes}
+
+
+def regularised(setting: str, backbone: str | None) -> dict[str, Recipe]:
+    """Cross entropy alone and with each regulariser that has a place in the network."""
+    found, network = {}, [f"model.backbone={backbone}"] if backbone else []
+    for name in (None, *members("regularise")):
+        recipe = load_recipe(f"{setting}/ce", [*network, *([f"regularise.{name}={{}}"] if name else [])])
+        with suppress(UserError):  # of one without a place
+            check_network(recipe)
+            found[name or "ce"] = recipe
+    return found
 
 
 def best_reference(split: Any, workers: list[int], device: str, steps: int) -> ReferenceLoop:
@@ -160,7 +186,10 @@ def _ratio_text(first: list[float] | None, second: list[float] | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipes", nargs="*", default=RECIPES, help="recipes of cifar10-lt; ce is the base of ratios")
+    parser.add_argument("recipes", nargs="*", default=RECIPES, help="ce is the base of ratios")
+    parser.add_argument("--setting", default="cifar10-lt", help="what they are trained on")
+    parser.add_argument("--regularisers", action="store_true", help="time these instead of recipes")
+    parser.add_argument("--backbone", help="in which the regularisers act")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=12, help="per contestant and round")

@@ -151,6 +151,12 @@ def test_backbones_are_measured_on_the_images_that_they_are_made_for(script: Any
         backbone_of("wrn-28-8", 224)
 
 
+def test_every_regulariser_is_timed_in_a_network_that_has_a_place_for_it(script: Any) -> None:
+    regularised = script("train_step").regularised
+    assert {"ce", *members("regularise")} - set(regularised("digits-lt", None)) == {"shake-shake"}
+    assert {"ce", *members("regularise")} == set(regularised("digits-lt", "shake-shake-26-2x32d"))
+
+
 def test_every_augmentation_is_timed(script: Any) -> None:
     lines = list(script("backbones").augmentation_table("digits-lt/ce", None, 64, 1, perf_counter))
     speeds = [float(line.split("|")[2]) for line in "\n".join(lines).splitlines() if line.startswith("| and ")]
