@@ -133,7 +133,7 @@ def test_what_the_shell_offers(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["rnu"], "'rnu' is not a known command; did you mean run? (allowed: cite, compare, "),
+        (["rnu"], "'rnu' is not a known command; did you mean run? (allowed: attack, cite, compare, "),
         (["data", "prepar"], "'prepar' is not a known command; did you mean prepare?"),
         (["--vrsion"], "No such option: --vrsion (Possible options: --version); see lt-bench --help"),
         (

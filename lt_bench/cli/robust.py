@@ -138,12 +138,17 @@ def board_robust(
     records: RobustRecords = ROBUSTNESS,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line a method.")] = False,
+    out: Annotated[Path | None, path_option("--out", help="Write a page of them, in Markdown.")] = None,
 ) -> None:
     """Print the tables of accuracy under attack, which are never mixed with any other."""
     from lt_bench.csv_text import csv_text
     from lt_bench.robustness import board
 
     found = board.tables(records)
+    if out is not None:
+        board.save_page(found, out)
+        print(f"{out}: the tables of {records}")
+        return
     if as_json:
         print(json.dumps(board.as_lines(found)))
     elif as_csv:

@@ -14,10 +14,21 @@ from typing import Any, NamedTuple
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import accuracy_by_class, balanced, group_accuracy, worst_class
 from lt_bench.evaluation.significance import mean_interval
+from lt_bench.files import beginning, in_words, write_atomically
 from lt_bench.leaderboard.record import dataset_slug, slug
+from lt_bench.markdown import escape, table_row
+from lt_bench.resources import refuse_installed
 from lt_bench.robustness.record import RobustRecord, every
 
 WORST = "worst case"
+MARK = "<!-- Generated from the records by `lt-bench leaderboard robust`. Do not edit. -->\n"
+NOTES = (
+    "Mean accuracy of the classes in percent, as means over n seeds; ± is the half-width of the 95% Student t "
+    "interval. An image withstands an attack if it is right as it is and at every place that the attack comes by; in "
+    "the worst case it withstands all of them. Tables of other images, other balls or other protocols are not to be "
+    "compared, and none of them with tables of clean accuracy. Published figures have no column: long-tailed test sets "
+    "are other test sets.\n"
+)
 
 
 class Key(NamedTuple):
@@ -118,6 +129,31 @@ def _cells(row: Row, titles: list[str]) -> dict[str, Any]:
     if row.interval is not None:
         shown[WORST] = f"{shown[WORST]} ± {row.interval:.2f}"
     return {"method": row.method, "n": len(row.seeds), **shown}
+
+
+def as_page(found: dict[Key, list[Row]]) -> str:
+    """All tables in Markdown. The same records give the same text."""
+    parts = [MARK, "# Robustness\n", NOTES]
+    for key, rows in found.items():
+        table = cells(rows)
+        titles = list(table[0])
+        lines = [table_row([escape(title) for title in titles])]
+        lines.append(table_row([":--" if title == "method" else "--:" for title in titles]))
+        lines += [table_row([escape(str(row[title] or "")) for title in titles]) for row in table]
+        parts.append(f"## {escape(key.title)}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def save_page(found: dict[Key, list[Row]], path: Path) -> None:
+    """Write the page. Raises UserError where there is a file that is no such page, or none can be written."""
+    refuse_installed("--out", path)
+    try:
+        if beginning(path, len(MARK.encode())) not in (None, MARK.encode()):
+            raise UserError(f"{path}: was not made by this command, so it is not overwritten")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, as_page(found).encode())
+    except OSError as error:
+        raise UserError(f"{path}: could not be written: {in_words(error)}") from None
 
 
 def as_lines(found: dict[Key, list[Row]]) -> list[dict[str, object]]:

@@ -73,6 +73,12 @@ def test_from_weights_to_a_table(lt_bench: LtBench, tmp_path: Path) -> None:
     assert "pgd-20" in shown.out
     assert lt_bench("leaderboard", "robust", "--csv").out.startswith("table,method,seeds,clean,fgsm,pgd-20,worst case")
     assert lt_bench("leaderboard", "show").out.count("pgd-20") == 0
+    for _ in range(2):  # the second over the first
+        assert lt_bench("leaderboard", "robust", "--out", "page.md").code == 0
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| method | n | clean | fgsm | pgd-20 | worst case |" in page
+    (tmp_path / "page.md").write_text("mine")
+    refused(lt_bench("leaderboard", "robust", "--out", "page.md"), "page.md: was not made by this command")
 
 
 def test_what_an_attack_leaves_is_part_of_what_was_right(tmp_path: Path) -> None:
