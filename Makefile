@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OFFICIAL := --records leaderboard/v1/records --out leaderboard/v1
 DEMO_RECIPES := ce balanced-softmax mixup cmo dbn-mix class-distance-mix-ours
 
-.PHONY: demo test test-whole lint typecheck check campaign leaderboard notebooks docs site clean
+.PHONY: demo test test-whole test-page lint typecheck check campaign leaderboard notebooks docs site clean
 
 demo: $(READY)
 	$(BIN)/lt-bench sweep $(DEMO_RECIPES:%=digits-lt/%) --seeds 0,1,2 --work demo/runs --records demo/records
@@ -31,6 +31,10 @@ typecheck: $(READY)
 
 check: lint typecheck test
 	$(BIN)/lt-bench leaderboard check $(OFFICIAL)
+
+# The board's page in a headless Chromium (`apt-get install chromium`); `make test` has these among all, where it is found.
+test-page: $(READY)
+	$(BIN)/python -m pytest -m browser -rs
 
 # Attacks that take half an hour; writes its figures into docs/reliability.md.
 campaign: $(READY)

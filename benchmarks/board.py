@@ -1,4 +1,4 @@
-"""How long the board takes to be made of many records: the committed ones again, under further seeds.
+"""What the board costs to be made of many records, page and all: the committed ones again, under further seeds.
 
 python benchmarks/board.py --records 10000
 """
@@ -6,6 +6,7 @@ python benchmarks/board.py --records 10000
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from lt_bench.data.cards import load_card
 from lt_bench.identity import first_stage_sha256, run_identity, split_sha256
 from lt_bench.leaderboard import Record, load_records
-from lt_bench.leaderboard.board import render
+from lt_bench.leaderboard.board import PAGE, render
 from lt_bench.leaderboard.record import record_folder, to_json
 from lt_bench.leaderboard.schema import SCHEMA_VERSION
 from lt_bench.leaderboard.seal import sealed
@@ -31,8 +32,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), arguments.records)
-        seconds = [timed(Path(folder)) for _ in range(arguments.times)]
+        made = [timed(Path(folder)) for _ in range(arguments.times)]
+    seconds, megabytes = [one[0] for one in made], made[0][1] / 1e6
     print(f"{arguments.records} records: {min(seconds):.2f} s of the processor, at most {max(seconds):.2f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux
+    print(f"page {megabytes:.2f} MB; at most {peak:.0f} MB of memory, writing the records included")
 
 
 def write(folder: Path, number: int) -> None:
@@ -70,10 +74,11 @@ def under_another_seed(record: Record, seed: int, revision: str) -> Record:
     return record.model_copy(update=changed)
 
 
-def timed(folder: Path) -> float:
+def timed(folder: Path) -> tuple[float, int]:
+    """Seconds of the processor, and bytes of the page."""
     start = time.process_time()
-    render(folder)
-    return time.process_time() - start
+    files = render(folder)
+    return time.process_time() - start, len(files[PAGE])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, surely_above
+from lt_bench.leaderboard.evidence import Evidence
 from lt_bench.leaderboard.noise import noise_scores
 from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Record, data_slug, slug
@@ -75,6 +76,7 @@ class Run:
     plugged: bool
     """Whether a component came from a plug-in."""
     commit: str | None
+    evidence: Evidence
     external: External | None = None
     """Whose training it is, where it is none of this suite."""
     superseded: str | None = None
@@ -99,6 +101,7 @@ class Run:
             n_max=record.recipe["data"]["n_max"],
             plugged=bool(record.recipe.get("plugins")),
             commit=None if record.environment is None else record.environment.commit,
+            evidence=Evidence.of(record),
             external=record.external,
             superseded=record.superseded,
             yours=yours,

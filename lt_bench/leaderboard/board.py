@@ -17,6 +17,7 @@ from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, beginning, in_words, write_together
 from lt_bench.leaderboard import noise
 from lt_bench.leaderboard.aggregate import Row, Table, TableKey
+from lt_bench.leaderboard.page import Shown, page
 from lt_bench.leaderboard.probabilities import WHY
 from lt_bench.leaderboard.repeating import command, commits, paper
 from lt_bench.leaderboard.sources import Board, read_board
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 Columns = dict[str, Callable[[Row], str]]
 
 INDEX = "README.md"
+PAGE = "index.html"
 FOLDER = "tables"
 MARK = "<!-- Generated from the records by `lt-bench leaderboard build`. Do not edit. -->\n"
 
@@ -87,9 +89,10 @@ def write(board: Board, out_dir: Path) -> list[Path]:
         raise UserError(
             f"--out {out_dir}: the official tables, of the official records alone: name those with --records"
         )
-    files = _render(board)
-    if not _is_ours(_start(out_dir / INDEX) or b""):
-        raise UserError(f"{out_dir / INDEX}: was not made by this command, so it is not overwritten")
+    files = _render(board, out_dir)
+    for name in (INDEX, PAGE):
+        if not _is_ours(_start(out_dir / name) or b""):
+            raise UserError(f"{out_dir / name}: was not made by this command, so it is not overwritten")
     differing = {out_dir / name: files[name] for name in _differing(files, out_dir)}
     try:
         (out_dir / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -107,7 +110,7 @@ def write(board: Board, out_dir: Path) -> list[Path]:
 
 def check(records_dir: Path | None, out_dir: Path, rank_external: bool = False) -> list[Path]:
     """The files of `out_dir` that `build` would write otherwise, add or remove."""
-    files = render(records_dir, rank_external)
+    files = _render(read_board(records_dir, rank_external), out_dir)
     return [out_dir / name for name in [*_differing(files, out_dir), *_stale(files, out_dir)]]
 
 
@@ -116,14 +119,15 @@ def render(records_dir: Path | None, rank_external: bool = False) -> dict[str, b
     return _render(read_board(records_dir, rank_external))
 
 
-def _render(board: Board) -> dict[str, bytes]:
+def _render(board: Board, out_dir: Path | None = None) -> dict[str, bytes]:
     if board.records is None and not board.yours:
         raise UserError(
             f"{RECORDS}: no records of yours to make tables of; lt-bench leaderboard show prints the board's"
         )
     names = file_names([table.key for table in board.shown])
     found = list(zip(names, board.shown, strict=True))
-    files = {INDEX: _index(found, board)}
+    shown = [Shown(name, _title(table.key), _subtitle(table.key), table) for name, table in found]
+    files = {INDEX: _index(found, board), PAGE: MARK + page(shown, board, out_dir)}
     for name, table in found:
         files[f"{FOLDER}/{name}.md"] = _markdown(table)
         files[f"{FOLDER}/{name}.csv"] = _csv(table)
@@ -296,6 +300,8 @@ def _index(found: list[tuple[str, Table]], board: Board) -> str:
     if not found:
         return "\n".join([*lines, "There are no records yet.\n"])
     lines.append("Tables of different data sets, factors or protocols are never to be compared.\n")
+    # Not a link: the site, and the repository's web view, show this file or its source under that address.
+    lines.append(f"`{PAGE}`, opened in a browser, has them all, with search, filters, and what stands behind a row.\n")
     if board.yours:
         lines += [f"{WHOSE}\n", *([f"{board.others}\n"] if board.others else [])]
     tracks = [(track, [one for one in found if one[1].key.condition.track == track.name]) for track in TRACKS]
@@ -367,11 +373,11 @@ def _differing(files: dict[str, bytes], out_dir: Path) -> list[str]:
 def _stale(files: dict[str, bytes], out_dir: Path) -> list[str]:
     """Tables below `out_dir` that carry our mark, and their CSV, but are not among `files`."""
     stale = []
-    for page in sorted((out_dir / FOLDER).glob("*.md")):
-        data = _start(page)
-        if f"{FOLDER}/{page.name}" not in files and data and _is_ours(data):
-            table = page.with_suffix(".csv")
-            stale += [f"{FOLDER}/{path.name}" for path in (page, table) if path.is_file()]
+    for text in sorted((out_dir / FOLDER).glob("*.md")):
+        data = _start(text)
+        if f"{FOLDER}/{text.name}" not in files and data and _is_ours(data):
+            table = text.with_suffix(".csv")
+            stale += [f"{FOLDER}/{path.name}" for path in (text, table) if path.is_file()]
     return stale
 
 

@@ -63,6 +63,15 @@ def unpack(data: bytes, record: Record) -> tuple[np.ndarray, np.ndarray]:
     return predicted, confidence
 
 
+def predicted_classes(path: Path, images: int) -> np.ndarray:
+    """Predicted classes int16 [N] alone, of a side file whose record was read before. Raises ValueError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _array(archive, "predicted", images)
+    except (*UNREADABLE, OSError) as error:
+        raise ValueError(f"not readable as arrays: {error}") from None
+
+
 def check_predictions(predicted: np.ndarray, confidence: np.ndarray, record: Record) -> None:
     """Raise ValueError where predictions [N] cannot be those that a record counts."""
     images, correct = record.test_images, record.selections["last"].correct

@@ -318,10 +318,11 @@ def test_board_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
     fill(tmp_path / "a", list(range(12)))
     fill(tmp_path / "b", list(range(11, -1, -1)))
     assert render(tmp_path / "a") == render(tmp_path / "b")
-    # Where a record lies does not matter either.
+    # Where a record lies does not matter to the tables either; the page tells it.
     for path in sorted((tmp_path / "b").rglob("seed*")):
         path.rename(tmp_path / "b" / path.name)
-    assert render(tmp_path / "a") == render(tmp_path / "b")
+    one, other = render(tmp_path / "a"), render(tmp_path / "b")
+    assert {name for name in one if one[name] != other[name]} == {"index.html"}
     first, second = (build(tmp_path / "a", tmp_path / out) for out in ("one", "two"))
     assert [path.relative_to(tmp_path / "one") for path in first] == [p.relative_to(tmp_path / "two") for p in second]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -338,6 +339,7 @@ def test_check_names_what_build_would_change(tmp_path: Path) -> None:
     changed = check(records, out)
     assert {path.name for path in changed} == {
         "README.md",
+        "index.html",
         "tiny-lt-if500-cifar-30ep.md",
         "tiny-lt-if500-cifar-30ep.csv",
     }
@@ -361,30 +363,33 @@ def test_a_table_without_records_goes_and_other_files_stay(tmp_path: Path) -> No
     assert check(records, out) == []
 
 
-def test_a_page_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["README.md", "index.html"])
+def test_a_page_of_somebody_else_is_not_overwritten(name: str, tmp_path: Path) -> None:
     add_record(tmp_path / "records")
-    (tmp_path / "README.md").write_text("# My project\n")
+    (tmp_path / name).write_text("# My project\n")
     with pytest.raises(UserError, match="not made by this command"):
         build(tmp_path / "records", tmp_path)
-    assert (tmp_path / "README.md").read_text() == "# My project\n"
+    assert (tmp_path / name).read_text() == "# My project\n"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, len(MARK)])
-def test_a_page_that_was_cut_is_made_again(cut: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["README.md", "index.html"])
+def test_a_page_that_was_cut_is_made_again(name: str, cut: int, tmp_path: Path) -> None:
     add_record(tmp_path / "records")
-    index, *_ = build(tmp_path / "records", tmp_path)
-    whole = index.read_bytes()
-    index.write_bytes(whole[:cut])
-    assert check(tmp_path / "records", tmp_path) == [index]
     build(tmp_path / "records", tmp_path)
-    assert index.read_bytes() == whole
+    page = tmp_path / name
+    whole = page.read_bytes()
+    page.write_bytes(whole[:cut])
+    assert check(tmp_path / "records", tmp_path) == [page]
+    build(tmp_path / "records", tmp_path)
+    assert page.read_bytes() == whole
 
 
-@pytest.mark.parametrize("failing", [1, 2, 3])
+@pytest.mark.parametrize("failing", [1, 2, 3, 4])
 def test_a_full_disk_leaves_the_board_that_was_there(
     failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever of the three files it is that finds no room."""
+    """Whichever of the four files it is that finds no room."""
     records, out = tmp_path / "records", tmp_path / "out"
     add_record(records)
     before = {path: path.read_bytes() for path in build(records, out)}
@@ -415,8 +420,9 @@ def test_what_has_not_changed_is_not_written(tmp_path: Path) -> None:
 
 def test_no_records_is_an_empty_board(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
-    (index,) = build(tmp_path / "records", tmp_path / "out")
+    index, page = build(tmp_path / "records", tmp_path / "out")
     assert "no records yet" in index.read_text()
+    assert '"rows":[]' in page.read_text()
 
 
 # --- back from a row to the command ------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_a_folder_that_is_named_is_read_alone(yours: Path, official: Path) -> No
 
 def test_the_tables_with_records_of_yours_are_presented(yours: Path) -> None:
     files = render(None)
-    assert sorted(files) == ["README.md", f"tables/{TABLE}.csv", f"tables/{TABLE}.md"]
+    assert sorted(files) == ["README.md", "index.html", f"tables/{TABLE}.csv", f"tables/{TABLE}.md"]
     assert OTHERS in files["README.md"].decode()
     assert "Rows titled (yours) are of your own records" in files[f"tables/{TABLE}.md"].decode()
     assert "other-lt" not in printed()
@@ -136,7 +136,7 @@ def test_without_records_of_yours_the_board_is_shown_and_nothing_is_built(offici
 def test_what_was_built_is_up_to_date_until_there_is_another_record(yours: Path) -> None:
     built = build(None, TABLES)
     assert check(None, TABLES) == []
-    assert built == [TABLES / name for name in ("README.md", f"tables/{TABLE}.md", f"tables/{TABLE}.csv")]
+    assert built == [TABLES / name for name in ("README.md", "index.html", f"tables/{TABLE}.md", f"tables/{TABLE}.csv")]
     add_record(RECORDS, recipe_name="mine", seed=2)
     assert check(None, TABLES) == built  # the index counts the runs
 

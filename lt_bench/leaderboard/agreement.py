@@ -1,0 +1,63 @@
+"""What test images say of two rows where their labels are not at hand.
+
+Of each image, g is how much more often the second row is right than the first, over their common seeds. The mean of g
+is known from the counts. Its interval over test images needs the mean of g², which labels would tell. Without them it
+has a bound: where two runs predict the same class, both are right or both are wrong, so |g| is at most the share of
+seeds in which the predictions differ. An interval from the bound is too wide, never too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, islice, starmap
+
+import numpy as np
+
+from lt_bench.leaderboard.aggregate import Row, Run
+from lt_bench.leaderboard.side_file import predicted_classes
+
+MOST_ROWS = 200
+"""Of a table; the pairs of more would be most of the page."""
+MOST_SEEDS = 5
+"""The first of each row: they bound it well enough, and all of ten thousand runs take long to unpack."""
+NOTHING = 1.0
+"""The bound that says nothing."""
+
+Predicted = dict[int, np.ndarray]
+"""Classes int16 [N] by seed."""
+
+
+def squares(rows: Sequence[Row]) -> list[float]:
+    """The bound on the mean of g², from 0 to 1, of every two rows of a table: (0, 1), (0, 2), ..., (1, 2), ...
+
+    Empty for a table of more than `MOST_ROWS`; `NOTHING` for two rows whose first `MOST_SEEDS` have no seed in common.
+    """
+    if len(rows) > MOST_ROWS:
+        return []
+    predicted = [_predicted(row) for row in rows]
+    return [_square(one, other) for k, one in enumerate(predicted) for other in predicted[k + 1 :]]
+
+
+def _square(first: Predicted, second: Predicted) -> float:
+    differ = [first[seed] != second[seed] for seed in first.keys() & second.keys()]
+    if not differ:
+        return NOTHING
+    # The square of a sum of 0 and 1 is the number of pairs, in either order, that are both 1: counted, nothing is cast.
+    pairs = sum(map(np.count_nonzero, starmap(np.logical_and, combinations(differ, 2))))
+    both = sum(map(np.count_nonzero, differ)) + 2 * pairs
+    return both / len(differ) ** 2 / len(differ[0])
+
+
+def _predicted(row: Row) -> Predicted:
+    found = {seed: _classes(run) for seed, run in islice(row.runs.items(), MOST_SEEDS)}
+    return {seed: classes for seed, classes in found.items() if classes is not None}
+
+
+def _classes(run: Run) -> np.ndarray | None:
+    """None where the record has no predictions beside it that can be read."""
+    if run.evidence.predictions is None:
+        return None
+    try:
+        return predicted_classes(run.path.with_name(run.evidence.predictions), run.key.test_images)
+    except ValueError:
+        return None
