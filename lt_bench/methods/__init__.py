@@ -50,8 +50,8 @@ class Method(Component, torch.nn.Module, ABC):
     """Which of the recipe's families `sampler`, `mix`, `loss` it honours; to set another is refused."""
     heads: ClassVar[frozenset[str] | None] = None
     """Names of the heads it can train, None for all but those with layers that serve training alone."""
-    evaluates_its_own: ClassVar[bool] = False
-    """Whether a network of its own, such as an average of weights, is evaluated and saved."""
+    averages_weights: ClassVar[bool] = False
+    """Whether an average of the weights is evaluated and saved, so that the protocol must not have another."""
     adversarial: ClassVar[bool] = False
     """Whether it trains against an adversary: its runs have tables of their own."""
 

@@ -82,7 +82,7 @@ class TradesCutMix(Trades):
 
     name = "trades-cutmix-wa"
     info = Info("TRADES on CutMix images, weights averaged", "Rebuffi et al., NeurIPS 2021", 2021, cost="9x")
-    evaluates_its_own = True
+    averages_weights = True
 
     class Config(Trades.Config):
         """By default those of the paper's CIFAR experiments without further data."""

@@ -151,7 +151,7 @@ def _a_mix_that_evaluates_its_own_network_trains_it(parts: Parts) -> Iterator[st
 
 
 def _weights_are_averaged_once(parts: Parts) -> Iterator[str]:
-    if parts.method.evaluates_its_own and parts.recipe.protocol.ema is not None:
+    if parts.method.averages_weights and parts.recipe.protocol.ema is not None:
         yield f"protocol.ema: the method {parts.method.name} evaluates an average of its own; remove this one"
 
 

@@ -5,6 +5,7 @@ A table holds what was looked at alike: data set, test images and how many of th
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Key(NamedTuple):
 
     dataset: str
     """With factor, profile and split."""
+    noise: str
+    """What was wrong with the labels that were trained on; empty for nothing."""
     protocol: str
     protocol_sha256: str
     index_sha256: str
@@ -52,14 +55,16 @@ class Key(NamedTuple):
         modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
         name = f"{slug(protocol.name)}{modified}"
         digests = protocol.sha256, data.index_sha256, data.test_sha256
-        return cls(dataset_slug(data), name, *digests, record.total, record.norm, record.radius)
+        noise = record.recipe.get("data", {}).get("noise")
+        trained = f", trained on noise {json.dumps(noise, sort_keys=True)}" if noise else ""
+        return cls(dataset_slug(data), trained, name, *digests, record.total, record.norm, record.radius)
 
     @property
     def title(self) -> str:
         each = sorted(set(self.total))
         images = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
-        ball = f"{self.norm} {self.radius:g}/255"
-        return f"{self.dataset}, {self.protocol}: {ball}, {images} test images a class ({self.test_sha256[:12]})"
+        seen = f"{self.norm} {self.radius:g}/255, {images} test images a class ({self.test_sha256[:12]})"
+        return f"{self.dataset}{self.noise}, {self.protocol}: {seen}"
 
 
 @dataclass(frozen=True)

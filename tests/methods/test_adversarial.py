@@ -71,6 +71,22 @@ def test_the_loss_by_hand(name: str, expected: float, monkeypatch: pytest.Monkey
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_gradient_of_trades_is_that_of_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PGDAT, "attacked", lambda self, network, images, objective, rng: images + 0.5)
+    batch, network = batch_of(), tiny_network().train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    twin = deepcopy(network)
+    build("trades", beta=2.0).loss(network, {"main": batch}, step_at()).backward()
+    clean, perturbed = twin(batch.images), twin(batch.images + 0.5)
+    p, log_p, log_q = clean.softmax(1), clean.log_softmax(1), perturbed.log_softmax(1)
+    (nn.functional.cross_entropy(clean, batch.labels) + 2 * (p * (log_p - log_q)).sum(1).mean()).backward()
+    for found, expected in zip(network.parameters(), twin.parameters(), strict=True):
+        assert found.grad is not None and expected.grad is not None
+        torch.testing.assert_close(found.grad, expected.grad, atol=1e-6, rtol=1e-4)
+
+
 def test_the_average_of_weights_begins_fast() -> None:
     steps = torch.tensor([0.0, 1, 10, 100])
     torch.testing.assert_close(
