@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,8 @@ def attack(
 
     if norm not in ("linf", "l2"):
         raise UserError(f"--norm {norm}: allowed are linf, l2")
+    if not math.isfinite(radius):
+        raise UserError(f"--radius {radius}: expected a number of 255ths, such as 8")
     asked = named([name.strip() for name in trials.split(",")], "l2" if norm == "l2" else "linf", radius)
     deadline = None if budget is None else time.monotonic() + parse_budget(budget)
     load_plugins(plugin)

@@ -31,7 +31,7 @@ from lt_bench.training.loop import EVALUATION_BATCH, Job, check_finite
 from lt_bench.training.options import BudgetSpent, Options
 from lt_bench.training.progress import on_screen
 from lt_bench.training.recording import dataset_of, now, protocol_of
-from lt_bench.training.run import build_job
+from lt_bench.training.run import build_job, check_writable
 from lt_bench.training.runtime import environment
 from lt_bench.training.weights import Weights, read_weights
 
@@ -65,6 +65,7 @@ def attack_weights(path: Path, trials: Sequence[Trial], images: int | None, opti
     question = asked(digest, tuple(trials), sample)
     if not options.force and (known := find(options.records, question)) is not None:
         return known, False
+    check_writable(options.records)
     job = build_job(weights.recipe, split, weights.seed, options, epochs=0)
     weights.load_into(job.evaluated.eval())
     check_finite(job)

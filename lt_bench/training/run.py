@@ -60,7 +60,7 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     if (done := _finished(identity, options)) is not None:
         return done
     _check_budget(options)
-    _check_writable(options.records)
+    check_writable(options.records)
     first = recipe.first()
     start = None if first is None else _first_stage(first, split, seed, replace(options, first_of=recipe.name))
     folder = _folder(recipe, split, seed, options)
@@ -75,7 +75,7 @@ def _complete(
     """Train to the end and write weights and record."""
     _check_budget(options)  # which a first stage, or waiting for another process, may have spent
     job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
-    _check_writable(options.records / record_folder(draft_record(recipe, split, job, start)))
+    check_writable(options.records / record_folder(draft_record(recipe, split, job, start)))
     state = train(recipe, split, job, folder, options)
     noise = None if split.given is None else measure_noise(job, split, split.given, folder)
     record = make_record(recipe, split, job, state, start, noise)
@@ -121,7 +121,7 @@ def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> W
         return weights
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Raise UserError now, not after hours of training, if no record can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -217,12 +217,16 @@ def test_counts_that_contradict_themselves_are_no_record(tmp_path: Path) -> None
         (["--images", "5"], ["--images 5: expected 10 to 600, alike for all classes"]),
         (["--images", "700"], ["--images 700"]),
         (["--radius", "-1"], ["--radius"]),
+        (["--radius", "inf"], ["--radius inf: expected a number of 255ths"]),
+        (["--records", "file"], ["--records file: cannot be written"]),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_a_line(
     lt_bench: LtBench, tmp_path: Path, arguments: list[str], said: list[str]
 ) -> None:
-    refused(lt_bench("attack", trained(tmp_path, "ce"), *arguments), *said)
+    weights = trained(tmp_path, "ce")
+    (tmp_path / "file").write_text("")
+    refused(lt_bench("attack", weights, *arguments), *said)
     assert not list(tmp_path.rglob("attack-*"))
 
 
