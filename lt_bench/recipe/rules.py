@@ -104,6 +104,20 @@ def _an_augmentation_comes_once(parts: Parts) -> Iterator[str]:
         yield f"augment.{name}: the protocol {recipe.protocol.name} has it already"
 
 
+def _a_regulariser_changes_something(parts: Parts) -> Iterator[str]:
+    recipe = parts.recipe
+    backbone = recipe.backbone_choice().config
+    if "zero-init" in recipe.regularise and (
+        getattr(backbone, "pretrained", False) or getattr(backbone, "weights", "")
+    ):
+        yield "regularise.zero-init: the network starts from trained weights, of which it would undo a part"
+    try:
+        for regulariser in recipe.regularisers():
+            regulariser.trained_under(recipe.protocol)
+    except UserError as error:
+        yield str(error)
+
+
 def _a_network_fits_its_images(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
     backbone = recipe.backbone_choice()
@@ -221,6 +235,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_method_needs_its_head,
     _images_are_augmented_as_their_kind,
     _an_augmentation_comes_once,
+    _a_regulariser_changes_something,
     _a_network_fits_its_images,
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,

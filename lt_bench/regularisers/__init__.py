@@ -93,7 +93,7 @@ class Regulariser(Component, ABC):
         """
 
     def trained_under(self, protocol: Protocol) -> Protocol:
-        """What a protocol becomes for a training with it."""
+        """What a protocol becomes for a training with it. Raises UserError where it is that already."""
         return protocol
 
     def begin(self, epoch: Epoch) -> None:
