@@ -21,6 +21,7 @@ from lt_bench.leaderboard.page import Shown, page
 from lt_bench.leaderboard.probabilities import WHY
 from lt_bench.leaderboard.repeating import command, commits, paper
 from lt_bench.leaderboard.sources import Board, read_board
+from lt_bench.leaderboard.spread import spread
 from lt_bench.leaderboard.track import CLEAN, TRACKS, Track, place
 from lt_bench.markdown import escape, link, one_line, table_row
 from lt_bench.resources import RECORDS, refuse_installed, shipped_board
@@ -147,7 +148,7 @@ def print_tables(records_dir: Path | None, console: Console, rank_external: bool
     for table in board.shown:
         # Text, not str: a name in square brackets must not be read as markup.
         title = Text(one_line(_title(table.key)))
-        remarks = (*_superseded(table), *_external(table), *_without_ece(table))
+        remarks = (*_superseded(table), *_external(table), *_without_ece(table), *spread(table))
         caption = Text("\n".join(map(one_line, [_subtitle(table.key), *remarks])))
         view = rich_table.Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
         every = _columns(table)

@@ -12,11 +12,12 @@ import numpy as np
 from lt_bench.data.groups import GROUPS, group_masks
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError, unknown
-from lt_bench.evaluation.significance import exchange_p, holm, mean_interval, paired_p, paired_spread, seeds_needed
+from lt_bench.evaluation.significance import exchange_p, holm, mean_interval, paired_p, seeds_needed
 from lt_bench.leaderboard.aggregate import YOURS, Row, Run, Table, TableKey
 from lt_bench.leaderboard.board import file_names
 from lt_bench.leaderboard.record import load_predictions, load_record
 from lt_bench.leaderboard.sources import read_board
+from lt_bench.leaderboard.spread import seed_spread
 
 if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
@@ -144,7 +145,7 @@ def compare_all(
     name, found, rows = rows_of(records_dir, methods, table)
     pairs = [_common_runs(found, methods, rows, place) for place in range(1, len(rows))]
     labels, without = labels_of(found.key, data_root)
-    spreads = {score: _spread(found, score) for score in COMPARED}
+    spreads = {score: seed_spread(found, score) for score in COMPARED}
     compared = []
     for second, runs in zip(rows[1:], pairs, strict=True):
         images, without_these = _images(runs, labels)
@@ -225,13 +226,6 @@ def _common_runs(found: Table, methods: Sequence[str], rows: list[Row], place: i
         have = " and ".join(" ".join(map(str, row.runs)) for row in (first, second))
         raise UserError(f"{methods[0]} and {methods[place]} have no seed in common: they have {have}")
     return common
-
-
-def _spread(table: Table, score: str) -> float | None:
-    """That of the difference of two rows from seed to seed. Superseded rows count: their seeds spread as well."""
-    seeds = sorted({seed for row in table.rows for seed in row.runs})
-    scores = [[row.runs[seed].scores[score] if seed in row.runs else None for seed in seeds] for row in table.rows]
-    return paired_spread(np.array(scores, dtype=float))
 
 
 def _difference(
