@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OFFICIAL := --records leaderboard/v1/records --out leaderboard/v1
 DEMO_RECIPES := ce balanced-softmax mixup cmo dbn-mix class-distance-mix-ours
 
-.PHONY: demo test test-whole test-page lint typecheck check campaign leaderboard notebooks docs site clean
+.PHONY: demo test test-whole test-page lint typecheck check campaign leaderboard notebooks docs mixes site clean
 
 demo: $(READY)
 	$(BIN)/lt-bench sweep $(DEMO_RECIPES:%=digits-lt/%) --seeds 0,1,2 --work demo/runs --records demo/records
@@ -51,6 +51,10 @@ notebooks: $(READY)
 
 docs: $(READY)
 	$(BIN)/lt-bench docs
+
+# Pictures of what mixes do, on the embedded digits.
+mixes: $(READY)
+	$(BIN)/python docs/draw_mixes.py
 
 # The pages of this repository, to be read in a browser: site/index.html. Its own environment needs no torch: the reference is
 # made of the sources as they stand.

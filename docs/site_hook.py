@@ -13,6 +13,7 @@ SHOWN = (
     "CITATION.cff",
     "docs/*.md",
     "docs/*.png",
+    "docs/mixes/*.png",
     "benchmarks/*.md",
     "leaderboard/v1/*.md",
     "leaderboard/v1/tables/*",

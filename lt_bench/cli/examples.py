@@ -19,6 +19,8 @@ lt-bench cite cifar100-lt/cmo
 lt-bench evaluate runs/FOLDER/weights.safetensors --json
 lt-bench attack runs/FOLDER/weights.safetensors --images 1000 --budget 20m
 lt-bench attack runs/FOLDER/weights.safetensors --with autoattack
+lt-bench gallery cifar100-lt/cutmix
+lt-bench gallery digits-lt/decouple-mix mix.generator=fmix --images 6 --out fmix.png
 lt-bench diagnostics runs/FOLDER --epoch 10
 lt-bench report digits-lt/ce digits-lt/mislas --format pdf
 lt-bench report runs/FOLDER

@@ -17,6 +17,8 @@ from lt_bench.cli.options import (
     Plugins,
     PrecisionName,
     ReadRecords,
+    Recipes,
+    Work,
     Workers,
     file_argument,
     load_plugins,
@@ -24,6 +26,7 @@ from lt_bench.cli.options import (
     path_option,
     run_options,
 )
+from lt_bench.errors import UserError
 from lt_bench.resources import RECORDS
 from lt_bench.terminal import better, class_cells, percent, print_rows
 
@@ -105,6 +108,32 @@ def diagnostics(
     path = out or run_folder / "distance.png"
     drawn = draw_distances(run_folder, path, epoch)
     print(f"{path}: the distances between classes after epoch {drawn}")
+
+
+@app.command()
+def gallery(
+    recipe: Recipes,
+    out: Annotated[Path | None, path_option("--out", help="File to draw. Default: gallery-METHOD.png.")] = None,
+    images: Annotated[int, typer.Option(min=2, max=32, help="So many, from the largest class to the smallest.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the images and of the draws.")] = 0,
+    data_root: DataRoot = None,
+    work: Work = Path("runs"),
+    plugin: Plugins = None,
+) -> None:
+    """Draw what a recipe's mix makes of images: originals, mixed images and the labels that go with them."""
+    from lt_bench.gallery import draw, mixture
+    from lt_bench.recipe.loading import load_recipe
+    from lt_bench.recipe.overrides import split_arguments
+
+    load_plugins(plugin)
+    (name, *more), overrides = split_arguments(recipe)
+    if more:
+        raise UserError(f"one recipe at a time, found {len(more) + 1}: {name}, {', '.join(more)}")
+    found = load_recipe(name, overrides)
+    path = out or Path(f"gallery-{found.name}.png")
+    shown = mixture(found, images, seed, data_root, work / "teachers")
+    draw(shown, f"{found.data.name}/{found.name}{''.join(f' {one}' for one in overrides)}", path)
+    print(f"{path}: {images} images before and after {found.name}")
 
 
 @app.command()

@@ -1,0 +1,55 @@
+"""Draw what every mix makes of the embedded digits: python docs/draw_mixes.py writes docs/mixes.md and its pictures."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+
+from lt_bench.gallery import draw, mixture
+from lt_bench.recipe import load_recipe
+from lt_bench.registry import members
+
+HERE = Path(__file__).parent
+COLOURS = 48
+LEFT_OUT = {"none": "it mixes nothing", "class-distance-mix-ours": "it only chooses partners"}
+"""Mixes without a picture of their own, and why."""
+OVERRIDES = {"tokenmix": ["mix.labels=area"], "automix": [], "samix": []}
+"""What a mix is drawn with beside its name: TokenMix by area, for want of a teacher."""
+HEAD = """# What mixes do
+
+Six digits of the embedded set, from the largest class to the smallest; below each what the network is given, and below that the
+labels it is trained on with their shares. The networks are fresh, so masks that are learnt say nothing yet, and where features are
+mixed the images stay as they are. `lt-bench gallery cifar100-lt/cutmix` draws the like of any recipe on any data.
+`python docs/draw_mixes.py` makes this page.
+"""
+
+
+def main() -> None:
+    """Write the page and its pictures."""
+    parts = [HEAD]
+    (HERE / "mixes").mkdir(exist_ok=True)
+    for name, mix in sorted(members("mix").items()):
+        if name in LEFT_OUT:
+            continue
+        picture(name).save(HERE / "mixes" / f"{name}.png", optimize=True)
+        info = mix.info
+        parts.append(f"## {name}\n\n{info.summary}. {info.paper}.\n\n![{name}](mixes/{name}.png)\n")
+        print(name, flush=True)
+    (HERE / "mixes.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def picture(name: str) -> Image.Image:
+    """A mix, with its default settings, on the digits; in few colours, which is small."""
+    recipe = load_recipe("digits-lt/ce", [f"mix.name={name}", "protocol.epochs=20", *OVERRIDES.get(name, [])])
+    with TemporaryDirectory() as nothing:
+        path = Path(nothing) / "mix.png"
+        draw(mixture(recipe, 6, 0, None, Path(nothing)), name, path)
+        whole = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+    return whole.resize((whole.width * 2 // 3, whole.height * 2 // 3)).quantize(COLOURS)
+
+
+if __name__ == "__main__":
+    main()
