@@ -75,7 +75,8 @@ def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> 
     if "augment" in (kind, other_kind):
         return kind == "augment" or None  # Images are varied before anything else sees them: not worth a word each.
     if "regularise" in (kind, other_kind):
-        return (kind == "regularise" and other_kind != "backbone") or None  # In which it needs a place, by its docs.
+        # Of a backbone it needs a place, which only the built network shows.
+        return (kind == "regularise" and other_kind != "backbone") or None
     if kind in PHASE_FAMILIES and other_kind in PHASE_FAMILIES:
         return True  # Samplers, mixes and losses compose freely.
     for one, two, family in ((component, other, other_kind), (other, component, kind)):

@@ -124,11 +124,10 @@ def _papers(method: str) -> str:
 
 def _parts(recipe: Recipe) -> str:
     """What a recipe is made of, its defaults left out."""
-    several = {"augment": recipe.augment, "regularise": recipe.regularise}
     free = [
         _part(kind, [(0, {"name": name, **settings})])
-        for kind, named_ in several.items()
-        for name, settings in named_.items()
+        for kind, nodes in {"augment": recipe.augment, "regularise": recipe.regularise}.items()
+        for name, settings in nodes.items()
     ]
     others = [
         _part(kind, timeline) + (_trained_with(recipe) if kind == "stage" else "")
@@ -213,6 +212,7 @@ def _recipe_cost(recipe: Recipe) -> str:
     head = recipe.head_choice()
     usual, own = head.component.info.cost, head.component(head.config).cost
     costs = [own if cost == usual else cost for cost in costs]
+    costs += [lookup("regularise", name).info.cost for name in recipe.regularise]
     return " × ".join(escape(cost) for cost in costs if cost != "1x") or "1x"
 
 

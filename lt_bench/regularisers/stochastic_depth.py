@@ -40,7 +40,7 @@ class BranchRegulariser(Regulariser):
         if not found:
             raise self.refused("needs a network of residual blocks, such as resnet32, and this one has none")
         if any(branch.dropped for branch, _ in found):
-            raise self.refused("this network drops its branches by itself; set its own rate, drop_path, to 0")
+            raise self.refused("this network drops its branches by itself; set drop_path or drop_path_rate to 0")
         return found
 
 

@@ -150,6 +150,7 @@ def test_a_set_of_list_files_leaves_nothing_to_choose(setting: dict[str, object]
     ("setting", "message"),
     [
         ({"kind": "resized-crop", "cutout": 16}, "cutout belongs to crop-flip"),
+        ({"kind": "resized-crop", "enlarge": 40}, "enlarge belongs to crop-flip"),
         ({"size": 64}, "size belongs to resized-crop"),
         ({"kind": "resized-crop", "scale": [0.5, 0.1]}, "scale must rise"),
         ({"std": [0.2, 0, 0.2]}, "std must be positive"),

@@ -140,6 +140,14 @@ def test_test_images_are_resized_and_centre_cropped(root: Path) -> None:
     )
 
 
+def test_what_is_not_varied_is_as_evaluation_sees_it(root: Path) -> None:
+    further, cpu = {"random-erasing": {"probability": 1.0}}, torch.device("cpu")
+    for varied in (True, False):
+        train = image_sets(open_split(SPEC, root), SETTINGS, cpu, 0, further, varied=varied).train
+        (seen,), (plain,) = train.stream(np.arange(9), 9, generator(0, "images")), train.clean(9)
+        assert torch.equal(seen.images, plain.images) == (not varied)
+
+
 def test_missing_images_are_counted_and_the_first_is_named(root: Path) -> None:
     for k in (5, 6):
         (root / f"mini/train/n1/{k}.JPEG").unlink()

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from lt_bench.data.types import Epoch
 from lt_bench.errors import UserError
-from lt_bench.models import Backbone, Network, build_network
+from lt_bench.models import Backbone, Network, build_network, norm
 from lt_bench.models.backbones.cifar_resnet import ResNet8
 from lt_bench.models.backbones.imagenet_resnet import ResNet10
 from lt_bench.models.backbones.preact_resnet import PreActBlock
 from lt_bench.models.backbones.vision_transformer import ViTTiny
-from lt_bench.models.norm import fuse
+from lt_bench.models.norm import BatchNormReLU, fuse
 from lt_bench.models.residual import residual_branches
 from lt_bench.native import NoCompilerError
 from lt_bench.regularisers import (
@@ -329,6 +329,28 @@ def test_the_kernels_serve_the_rest(regulariser: Regulariser, backbone: type[Bac
     x = images(count=16).to(memory_format=torch.channels_last)
     torch.testing.assert_close(drawn(plain, x), drawn(fused, x), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(drawn(plain.eval(), x), drawn(fused.eval(), x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("regulariser", "training", "evaluation"),
+    [(Dropout(), 7, 7), (DropBlock(), 7, 7), (StochasticDepth(), 4, 7), (ShakeDrop(), 4, 4)],
+    ids=lambda one: getattr(one, "name", str(one)),
+)
+def test_only_a_changed_branch_does_without_the_kernels(
+    regulariser: Regulariser, training: int, evaluation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a stem and three blocks of two normalisations each."""
+    served: list[Tensor] = []
+    monkeypatch.setattr(norm, "_fused", lambda x, residual, layer: served.append(x) or torch.relu(x))
+    network = regularised(regulariser).to(memory_format=torch.channels_last)
+    for part in network.modules():
+        if isinstance(part, BatchNormReLU):
+            part.fused = True
+    x = images(count=16).to(memory_format=torch.channels_last)
+    for mode, count in ((True, training), (False, evaluation)):
+        served.clear()
+        network.train(mode)(x)
+        assert len(served) == count
 
 
 ALL = (Dropout(), DropBlock(), MaxDropout(rate=0.1), StochasticDepth(), ShakeDrop(), ShakeShake(), ZeroInit())
