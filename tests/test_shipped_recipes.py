@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipe_cases import MISFITS, SHIPPED
+from recipe_cases import MISFITS, NOISY, SHIPPED
 
 from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
@@ -153,7 +153,8 @@ def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     changed = load_recipe(name, [f"protocol={protocol}"])
     assert changed.protocol == shipped_protocol(protocol)
     epochs = changed.protocol.epochs
-    assert [phase.until for phase in changed.phases] in ([epochs], [epochs // 2, epochs], [round(0.8 * epochs), epochs])
+    parts = [[epochs], *([round(share * epochs), epochs] for share in (0.35, 0.5, 0.8))]
+    assert [phase.until for phase in changed.phases] in parts
     assert (changed.method, changed.model, changed.data) == (recipe.method, recipe.model, recipe.data)
 
 
@@ -197,12 +198,43 @@ def test_every_record_is_what_its_recipe_is_today() -> None:
         record = json.loads(path.read_text(encoding="utf-8"))
         split = {key: record["recipe"]["data"][key] for key in ("factor", "profile", "subset_seed", "n_max")}
         asked = [f"data.{key}={value}" for key, value in split.items() if value not in (None, DEFAULT.get(key))]
+        noise = record["recipe"]["data"].get("noise")
+        asked += [f"data.noise={json.dumps(noise)}"] if noise else []
         name = f"{record['dataset']['name']}/{record['recipe_name']}"
         overrides = [f"protocol={record['protocol']['name']}", *asked, *record["overrides"]]
         found = [load_recipe(name, overrides + undo) for undo in ([], EDITED.get(record["recipe_name"], []))]
         known = record["recipe_sha256"] in [recipe.sha256() for recipe in found]
         # A superseded one can not: what it was made by is gone.
         assert known == (superseded(record["recipe"]) is None), path
+
+
+@pytest.mark.parametrize(
+    "method", ["ce", "balanced-softmax", "m-dyr-h", "md-dyr-sh", "jocor", "paddles", "paddles-semi"]
+)
+@pytest.mark.parametrize("setting", NOISY)
+def test_what_is_tried_on_wrong_labels(setting: str, method: str) -> None:
+    recipe = load_recipe(f"{setting}/{method}")
+    assert (recipe.data.name, recipe.data.factor, recipe.protocol.name) == ("cifar10-lt", 10, "cifar-30ep")
+    assert recipe.data.noise is not None
+    assert recipe.data.noise.name == NOISY[setting]
+    assert recipe.reported == ()  # what is published is of right labels
+    other = load_recipe(f"cifar10-lt/{method}", ["protocol=cifar-30ep", "data.factor=10", *noise_overrides(recipe)])
+    assert other.sha256() == recipe.sha256()
+
+
+def noise_overrides(recipe: Recipe) -> list[str]:
+    """As the tables of the board ask for it."""
+    return [f"data.noise.{key}={value}" for key, value in recipe.resolved()["data"]["noise"].items()]
+
+
+def test_methods_against_noise_have_the_epochs_of_their_papers() -> None:
+    stops = {"m-dyr-h": 0.35, "md-dyr-sh": 0.35}
+    for name, start in stops.items():
+        assert load_recipe(f"cifar10-lt/{name}").method["start"] == start
+    soft = load_recipe("cifar100-lt/paddles-semi").method
+    assert (soft["amplitude_stop"], soft["phase_stop"], soft["unlabelled_weight"]) == (0.1, 0.1167, 75)
+    hard = load_recipe("cifar10-lt/bootstrap-hard", ["protocol=arazo-300ep"]).phases
+    assert [(phase.until, phase.loss["name"]) for phase in hard] == [(105, "cross-entropy"), (300, "bootstrapping")]
 
 
 # --- the promised grid -------------------------------------------------------------------------------

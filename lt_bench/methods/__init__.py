@@ -31,6 +31,8 @@ class Task:
     phases: tuple[Phase, ...]
     normalisation: Normalisation = AS_PIXELS
     """Of the images that it will be given, for what is done to their pixels."""
+    batch_size: int = 128
+    """Images of a batch but the last of an epoch, for a method that arranges batches."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Method(Component, torch.nn.Module, ABC):
 
     class Config(Settings):
         """No settings."""
+
+    arranges_batches: ClassVar[bool] = False
+    """Whether an order of `streams` says which images meet in a batch, so that none may come in between."""
 
     def __init__(self, task: Task, config: Config | None = None, **settings: Any) -> None:
         super().__init__()

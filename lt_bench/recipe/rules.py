@@ -148,6 +148,12 @@ def _a_loss_needs_its_kind_of_logits(parts: Parts) -> Iterator[str]:
             yield f"model.head: the loss {loss.name} needs a head of one branch, found {head.name}"
 
 
+def _a_method_that_arranges_batches_sees_images_once(parts: Parts) -> Iterator[str]:
+    times = parts.recipe.protocol.repeated_augmentation
+    if parts.method.arranges_batches and times > 1:
+        yield f"protocol.repeated_augmentation: {parts.method.name} arranges batches itself; set it to 1, found {times}"
+
+
 def _a_mix_that_evaluates_its_own_network_trains_it(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
     for part in recipe.compositions:
@@ -239,6 +245,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_network_fits_its_images,
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,
+    _a_method_that_arranges_batches_sees_images_once,
     _a_mix_that_evaluates_its_own_network_trains_it,
     _weights_are_averaged_once,
     _a_schedule_ends_with_the_training,

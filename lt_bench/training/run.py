@@ -163,7 +163,8 @@ def build_job(
     network = build_recipe_network(recipe, num_classes, seed, start, trained=not epochs)
     stats = ClassStats.of(sets.train.labels, num_classes)
     normalisation = recipe.protocol.augmentation.normalisation(split.card)
-    task = Task(sets.train.labels, stats, recipe.phase_choices(), normalisation)
+    phases, batch_size = recipe.phase_choices(), recipe.protocol.batch_size
+    task = Task(sets.train.labels, stats, phases, normalisation, batch_size)
     choice = recipe.method_choice()
     method: Method = choice.component(task, choice.config)
     network = runtime.prepare(network)

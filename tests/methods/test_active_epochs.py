@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,43 @@ def attacks(config: Any, epochs: Epochs) -> list[int]:
     return found
 
 
+def corrects_labels(config: Any, epochs: Epochs) -> list[int]:
+    """Whether it matters if every label is doubted or none."""
+    method, found = build("dynamic-bootstrapping", **config.model_dump(mode="json")), []
+    network = tiny_network().train()
+    for epoch in epochs:
+        losses = []
+        for doubt in (0.0, 1.0):
+            torch.manual_seed(0)  # of the tiny network's dropout
+            method.get_buffer("table").fill_(doubt)
+            step = Step(epoch, 0, 1, epoch.rng("method"))
+            losses.append(method.loss(deepcopy(network), {"main": batch_of(size=16)}, step).item())
+        if losses[0] != losses[1]:
+            found.append(epoch.index)
+    return found
+
+
+def trusts_some(name: str) -> Callable[[Any, Epochs], list[int]]:
+    """Whether it tells the images of which it is confident from others."""
+
+    def found(config: Any, epochs: Epochs) -> list[int]:
+        method, chosen = build(name, **config.model_dump(mode="json")), []
+        for epoch in epochs:
+            orders = []
+            for few in (slice(0, 3), slice(3, 9)):
+                method.get_buffer("confident").fill_(False)[few] = True
+                orders.append(next(iter(method.streams(epoch).values())))
+            if not np.array_equal(*orders):
+                chosen.append(epoch.index)
+        return chosen
+
+    return found
+
+
 small = st.integers(0, 12)
+stop_shares = st.tuples(st.floats(0, 0.9), st.floats(0.01, 0.09)).map(
+    lambda two: {"amplitude_stop": two[0], "phase_stop": sum(two)}
+)
 generators = st.sampled_from(["mixup", "cutmix"]) | st.fixed_dictionaries(
     {"name": st.just("cmo"), "start_epoch": st.integers(-1, 6), "stop_before_end": st.integers(0, 6)}
 )
@@ -147,6 +184,14 @@ CASES: dict[tuple[str, str], tuple[st.SearchStrategy[dict[str, Any]], Callable[[
     ),
     ("sampler", "progressive"): (st.just({}), leaves_the_natural_law),
     ("method", "bbn"): (st.just({}), gives_gradient("bbn", "bilateral", 1)),
+    ("method", "dynamic-bootstrapping"): (
+        st.fixed_dictionaries(
+            {"start": st.floats(0.01, 0.99), "guided": st.booleans(), "guided_before": st.floats(0, 0.5)}
+        ),
+        corrects_labels,
+    ),
+    ("method", "paddles"): (stop_shares, trusts_some("paddles")),
+    ("method", "paddles-semi"): (stop_shares, trusts_some("paddles-semi")),
     ("method", "glmc"): (st.just({}), gives_gradient("glmc", "twin-classifier", 1)),
     ("method", "taet"): (st.fixed_dictionaries({"clean_share": st.floats(0, 1)}), attacks),
     ("method", "ride"): (st.fixed_dictionaries({"reweight_from": st.floats(0, 1)}), reweights),
@@ -194,6 +239,10 @@ def test_it_acts_in_the_epochs_it_names_and_in_no_other(key: tuple[str, str], da
         ("mix", "mixup", 1, range(1)),
         ("sampler", "progressive", 1, range(0)),
         ("method", "bbn", 200, range(1, 200)),
+        ("method", "dynamic-bootstrapping", 300, range(105, 300)),
+        ("method", "paddles", 200, range(31, 200)),
+        ("method", "paddles-semi", 300, range(36, 300)),
+        ("method", "paddles", 2, range(0)),
         ("method", "ride", 200, range(160, 200)),
         ("method", "ride", 2, range(0)),
         ("method", "standard", 1, range(1)),
