@@ -20,10 +20,10 @@ OVERRIDES = {"tokenmix": ["mix.labels=area"]}
 """What a mix is drawn with beside its name: TokenMix by area, for want of a teacher."""
 HEAD = """# What mixes do
 
-Six digits of the embedded set, from the largest class to the smallest; below each what the network is given, and below that
-the labels it is trained on, with their shares. The networks are fresh, so masks that are learnt say nothing yet, and where
-features are mixed the images stay as they are. `lt-bench gallery cifar100-lt/cutmix` draws the like of any recipe on any data.
-`make mixes` makes this page.
+Six digits of the embedded set, from the largest class to the smallest; below each what the network is given, and
+below that the labels it is trained on, with their shares. The networks are fresh, so masks that are learnt say
+nothing yet, and where features are mixed the images stay as they are. `lt-bench gallery cifar100-lt/cutmix` draws the
+like of any recipe on any data. `make mixes` makes this page.
 """
 
 

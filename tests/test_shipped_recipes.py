@@ -153,7 +153,7 @@ def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     changed = load_recipe(name, [f"protocol={protocol}"])
     assert changed.protocol == shipped_protocol(protocol)
     epochs = changed.protocol.epochs
-    parts = [[epochs], *([round(share * epochs), epochs] for share in (0.35, 0.5, 0.8))]
+    parts = [[epochs], *([round(percent * epochs / 100), epochs] for percent in (35, 50, 80))]
     assert [phase.until for phase in changed.phases] in parts
     assert (changed.method, changed.model, changed.data) == (recipe.method, recipe.model, recipe.data)
 
