@@ -30,6 +30,8 @@ def test_wheel_ships_every_recipe_and_card(wheel: Path) -> None:
     assert "lt_bench/_resources/CITATION.cff" in inside
     assert not [name for name in inside if name.startswith(("tests/", "leaderboard/", "notebooks/"))]
     assert "lt_bench/py.typed" in inside
+    web = ROOT / "lt_bench" / "leaderboard" / "page" / "web"
+    assert {str(path.relative_to(ROOT)) for path in web.iterdir()} <= inside
 
 
 def test_wheel_ships_the_board(wheel: Path) -> None:

@@ -84,7 +84,7 @@ class Evidence:
     @classmethod
     def of(cls, record: Record) -> Self:
         last, bins, timing = record.selections["last"], record.selections["last"].calibration, record.timing
-        reported = record.recipe.get("reported")
+        reported, by = record.recipe.get("reported"), getattr(getattr(record, "external", None), "by", None)
         return cls(
             classes=_once(Classes(record.dataset.class_names, record.dataset.train_counts, last.total)),
             predictions=record.predictions.file if record.predictions else None,
@@ -96,8 +96,8 @@ class Evidence:
             seconds=timing.wall_s + _first_stage_s(record) if timing else None,
             images_per_s=timing.train_images_per_s if timing else None,
             peak_memory_mb=timing.peak_memory_mb if timing else None,
-            external=getattr(getattr(record, "external", None), "by", None),
-            families=families(record.recipe),
+            external=by,
+            families=("external",) if by else families(record.recipe),
             figures=tuple(figure for figure in _list(reported) if isinstance(figure, dict)),
         )
 

@@ -11,7 +11,7 @@ import base64
 import math
 from array import array
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,6 +28,8 @@ from lt_bench.resources import RECORDS
 
 T = TypeVar("T")
 
+MOST = 1e9
+"""No figure of a paper is as large."""
 FIGURE = ("top1", "many", "medium", "few")
 """What papers print."""
 
@@ -66,7 +68,7 @@ class Gathered:
         return self.folders.index(_place(run.path.parent, root, self._out_dir))
 
 
-@cache
+@lru_cache(1024)
 def _place(folder: Path, root: Path, out_dir: Path | None) -> tuple[str, str | None]:
     whole = folder.resolve()
     below = out_dir is not None and whole.is_relative_to(out_dir)
@@ -129,7 +131,6 @@ def _row(row: Row, key: TableKey, gathered: Gathered) -> dict[str, Any]:
         "rank": row.rank,
         "interval": _short(row.interval),
         "means": {name: _short(value) for name, value in row.means.items() if value is not None},
-        "source": one_line(row.paper),
         "printed": _number(row.paper_top1),
         "verified": row.verified,
         "figures": [_figure(figure) for figure in newest.evidence.figures],
@@ -148,7 +149,7 @@ def _row(row: Row, key: TableKey, gathered: Gathered) -> dict[str, Any]:
 def _run(run: Run, gathered: Gathered) -> dict[str, Any]:
     told = run.evidence
     return {
-        "seed": run.seed,
+        "seed": str(run.seed),  # a script's numbers have 53 bits, a seed has 63
         "folder": gathered.folder(run),
         "file": run.path.name,
         "created": run.created,
@@ -198,8 +199,8 @@ def _text(value: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """A number that JSON has."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A number that JSON and a script have."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and -MOST < value < MOST
     return float(value) if usable else None
 
 

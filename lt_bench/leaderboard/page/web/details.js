@@ -126,7 +126,13 @@ function repeating(row) {
   const elsewhere = "Of the first seed; others were made elsewhere or by another version, see their records.";
   const fact = ([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))];
   const told = Object.entries(facts(row)).filter(([, value]) => known(value) && value !== "");
-  return [commandLine(row), el("dl", {}, told.map(fact)), several && el("p", { class: "small" }, elsewhere)];
+  const list = el("dl", {}, told.map(fact));
+  return [
+    commandLine(row),
+    list,
+    several && el("p", { class: "small" }, elsewhere),
+    el("p", { class: "small" }, row.where.about),
+  ];
 }
 
 function commandLine({ command }) {
@@ -143,7 +149,7 @@ function commandLine({ command }) {
 
 /** By what the first run of a row was made. */
 function facts(row) {
-  const { made } = row.full.runs[0];
+  const { made, memory_mb } = row.full.runs[0];
   if (!made)
     return { "Trained by": row.external, "Known of it": "its predictions; that it kept to the protocol is said" };
   const versions = ["torch", "torchvision", "numpy"].map((name) => `${name} ${made[name]}`).join(", ");
@@ -155,11 +161,13 @@ function facts(row) {
     Compiled: { false: "nothing", true: "yes" }[made.compile] || made.compile,
     Versions: `lt-bench ${made.benchmark}, Python ${made.python}, ${versions}, ${made.platform}`,
     Commit: made.commit && `${made.commit.slice(0, 12)}${made.dirty ? ", with changes that were not committed" : ""}`,
+    Memory: known(memory_mb) ? `${Math.round(memory_mb).toLocaleString("en")} MB at most` : "",
     Speed: `${speed} training images a second, ${duration(row.seconds)} a run`,
   };
 }
 
-const linkTo = (file) => `./${file.split("/").map(encodeURIComponent).join("/")}`;
+/** A name that is no text in Unicode is shown, but leads nowhere. */
+const linkTo = (file) => `./${file.toWellFormed().split("/").map(encodeURIComponent).join("/")}`;
 
 function runTable(row) {
   const file = (run) => {

@@ -1,6 +1,8 @@
 // The table: a body for each table of the board, pinned rows on top, and below an open row what stands behind it.
 
 const AT_ONCE = 200;
+/** Columns whose best value is no merit of a method. */
+const UNRANKED = ["seconds", "difference", "printed", "gap"];
 let most = AT_ONCE;
 
 const shownColumns = () => state.columns.map((key) => COLUMN[key]);
@@ -126,7 +128,7 @@ function contextOf(table, rows = table.rows) {
   const highs = rows.map((row) => row.top1 + (row.interval || 0));
   const best = {};
   for (const { key, numeric, better, value } of COLUMNS) {
-    if (!numeric || !better || ["rank", "n", "year", "seconds", "difference", "printed", "gap"].includes(key)) continue;
+    if (!numeric || !better || UNRANKED.includes(key)) continue;
     const values = counted.map(value).filter(known);
     if (values.length < 2) continue;
     best[key] = better > 0 ? Math.max(...values) : Math.min(...values);
