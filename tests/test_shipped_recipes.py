@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,9 @@ UNREAD = (
 FOR_SMALL_IMAGES = {f"imagenet-mini/{name}" for name in ("glmc-wide", "mixrnet", "shake-shake")}
 """Recipes whose networks take no images of 224 pixels."""
 
+loaded = cache(load_recipe)
+"""Six hundred recipes take a while to read."""
+
 every_recipe = pytest.mark.parametrize("name", SHIPPED)
 every_method = pytest.mark.parametrize("method", shipped())
 
@@ -103,7 +107,7 @@ def phase_parts(recipe: Recipe, kind: str) -> list[str]:
 
 @every_recipe
 def test_it_builds_its_network(name: str) -> None:
-    recipe = load_recipe(name)
+    recipe = loaded(name)
     backbone, head = (part.component(part.config) for part in (recipe.backbone_choice(), recipe.head_choice()))
     classes = load_card(recipe.data.name).classes
     with torch.device("meta"):
@@ -114,7 +118,7 @@ def test_it_builds_its_network(name: str) -> None:
 
 @every_recipe
 def test_it_is_its_method_on_its_setting(name: str) -> None:
-    recipe = load_recipe(name)
+    recipe = loaded(name)
     setting, _, method = name.partition("/")
     assert (recipe.data.name, recipe.name) == (setting, method)
     assert recipe.protocol.name == read_yaml(ROOT / "settings" / f"{setting}.yaml")["protocol"] or "own" in method
@@ -148,7 +152,7 @@ def test_the_commands_of_its_head_are_valid(method: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FOR_SMALL_IMAGES])
 def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     others = {"imagenet-lt": "imagenet-mini-20ep", "imagenet-mini": "imagenet-lt-90ep"}  # of images of the same kind
-    recipe = load_recipe(name)
+    recipe = loaded(name)
     protocol = others.get(recipe.data.name, "cifar-30ep")
     changed = load_recipe(name, [f"protocol={protocol}"])
     assert changed.protocol == shipped_protocol(protocol)
