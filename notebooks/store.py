@@ -20,7 +20,7 @@ from PIL import Image
 
 NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 COLOURS = 64
-LEFT_OUT = ("LT_BENCH_DATA", "LT_BENCH_FIGURES", "LT_BENCH_RECORDS")
+LEFT_OUT = ("LT_BENCH_DATA", "LT_BENCH_FIGURES", "LT_BENCH_RECORDS", "LT_BENCH_SEEDS")
 """What the environment may say of a machine that is not the next one."""
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lt_bench.evaluation.predictions import Predictions
-from lt_bench.leaderboard import frame, write_record
+from lt_bench.leaderboard import frame, load_records, write_record
 
 ROOT = Path(__file__).parents[1]
 STORE = SimpleNamespace(**runpy.run_path(str(ROOT / "notebooks" / "store.py")))
@@ -77,6 +77,31 @@ def test_stored_as_the_shipped_records_show_it(tmp_path: Path) -> None:
     assert "left out" not in _printed(notebook, "destination")
     stored = nbformat.read(PER_CLASS, as_version=4)
     assert STORE.told(stored) == STORE.told(notebook), "shows other records: run make notebooks"
+
+
+@pytest.mark.parametrize("name", ["anatomy_of_a_split", "compare_two_methods"])
+def test_stored_as_they_are_executed(name: str, tmp_path: Path) -> None:
+    path = PER_CLASS.with_name(f"{name}.ipynb")
+    notebook = STORE.executed(path, tmp_path)
+    stored = nbformat.read(path, as_version=4)
+    assert STORE.told(stored) == STORE.told(notebook), "shows something else: run make notebooks"
+    assert _figures(notebook) == {"anatomy_of_a_split": 3, "compare_two_methods": 2}[name]
+
+
+def test_a_method_of_ones_own_is_trained_and_put_beside_the_others(tmp_path: Path) -> None:
+    """One seed of the three; what it reaches depends on the processor's rounding."""
+    path = PER_CLASS.with_name("your_own_method.ipynb")
+    notebook = STORE.executed(path, tmp_path, LT_BENCH_SEEDS=0)
+    (record,) = load_records(tmp_path / "results" / "records")
+    assert (record[1].recipe_name, [*record[1].recipe["plugins"]]) == ("stripes", ["mix/stripes"])
+    assert re.fullmatch(r"seed 0: top-1 \d+\.\d\d %\n", _printed(notebook, "train"))
+    assert _table_rows(notebook, "beside") == 5
+    assert "<th>stripes (yours)</th>" in _data(notebook, "beside", "text/html")
+    assert _printed(notebook, "compare").count("One common seed says nothing about another training.") == 4
+    assert _figures(notebook) == 2
+    stored = nbformat.read(path, as_version=4)
+    assert _printed(stored, "train").count("top-1") == 3
+    assert [*STORE.told(stored)] == [*STORE.told(notebook)]
 
 
 def test_ones_own_records_beside_the_shipped_ones(
