@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -19,8 +22,9 @@ CLASSES = ("predicted", "class", "prediction")
 SCORES = ("probabilities", "probs", "logits")
 """Arrays [N, C]; a CSV has columns that begin so, as `logit_0` or `prob_0`."""
 COLUMNS = {"prob_": "probabilities", "logit_": "logits"}
-UNREADABLE = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError)
-"""What NumPy and zipfile raise for a file that is none of theirs."""
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, NotImplementedError, RuntimeError)
+UNREADABLE = (*DAMAGED, ValueError, TypeError, OSError, SyntaxError, TokenError, MemoryError)
+"""What zipfile and NumPy, which parses the head of an array, raise for a file that is none of theirs."""
 ROOM = 1e-3
 """How far probabilities may sum past 1: some programs keep them in half precision."""
 
@@ -77,8 +81,11 @@ def _npz(data: bytes, path: Path) -> dict[str, np.ndarray]:
 def _csv(data: bytes, path: Path) -> dict[str, np.ndarray]:
     import csv  # noqa: PLC0415
 
-    head, *rows = csv.reader(lines_of(data, path, "CSV of predictions")) or [[]]
-    rows = [row for row in rows if row]
+    try:
+        rows = [row for row in csv.reader(lines_of(data, path, "CSV of predictions")) if row]
+    except csv.Error as error:
+        raise UserError(f"{path}: not a readable CSV of predictions: {error}") from None
+    head, *rows = rows or [[]]
     for number, row in enumerate(rows, 2):
         if len(row) != len(head):
             raise UserError(f"{path}: line {number} has {len(row)} fields, the head has {len(head)}")
@@ -96,7 +103,7 @@ def _numbers(texts: list[str]) -> np.ndarray:
     for kind in (np.int64, np.float64):
         try:
             return np.array(texts, dtype=str).astype(kind)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return np.array(texts, dtype=str)
 

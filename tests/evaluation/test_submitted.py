@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,27 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
     (tmp_path / "p.npz").write_bytes(bomb.getvalue())
     with pytest.raises(UserError, match="8,589,934,592 bytes when unpacked"):
         read(tmp_path / "p.npz")
+    too_large = "predicted\n" + "9" * 30 + "\n1\n1\n1\n"
+    for text, said in (("", "holds neither classes"), (too_large, "predicted: expected whole numbers")):
+        (tmp_path / "p.csv").write_text(text)
+        with pytest.raises(UserError, match=said):
+            read(tmp_path / "p.csv")
+    (tmp_path / "p.csv").write_text("predicted\n" + "x" * 200_000)
+    with pytest.raises(UserError, match="not a readable CSV of predictions: field larger than"):
+        read(tmp_path / "p.csv")
     (tmp_path / "p.csv").write_text("predicted,confidence\n1\n")
     with pytest.raises(UserError, match="line 2 has 1 fields, the head has 2"):
         read(tmp_path / "p.csv")
     with pytest.raises(UserError, match=r"'\.txt' is not a known suffix of predictions"):
         read(tmp_path / "p.txt")
+
+
+def test_a_damaged_archive_is_refused_or_read_and_nothing_else(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "whole.npz", logits=LOGITS, image=np.array(list("abcd")), label=LABELS)
+    whole, rng = (tmp_path / "whole.npz").read_bytes(), np.random.default_rng(0)
+    for _ in range(100):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(len(damaged), size=3)] = rng.integers(256, size=3)
+        (tmp_path / "p.npz").write_bytes(damaged[: rng.integers(len(damaged) // 2, len(damaged) + 1)].tobytes())
+        with suppress(UserError):
+            read_predictions(tmp_path / "p.npz", list("abcd"), LABELS, 3)
