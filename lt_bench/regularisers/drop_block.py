@@ -48,16 +48,17 @@ class DropBlock(Regulariser):
 
     def place(self, network: Network) -> None:
         self.rate = self.config.rate
+        # Or it would be compiled anew for every rate.
+        act = torch.compiler.disable(self.dropped)  # type: ignore[no-untyped-call]
         for stage in self.stages(network, self.config.stages):
             if not any(isinstance(part, nn.Conv2d) for part in stage.modules()):
                 raise self.refused("needs stages that give maps, and those of this network give tokens")
-            behind(stage, Change(self.dropped))
+            behind(stage, Change(act))
 
     def begin(self, epoch: Epoch) -> None:
         share = (epoch.index + 1) / epoch.total if self.config.ramp else 1.0
         self.rate = share * self.config.rate
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # or it would compile anew for every rate
     def dropped(self, maps: Tensor) -> Tensor:
         """Maps [B, C, H, W] in training."""
         from torchvision.ops import drop_block2d  # noqa: PLC0415 (as slow to import as torch itself)
