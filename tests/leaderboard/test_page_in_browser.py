@@ -338,6 +338,14 @@ def test_a_phone_shows_it_without_scrolling_sideways(view: str, opened: Any, shi
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+def test_a_table_that_is_too_wide_scrolls_in_its_box(opened: Any, shipped: Path) -> None:
+    page = opened("data=all&factor=all&protocol=all", shipped)
+    for width, fits in ((1600, True), (900, False), (1600, True)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_selector(f".scroller{'.fits' if fits else ':not(.fits)'}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_two_thousand_rows(opened: Any, small: Path, tmp_path: Path) -> None:
     board = read_board(small.parent / "records")
     data = page_data([Shown("table", "a table", "", table) for table in board.tables], board, None)

@@ -135,8 +135,9 @@ function repeating(row) {
   ];
 }
 
-function commandLine({ command }) {
-  const none = "No command alone repeats this row; its records do: lt-bench run RECORD.json.";
+function commandLine({ command, external }) {
+  const records = "No command alone repeats this row; its records do: lt-bench run RECORD.json.";
+  const none = external ? "Trained by another program, which this suite cannot run." : records;
   if (!command) return el("p", { class: "small" }, none);
   const click = () => copy(command, "Command");
   return el(
@@ -151,7 +152,10 @@ function commandLine({ command }) {
 function facts(row) {
   const { made, memory_mb } = row.full.runs[0];
   if (!made)
-    return { "Trained by": row.external, "Known of it": "its predictions; that it kept to the protocol is said" };
+    return {
+      "Trained by": row.external,
+      Known: "its predictions alone; that it kept to the protocol is what they say",
+    };
   const versions = ["torch", "torchvision", "numpy"].map((name) => `${name} ${made[name]}`).join(", ");
   const speed = Math.round(mean(row.full.runs.map((run) => run.images_per_s))).toLocaleString("en");
   return {

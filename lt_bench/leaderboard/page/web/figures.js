@@ -98,7 +98,7 @@ function groupFigure(row, behind) {
     .map(({ name, mean: value, half }) => `${COLUMN[name].title} ${fixed(value)}${plusMinus(half)}`)
     .join(", ");
   const draw = (width) => {
-    const box = frame(width, 190, { left: 58, top: 4, right: 88 });
+    const box = frame(width, 190, { left: 58, top: 4, right: 100 });
     const y = (k) => box.top + ((box.bottom - box.top) * (k + 0.5)) / scores.length;
     const x = linear([0, 100], [box.left, box.right]);
     const bar = ({ name, mean: value, half }, k) => [
@@ -159,6 +159,7 @@ function reliabilityBin([count, correct, confidence], k, box, x, y) {
 /** Top-1 on the test images and the training loss, epoch by epoch, as means over the seeds. */
 function curveFigure(row) {
   const [[epochs, top1], [lossEpochs, loss]] = [row.accuracy, row.loss];
+  if (!epochs.length && !lossEpochs.length) return el("p", { class: "small" }, "No curve is known.");
   const last = Math.max(1, ...epochs, ...lossEpochs);
   const losses = loss.filter(known);
   const draw = (width) => {

@@ -18,9 +18,16 @@ function show() {
   else view.append(el("p", { class: "empty" }, "There are no records yet."));
   if (state.paper) view.append(el("p", { class: "small" }, PAPER_NOTE));
   byId("main").replaceChildren(view);
+  fitTable();
   if (view.querySelector(".scroller")) view.querySelector(".scroller").scrollLeft = scrolled;
   if (focus && byId(focus) && byId(focus) !== document.activeElement) byId(focus).focus({ preventScroll: true });
   hideHint();
+}
+
+/** A table that fits needs no box to scroll in, and its head then stays in sight. */
+function fitTable() {
+  const place = document.querySelector(".table > .scroller");
+  if (place) place.classList.toggle("fits", place.firstChild.offsetWidth <= place.clientWidth);
 }
 
 function showLead() {
@@ -80,6 +87,7 @@ function start() {
   document.addEventListener("focusout", hideHint);
   document.addEventListener("keydown", onKey);
   addEventListener("scroll", hideHint, { passive: true });
+  addEventListener("resize", fitTable);
   addEventListener("popstate", () => {
     state = readHash();
     show();
