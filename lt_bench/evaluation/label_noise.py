@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
 
 
+NUM_BINS, BIN_WIDTH = 40, 0.25
+"""Of a histogram of losses, in nats."""
+
+
 def parts(train_counts: ArrayLike) -> dict[str, np.ndarray]:
     """Which classes each part of a split holds, bool [C] each, by right labels: `all`, the groups many, medium and few,
     and the thirds with the most and the fewest training images, `head` and `tail`, one class at least.
@@ -46,6 +50,22 @@ def auc_by_part(
     wrong = given != right
     members = {name: classes[given] for name, classes in parts(train_counts).items()}
     return {name: auc(score[here], wrong[here]) for name, here in members.items()}
+
+
+def histograms(
+    losses: np.ndarray, given: IntArray, right: IntArray, train_counts: ArrayLike
+) -> dict[str, tuple[IntArray, IntArray]]:
+    """Losses [N] of right and of wrong labels in each of the `parts`, as counts int64 [40] of bins of a quarter each;
+    the last one holds all that is above.
+    """
+    place = np.minimum(losses / BIN_WIDTH, NUM_BINS - 1).astype(np.int64)
+    wrong = given != right
+    found = {}
+    for name, classes in parts(train_counts).items():
+        here = classes[given]
+        counts = [np.bincount(place[here & chosen], minlength=NUM_BINS) for chosen in (~wrong, wrong)]
+        found[name] = counts[0], counts[1]
+    return found
 
 
 def highest(score: np.ndarray, number: int) -> np.ndarray:

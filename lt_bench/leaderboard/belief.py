@@ -296,6 +296,8 @@ def _check_label_noise(record: Record, said: _Said) -> None:
             raise ValueError(f"{field}: a record has it where its recipe has data.noise")
     if given is None or found is None:
         return
+    if (every := found.losses.get("all")) is None or sum(every.wrong) != sum(given.wrong):
+        raise ValueError("label_noise.losses: not those of the wrong labels")
     _at_most("label_noise.memorised", found.memorised, given.given_wrong)
     for field, one in (("by_loss", found.by_loss), ("by_method", found.by_method)):
         if one is not None:

@@ -178,6 +178,18 @@ class Detection(Settings):
         return self
 
 
+class LossHistogram(Settings):
+    """Losses of right and of wrong labels in bins of a quarter; see `evaluation.label_noise.histograms`."""
+
+    right: Counts
+    wrong: Counts
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        _same_length(right=self.right, wrong=self.wrong)
+        return self
+
+
 class LabelNoise(Settings):
     """What became of the wrong labels, by what the trained network makes of the training images as they are."""
 
@@ -185,6 +197,8 @@ class LabelNoise(Settings):
     """Wrong labels that the network predicts, per given class."""
     by_loss: Detection
     """By cross entropy with the given label, as many labels being flagged as are wrong."""
+    losses: dict[Name, LossHistogram]
+    """That cross entropy, by part of the split."""
     by_method: Detection | None
     """By what the method itself takes for wrong in the end; None for one that does not choose."""
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from lt_bench.data.split import Split
 from lt_bench.data.types import IntArray
-from lt_bench.evaluation.label_noise import auc_by_part, highest
-from lt_bench.leaderboard.schema import Detection, LabelNoise
+from lt_bench.evaluation.label_noise import auc_by_part, highest, histograms
+from lt_bench.leaderboard.schema import Detection, LabelNoise, LossHistogram
 from lt_bench.methods import Suspects
 from lt_bench.tensor_files import write_tensors
 from lt_bench.training.loop import EVALUATION_BATCH, Job
@@ -53,7 +53,11 @@ def outcome(
     if own is not None:
         by_method = detection(split, given, own.flagged.cpu().numpy(), own.score.float().cpu().numpy())
     memorised = _counts(split, given[wrong & (predicted == given)])
-    return LabelNoise(memorised=memorised, by_loss=by_loss, by_method=by_method)
+    spread = {
+        part: LossHistogram(right=tuple(of_right.tolist()), wrong=tuple(of_wrong.tolist()))
+        for part, (of_right, of_wrong) in histograms(losses, given, right, split.counts).items()
+    }
+    return LabelNoise(memorised=memorised, by_loss=by_loss, losses=spread, by_method=by_method)
 
 
 def detection(split: Split, given: IntArray, flagged: np.ndarray, score: np.ndarray) -> Detection:

@@ -123,6 +123,7 @@ def noisy(noise: dict[str, Any] | None = None, **found: Any) -> dict[str, Any]:
     label_noise = {
         "memorised": (10, 3, 0, 1, 1, 1),
         "by_loss": {"flagged": (30, 20, 10, 5, 1, 1), "hits": (15, 20, 5, 5, 1, 1), "auc": auc},
+        "losses": {"all": {"right": (600, 74), "wrong": (7, 60)}},
         "by_method": None,
     } | found
     return {

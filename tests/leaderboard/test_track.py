@@ -10,7 +10,7 @@ import pytest
 from records_factory import add_record, make_record, noisy
 
 from lt_bench.errors import UserError
-from lt_bench.evaluation.label_noise import auc, highest, parts
+from lt_bench.evaluation.label_noise import auc, highest, histograms, parts
 from lt_bench.leaderboard import compare
 from lt_bench.leaderboard.aggregate import scores
 from lt_bench.leaderboard.belief import believe
@@ -110,6 +110,8 @@ def test_a_clean_table_has_no_column_of_noise(tmp_path: Path) -> None:
     [
         ({"memorised": (10, 3, 0, 1, 1, 9)}, "label_noise.memorised"),
         ({"by_loss": {"flagged": (30, 20, 10, 5, 1, 9), "hits": (0,) * 6, "auc": {}}}, "by_loss.flagged"),
+        ({"losses": {"all": {"right": (600, 74), "wrong": (8, 60)}}}, "label_noise.losses"),
+        ({"losses": {}}, "label_noise.losses"),
         ({"by_method": {"flagged": (30,) + (0,) * 5, "hits": (21,) + (0,) * 5, "auc": {}}}, "by_method.hits"),
     ],
 )
@@ -144,6 +146,16 @@ def test_the_tail_is_the_third_with_the_fewest_images() -> None:
         "tail": [2, 4],
     }
     assert parts([3, 1])["tail"].tolist() == [False, True]
+
+
+def test_histograms_of_losses() -> None:
+    losses = np.array([0.0, 0.24, 0.25, 9.9, 1e9], np.float32)
+    given, right = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])
+    of_right, of_wrong = histograms(losses, given, right, [200, 5])["all"]
+    assert np.flatnonzero(of_right).tolist() == [0, 1, 39]
+    assert (of_wrong[0], of_wrong[39], len(of_wrong)) == (1, 1, 40)
+    few = histograms(losses, given, right, [200, 5])["few"]
+    assert [int(counts.sum()) for counts in few] == [2, 1]
 
 
 def test_as_many_as_are_asked_for_have_the_highest_scores() -> None:

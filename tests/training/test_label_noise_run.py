@@ -52,6 +52,7 @@ def test_the_record_of_a_noisy_run(tmp_path: Path) -> None:
     assert noise.wrong == tuple(np.bincount(right[given != right], minlength=10))
     assert sum(fate.by_loss.flagged) == sum(noise.wrong)
     assert fate.by_method is None
+    assert sum(fate.losses["all"].right) + sum(fate.losses["all"].wrong) == len(given)
     tensors, _ = read_tensors(only(tmp_path, FILE))
     assert (tensors["right"].numpy() == right).all()
     assert (tensors["given"].numpy() == given).all()
