@@ -93,33 +93,25 @@ class DynamicBootstrapping(Method):
         batch, config, epoch = batches["main"], self.config, step.epoch
         partner = torch.from_numpy(step.rng.permutation(len(batch.labels))).to(batch.labels.device)
         share = float(step.rng.beta(config.beta, config.beta))
+        given = F.one_hot(batch.labels, len(self.prior)).float()
         if epoch.index < begins(config, epoch.total):
-            return self._mixed(network, batch, partner, share, F.one_hot(batch.labels, len(self.prior)).float(), share)
+            return soft_cross_entropy(*self.mixed(network, batch, partner, share, given, share))
         wrong = self.wrong(network, batch)
-        weight: float | Tensor = guided_weight(wrong, wrong[partner]) if config.guided else share
+        weight = guided_weight(wrong, wrong[partner])[:, None, None, None] if config.guided else share
         if epoch.index < corrects_from(config, epoch.total):
-            return self._mixed(network, batch, partner, weight, F.one_hot(batch.labels, len(self.prior)).float(), share)
+            return soft_cross_entropy(*self.mixed(network, batch, partner, weight, given, share))
         with torch.no_grad():  # in training mode: it moves the running statistics, as in the authors' code
-            prediction = self.target(network(batch.images).float(), epoch)
-        target = torch.lerp(F.one_hot(batch.labels, len(self.prior)).float(), prediction, wrong[:, None])
-        return self._mixed(network, batch, partner, weight, target, 0.5 if config.guided else share, config.regulariser)
+            own = self.target(network(batch.images).float(), epoch)
+        target = torch.lerp(given, own, wrong[:, None])
+        logits, target = self.mixed(network, batch, partner, weight, target, 0.5 if config.guided else share)
+        return soft_cross_entropy(logits, target) + config.regulariser * divergence(self.prior, logits)
 
-    def _mixed(
-        self,
-        network: Network,
-        batch: Batch,
-        partner: Tensor,
-        weight: float | Tensor,
-        target: Tensor,
-        share: float,
-        regulariser: float = 0.0,
-    ) -> Tensor:
-        """The loss of images mixed by `weight`, one number or one an image, with targets [B, C] mixed by `share`."""
-        if isinstance(weight, Tensor):
-            weight = weight[:, None, None, None]
-        logits = network(weight * batch.images + (1 - weight) * batch.images[partner]).float()
-        loss = soft_cross_entropy(logits, share * target + (1 - share) * target[partner])
-        return loss + regulariser * divergence(self.prior, logits) if regulariser else loss
+    def mixed(
+        self, network: Network, batch: Batch, partner: Tensor, weight: float | Tensor, target: Tensor, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of images mixed by `weight`, one number or [B, 1, 1, 1], and their targets [B, C] mixed by `share`."""
+        images = weight * batch.images + (1 - weight) * batch.images[partner]
+        return network(images).float(), share * target + (1 - share) * target[partner]
 
     def target(self, logits: Tensor, epoch: Epoch) -> Tensor:
         """What the network says of images, as a target [B, C], of logits [B, C]."""
