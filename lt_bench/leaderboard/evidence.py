@@ -84,7 +84,7 @@ class Evidence:
     @classmethod
     def of(cls, record: Record) -> Self:
         last, bins, timing = record.selections["last"], record.selections["last"].calibration, record.timing
-        reported, by = record.recipe.get("reported"), getattr(getattr(record, "external", None), "by", None)
+        reported, by = record.recipe.get("reported"), None if record.external is None else record.external.by
         return cls(
             classes=_once(Classes(record.dataset.class_names, record.dataset.train_counts, last.total)),
             predictions=record.predictions.file if record.predictions else None,
@@ -106,7 +106,7 @@ def families(recipe: Mapping[str, Any]) -> tuple[str, ...]:
     """In which families a resolved recipe does more than plain training; ("baseline",) where in none."""
     phases = [phase for phase in _list(recipe.get("phases")) if isinstance(phase, Mapping)]
     found = [kind for kind, plain in PLAIN.items() if any(not _is_plain(phase.get(kind), plain) for phase in phases)]
-    found += ["augment"] * bool(recipe.get("augment"))
+    found += [kind for kind in ("augment", "regularise") if recipe.get(kind)]
     found += ["method"] * (not _is_plain(recipe.get("method"), "standard"))
     found += ["stage"] * bool(recipe.get("second_stage"))
     return tuple(found) or ("baseline",)

@@ -183,7 +183,7 @@ def _batches(job: Job, chosen: IntArray) -> Iterator[Batch]:
         own = chosen[(chosen >= first) & (chosen < first + len(batch.labels))] - first
         if len(own):
             places = torch.from_numpy(own).to(batch.labels.device)
-            yield Batch(batch.images[places], batch.labels[places])
+            yield batch[places]
 
 
 def _record(
@@ -197,36 +197,17 @@ def _record(
     digest: str,
     seconds: float,
 ) -> RobustRecord:
-    recipe = weights.recipe
-    worst = np.logical_and.reduce([verdicts[CLEAN], *(verdicts[trial.name] for trial in trials if trial.harms)])
-
     def by_class(which: np.ndarray) -> list[int]:
         found: list[int] = np.bincount(labels[which], minlength=len(split.counts)).tolist()
         return found
 
-    library = version("pyautoattack") if any(trial.kind == "library" for trial in trials) else None
-    results = [
-        {
-            "trial": trial.model_dump(mode="json"),
-            "correct": by_class(verdicts[trial.name]),
-            "version": f"pyautoattack {library}" if trial.kind == "library" else None,
-        }
-        for trial in trials
-    ]
     ball = next((trial for trial in trials if trial.harms), Trial(name=CLEAN, kind="corruption"))
+    worst = np.logical_and.reduce([verdicts[CLEAN], *(verdicts[trial.name] for trial in trials if trial.harms)])
     return RobustRecord.read(
         {
+            **_what_was_attacked(weights, split, digest),
             "benchmark_version": __version__,
             "created": now(),
-            "identity": recipe.identity(split.digest, weights.seed),
-            "weights_sha256": digest,
-            "recipe_name": recipe.name,
-            "recipe": recipe.resolved(),
-            "recipe_sha256": recipe.sha256(),
-            "overrides": recipe.overrides,
-            "protocol": protocol_of(recipe),
-            "dataset": dataset_of(split),
-            "seed": weights.seed,
             "environment": environment(job.runtime),
             "wall_s": round(seconds, 1),
             "norm": ball.norm,
@@ -234,7 +215,27 @@ def _record(
             "sample": sample,
             "total": by_class(np.ones(len(labels), dtype=bool)),
             "clean": by_class(verdicts[CLEAN]),
-            "results": results,
+            "results": [_result(trial, by_class(verdicts[trial.name])) for trial in trials],
             "worst": by_class(worst),
         }
     )
+
+
+def _what_was_attacked(weights: Weights, split: Split, digest: str) -> dict[str, Any]:
+    recipe = weights.recipe
+    return {
+        "identity": recipe.identity(split.digest, weights.seed),
+        "weights_sha256": digest,
+        "recipe_name": recipe.name,
+        "recipe": recipe.resolved(),
+        "recipe_sha256": recipe.sha256(),
+        "overrides": recipe.overrides,
+        "protocol": protocol_of(recipe),
+        "dataset": dataset_of(split),
+        "seed": weights.seed,
+    }
+
+
+def _result(trial: Trial, correct: list[int]) -> dict[str, Any]:
+    by = f"pyautoattack {version('pyautoattack')}" if trial.kind == "library" else None
+    return {"trial": trial.model_dump(mode="json"), "correct": correct, "version": by}

@@ -106,7 +106,7 @@ def _table(shown: Shown) -> dict[str, Any]:
         "dataset": one_line(key.dataset),
         "factor": key.factor,
         "protocol": one_line(key.protocol) + (" (modified)" if key.modified else ""),
-        "track": getattr(getattr(key, "condition", None), "track", "clean"),
+        "track": key.condition.track,
         "test_images": key.test_images,
         "squares": _squares(shown.table),
     }
