@@ -85,13 +85,13 @@ def _end_epoch(job: Job, state: State, epoch: Epoch, train_loss: float) -> None:
     job.method.eval()
     with torch.no_grad():
         job.method.end_epoch(epoch, job.scores, lambda: job.sets.train.clean(EVALUATION_BATCH))
-        job.method.look(epoch, job.scores, partial(_views, job.sets.train, epoch))
+        job.method.look(epoch, job.scores, partial(views_of, job.sets.train, epoch))
     state.curve.append({"epoch": epoch.index, "lr": job.protocol.lr(epoch.index), "train_loss": train_loss})
     if (epoch.index + 1) % job.protocol.evaluate_every == 0 or epoch.index + 1 == epoch.total:
         evaluate(job, state)
 
 
-def _views(images: ImageSet, epoch: Epoch, purpose: str) -> Iterator[Batch]:
+def views_of(images: ImageSet, epoch: Epoch, purpose: str) -> Iterator[Batch]:
     """All images of a set once, in order, augmented with draws of their own."""
     order = np.arange(len(images.labels))
     return images.stream(order, EVALUATION_BATCH, epoch.rng(f"views/{purpose}"), epoch.progress)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from lt_bench.recipe import Recipe
 from lt_bench.registry import Choice
 from lt_bench.stages import DecoupledNetwork
 from lt_bench.training.checkpoint import State
-from lt_bench.training.loop import EVALUATION_BATCH, Job, check_finite, mean_loss, train_epoch
+from lt_bench.training.loop import EVALUATION_BATCH, Job, check_finite, mean_loss, train_epoch, views_of
 from lt_bench.training.options import Options
 from lt_bench.training.recording import draft_record
 from lt_bench.training.run import build_job, initial_state
@@ -233,7 +235,28 @@ def _end_s(job: Job, epochs: range) -> float:
     start = time.perf_counter()
     with torch.no_grad():
         job.method.end_epoch(epoch, job.scores, lambda: job.sets.train.clean(EVALUATION_BATCH))
-    return (time.perf_counter() - start) * _scale(job.sets.train.labels, job.sets.train)
+        seconds = (time.perf_counter() - start) * _scale(job.sets.train.labels, job.sets.train)
+        return seconds + _look_s(job, epoch)
+
+
+def _look_s(job: Job, epoch: Epoch) -> float:
+    """Seconds of what the method makes of single images, of which one batch alone is predicted; then undone."""
+    if type(job.method).look is Method.look:
+        return 0.0
+    batches: list[tuple[int, float]] = []
+
+    def predict_once(images: Tensor) -> Tensor:
+        start = time.perf_counter()
+        logits = torch.zeros(len(images), job.num_classes, device=images.device) if batches else job.scores(images)
+        batches.append((len(images), time.perf_counter() - start))
+        return logits
+
+    before, start = deepcopy(job.method.state_dict()), time.perf_counter()
+    job.method.look(epoch, predict_once, partial(views_of, job.sets.train, epoch))
+    seconds = time.perf_counter() - start
+    job.method.load_state_dict(before)
+    left = sum(size for size, _ in batches[1:])
+    return seconds + (left * batches[0][1] / batches[0][0] if batches else 0.0)
 
 
 def _evaluation_s(job: Job, split: Split) -> float:

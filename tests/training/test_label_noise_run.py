@@ -11,10 +11,12 @@ import torch
 from run_cases import only, options, record, tiny, train
 
 from lt_bench.data.opening import open_split
+from lt_bench.data.types import Epoch
 from lt_bench.leaderboard import load_record
 from lt_bench.losses.logit_adjustment import BalancedSoftmax
 from lt_bench.methods import Suspects
 from lt_bench.tensor_files import read_tensors
+from lt_bench.training import tryout
 from lt_bench.training.noise import FILE, outcome
 from lt_bench.training.run import build_job
 from lt_bench.training.tryout import try_out
@@ -88,3 +90,15 @@ def test_a_noisy_recipe_can_be_tried(tmp_path: Path) -> None:
     told: list[object] = []
     try_out(recipe, 0, replace(options(tmp_path)), lambda *said: told.append(said))
     assert told
+
+
+@torch.no_grad()
+def test_the_time_of_a_look_is_that_of_all_images_and_leaves_nothing(tmp_path: Path) -> None:
+    recipe = tiny("m-dyr-h", NOISE)
+    job = build_job(recipe, open_split(recipe.data), 0, options(tmp_path), epochs=5)
+    before = {name: value.clone() for name, value in job.method.state_dict().items()}
+    job.network.eval()
+    assert tryout._look_s(job, Epoch(4, 5, 0)) > 0
+    assert all(torch.equal(value, before[name]) for name, value in job.method.state_dict().items())
+    plain = build_job(tiny("ce"), open_split(tiny("ce").data), 0, options(tmp_path), epochs=5)
+    assert tryout._look_s(plain, Epoch(4, 5, 0)) == 0.0
