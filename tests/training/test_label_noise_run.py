@@ -13,6 +13,7 @@ from run_cases import only, options, record, tiny, train
 from lt_bench.data.opening import open_split
 from lt_bench.data.types import Epoch
 from lt_bench.leaderboard import load_record
+from lt_bench.leaderboard.aggregate import scores
 from lt_bench.losses.logit_adjustment import BalancedSoftmax
 from lt_bench.methods import Suspects
 from lt_bench.tensor_files import read_tensors
@@ -102,3 +103,19 @@ def test_the_time_of_a_look_is_that_of_all_images_and_leaves_nothing(tmp_path: P
     assert all(torch.equal(value, before[name]) for name, value in job.method.state_dict().items())
     plain = build_job(tiny("ce"), open_split(tiny("ce").data), 0, options(tmp_path), epochs=5)
     assert tryout._look_s(plain, Epoch(4, 5, 0)) == 0.0
+
+
+@pytest.mark.parametrize("name", ["ce", "m-dyr-h", "paddles"])
+def test_a_class_without_a_right_label_is_trained_and_measured(name: str, tmp_path: Path) -> None:
+    """All three images of the rarest class are labelled as others, and others bear its label."""
+    noise = "data.noise={name: symmetric-exclusive, rate: 0.9, seed: 1}"
+    done = train(tiny(name, "data.n_max=60", "data.factor=20", noise), tmp_path)
+    found = load_record(done.record)
+    given = found.dataset.noise
+    assert given is not None
+    lost = [k for k in range(10) if given.wrong[k] == found.dataset.train_counts[k]]
+    assert lost
+    assert all(given.given[k] > 0 for k in lost)
+    figures = scores(found)
+    assert figures["memorised"] is not None
+    assert figures["loss_auc"] is not None
