@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,19 @@ def test_human_labels_of_chosen_images(tmp_path: Path, monkeypatch: pytest.Monke
         assert found.tolist() == labels[key][chosen].tolist()
     with pytest.raises(UserError, match="order of the original archive"):
         human_labels(card, Cifar10N(), np.array([2, 7]), chosen, tmp_path)
+
+
+def test_a_file_of_an_older_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the authors' own is: its arrays begin by a function that has moved since."""
+    path, labels = human_file(tmp_path, monkeypatch, ".pt")
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    old = {name: data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray") for name, data in files.items()}
+    assert old != files
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in old.items():
+            archive.writestr(name, data)
+    assert read_labels(path, "worse_label").tolist() == labels["worse_label"].tolist()
 
 
 def test_a_missing_file_of_human_labels(tmp_path: Path) -> None:

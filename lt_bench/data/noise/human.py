@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,8 +82,11 @@ def _tensors(data: bytes) -> dict[str, np.ndarray]:
     """What `torch.save` wrote of a mapping to arrays, read without executing anything else."""
     import torch  # noqa: PLC0415 (slow to import)
 
-    array = np._core.multiarray._reconstruct  # type: ignore[attr-defined] # how an array begins
-    allowed = [array, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in ("u1", "i4", "i8"))]
+    # How an array begins, under its name of today and that before NumPy 2, by which the authors wrote theirs.
+    array = np.empty(0).__reduce__()[0]
+    names = [f"numpy.{core}.multiarray._reconstruct" for core in ("_core", "core")]
+    allowed: list[Any] = [*((array, name) for name in names), np.ndarray, np.dtype]
+    allowed += [type(np.dtype(kind)) for kind in ("u1", "i4", "i8")]
     with torch.serialization.safe_globals(allowed):
         found: dict[str, np.ndarray] = torch.load(io.BytesIO(data), weights_only=True)
     return found
