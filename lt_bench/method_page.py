@@ -70,12 +70,12 @@ def write(folder: Path) -> Path:
     Raises:
         UserError: The file there was not made by this command, or it cannot be written.
     """
-    path, text = folder / PAGE, page()
+    path = folder / PAGE
     try:
         if beginning(path, len(MARK.encode())) not in (None, MARK.encode()):
             raise UserError(f"{path}: was not made by this command, so it is not overwritten")
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
+        write_atomically(path, page().encode())
     except OSError as error:
         raise UserError(f"{path}: could not be written: {in_words(error)}") from None
     return path
@@ -83,11 +83,18 @@ def write(folder: Path) -> Path:
 
 def page() -> str:
     """The page in Markdown, with links relative to `docs/`. Plug-ins are left out."""
-    every = {kind: _shipped(family) for kind, family in all_members().items()}
     blocks = [MARK, INTRO, RECIPES, _table(_recipe_rows(_fitting())), FIGURES, _table(list(_figures())), COMPONENTS]
-    for word, kind in KINDS.items():
-        blocks += [_family_head(word, kind), _table([_component(kind, part, every) for part in every[kind].values()])]
-    return "\n".join([*blocks, OWN])
+    return "\n".join([*blocks, components(), OWN])
+
+
+def components() -> str:
+    """Its tables of components, family by family."""
+    every = {kind: _shipped(family) for kind, family in all_members().items()}
+    tables = [
+        f"{_family_head(word, kind)}\n{_table([_component(kind, part, every) for part in every[kind].values()])}"
+        for word, kind in KINDS.items()
+    ]
+    return "\n".join(tables)
 
 
 # --- recipes -----------------------------------------------------------------------------------------

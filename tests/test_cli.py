@@ -337,7 +337,7 @@ def test_yours_stand_beside_the_shipped_board(
     assert "already done" not in again.out
     assert again.out.count("results/records/") == 2
     built = lt_bench("leaderboard", "build").out
-    assert built == "results/README.md: the board, 3 files from the records in results/records\n"
+    assert built == "results/README.md: the board, 4 files from the records in results/records\n"
     assert lt_bench("leaderboard", "check").code == 0
     shown = lt_bench("leaderboard", "show")
     assert (shown.out.count(" ce "), shown.out.count("(yours)")) == (2, 1)

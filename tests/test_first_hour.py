@@ -104,7 +104,7 @@ def the_demo() -> None:
     assert re.match(r"4 trained, 0 already done, 0 failed in .*; the tables: lt-bench leaderboard ", trained.lines[-1])
     told = typed(*build[1:])
     assert (told.code, Path("demo/leaderboard/README.md").is_file()) == (0, True)
-    assert told.words.startswith("demo/leaderboard/README.md: the board, 3 files from the records in demo/records")
+    assert told.words.startswith("demo/leaderboard/README.md: the board, 4 files from the records in demo/records")
     the_tables(typed(*show[1:]))
     compared(typed("compare", *two, "--records", "demo/records"), *two)
 

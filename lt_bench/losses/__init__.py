@@ -19,6 +19,7 @@ from lt_bench.settings import Settings, added
 
 if TYPE_CHECKING:
     from lt_bench.losses.binary_cross_entropy import BinaryCrossEntropy
+    from lt_bench.losses.bootstrapping import Bootstrapping
     from lt_bench.losses.class_balanced import ClassBalanced
     from lt_bench.losses.cross_entropy import CrossEntropy
     from lt_bench.losses.focal import Focal, SigmoidFocal
@@ -38,6 +39,7 @@ __all__ = [
     "LDAM",
     "BalancedSoftmax",
     "BinaryCrossEntropy",
+    "Bootstrapping",
     "ClassBalanced",
     "ClassWeights",
     "CrossEntropy",
@@ -58,6 +60,7 @@ __getattr__ = lazily(
     {
         "BalancedSoftmax": "logit_adjustment",
         "BinaryCrossEntropy": "binary_cross_entropy",
+        "Bootstrapping": "bootstrapping",
         "CDT": "vector_scaling",
         "ClassBalanced": "class_balanced",
         "CrossEntropy": "cross_entropy",

@@ -387,7 +387,9 @@ def test_what_one_has_in_the_working_folder_is_listed(photos: Path, lt_bench: Lt
 
 def test_a_name_that_is_half_of_one_is_told_the_other_half(photos: Path) -> None:
     new_from_folder("my-birds", photos)
-    with pytest.raises(UserError, match=r"ce: is a method; .* such as my-birds/ce, cifar10-lt/ce, cifar100-lt/ce, "):
+    with pytest.raises(
+        UserError, match=r"ce: is a method; .* such as my-birds/ce, cifar10-lt-noisy/ce, cifar10-lt/ce, "
+    ):
         load_recipe("ce")
     with pytest.raises(UserError, match="my-birds: is a setting; say what is run on it, such as my-birds/ce"):
         load_recipe("my-birds")
