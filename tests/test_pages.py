@@ -20,7 +20,15 @@ from lt_bench.recipe import load_recipe
 from lt_bench.recipe.files import SETTINGS, shipped
 
 ROOT = Path(__file__).parents[1]
-IN_NAVIGATION = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/*.md", "leaderboard/v1/*.md", "docs/*.md")
+IN_NAVIGATION = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benchmarks/*.md",
+    "leaderboard/*.md",
+    "leaderboard/v1/*.md",
+    "docs/*.md",
+)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 MARKED = re.compile(r"^<!-- tests: (run|refused|write) ?(\S*) -->\n```\w*\n(.*?)^```$", re.M | re.S)
 """Blocks that are run, refused, or written to the file of that name, in their order on the page."""

@@ -117,7 +117,9 @@ LONG = [*TINY, "protocol.epochs=60"]
 @pytest.fixture
 def process(working_folder: Path, tiny_backbone: Path) -> Iterator[subprocess.Popen[str]]:
     """The real command line in a process of its own, after its third epoch."""
-    code = "from lt_bench.cli import main; main()"
+    # What a shell runs in the background ignores Ctrl-C, and so would what it starts.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{listening}; from lt_bench.cli import main; main()"
     command = [sys.executable, "-c", code, "run", "digits-lt/ce", *LONG, "--plugin", tiny_backbone, "--device", "cpu"]
     with subprocess.Popen(
         [*map(str, command), "--work", "cut/runs", "--records", "cut/records"], stderr=subprocess.PIPE, text=True
