@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -44,6 +45,12 @@ def beginning(path: Path, most: int) -> bytes | None:
         return None
     with path.open("rb") as file:
         return file.read(most)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hex, however large it is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def in_words(error: OSError) -> str:

@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, FiniteFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_bench.data.types import Batch, ClassStats, Step
+from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Objective, Share, Term
-from lt_bench.mixing.generators import InFront, build_generator, generator_epochs, pair_mix
+from lt_bench.mixing.generators import InFront, pair_mix
 from lt_bench.registry import Info
 
 
@@ -27,7 +27,6 @@ class DecoupleMix(InFront):
     name = "decouple-mix"
     info = Info("another mix, whose classes also compete without each other", "Liu et al., NeurIPS 2023", 2023)
     refuses_partners = "it only adds to the loss of a mix"
-    timing = "the epochs of its generator {generator}"
 
     class Config(Mix.Config):
         """The mix, and what is added. The authors tune eta, form and power for each mix and network."""
@@ -44,13 +43,6 @@ class DecoupleMix(InFront):
         """Of the share in the weight of its term; 0 is the same weight for all."""
 
     config: Config
-
-    @classmethod
-    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
-        return generator_epochs(config.generator, epochs, total)
-
-    def prepare(self, stats: ClassStats) -> None:
-        self.generator = build_generator(self.config.generator, stats)
 
     def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
         mixed = self(batch, partner, step)

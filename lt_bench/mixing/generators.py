@@ -24,9 +24,18 @@ Word = Literal["mixup", "cutmix"]
 
 
 class InFront(Mix):
-    """A mix that changes something about another one, which does the rest."""
+    """A mix that changes something about another one, named by its setting `generator`, which does the rest."""
 
+    config: Any
     generator: Mix
+    timing = "the epochs of its generator {generator}"
+
+    @classmethod
+    def active_epochs(cls, config: Any, epochs: range, total: int) -> range:
+        return generator_epochs(config.generator, epochs, total)
+
+    def prepare(self, stats: ClassStats) -> None:
+        self.generator = build_generator(self.config.generator, stats)
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         return self.generator.partner_order(order, labels, epoch)

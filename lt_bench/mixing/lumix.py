@@ -8,9 +8,9 @@ import torch
 from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 from torch import Tensor
 
-from lt_bench.data.types import Batch, ClassStats, Step
+from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Objective, Term, sent
-from lt_bench.mixing.generators import InFront, build_generator, generator_epochs, pair_mix
+from lt_bench.mixing.generators import InFront, pair_mix
 from lt_bench.registry import Info
 
 
@@ -50,14 +50,6 @@ class LUMix(InFront):
             return self
 
     config: Config
-    timing = "the epochs of its generator {generator}"
-
-    @classmethod
-    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
-        return generator_epochs(config.generator, epochs, total)
-
-    def prepare(self, stats: ClassStats) -> None:
-        self.generator = build_generator(self.config.generator, stats)
 
     def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
         mixed = self(batch, partner, step)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pydantic import Field, FiniteFloat
 
 from lt_bench.data.samplers import draw_with_replacement, inverse_size_weights
-from lt_bench.data.types import ClassStats, Epoch, IntArray
+from lt_bench.data.types import Epoch, IntArray
 from lt_bench.mixing import Mix
-from lt_bench.mixing.generators import GeneratorMix, InFront, build_generator, generator_epochs
+from lt_bench.mixing.generators import GeneratorMix, InFront
 from lt_bench.registry import Info
 
 
@@ -20,7 +20,6 @@ class MinorityPartners(InFront):
     name = "minority-partners"
     info = Info("partners of another mix from a minority-weighted stream", "after Park et al., CVPR 2022", 2022)
     refuses_partners = "it only chooses partners"
-    timing = "the epochs of its generator {generator}"
 
     class Config(Mix.Config):
         """The mix, and which classes its partners come from."""
@@ -31,13 +30,6 @@ class MinorityPartners(InFront):
         """r: 0 draws images uniformly, 1 classes uniformly."""
 
     config: Config
-
-    @classmethod
-    def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
-        return generator_epochs(config.generator, epochs, total)
-
-    def prepare(self, stats: ClassStats) -> None:
-        self.generator = build_generator(self.config.generator, stats)
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         self.generator.partner_order(order, labels, epoch)  # this is also how a mix learns that an epoch begins

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lt_bench.data.types import ImageSet
 from lt_bench.errors import UserError, in_one_line
 from lt_bench.files import in_words as system_words
+from lt_bench.files import sha256_of
 from lt_bench.settings import Line, Settings
 from lt_bench.tensor_files import UNREADABLE, read_tensors, write_tensors
 from lt_bench.validation import in_words
@@ -38,10 +39,10 @@ class Teacher(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_digest(cls, given: Any) -> Any:
+    def _withsha256_of(cls, given: Any) -> Any:
         if isinstance(given, dict) and isinstance(given.get("weights"), str) and given.get("sha256") is None:
             try:
-                return {**given, "sha256": _digest(Path(given["weights"]))}
+                return {**given, "sha256": sha256_of(Path(given["weights"]))}
             except OSError as error:
                 raise in_words(f"{given['weights']}: {system_words(error)}") from None
         return given
@@ -54,7 +55,7 @@ class Teacher(Settings):
         """
         path = Path(self.weights)
         try:
-            found = _digest(path)
+            found = sha256_of(path)
         except OSError as error:
             raise UserError(f"mix.teacher: {path}: {system_words(error)}") from None
         if found != self.sha256:
@@ -160,8 +161,3 @@ def _each_cell(classifier: nn.Module, features: Tensor) -> Tensor:
     cells = features.movedim(1, -1)
     logits: Tensor = classifier(cells.flatten(0, 2))
     return logits.reshape(*cells.shape[:3], -1).movedim(-1, 1)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -22,7 +21,7 @@ from lt_bench.data.opening import open_split
 from lt_bench.data.split import Split
 from lt_bench.data.types import Batch, IntArray, generator
 from lt_bench.errors import UserError
-from lt_bench.files import in_words
+from lt_bench.files import in_words, sha256_of
 from lt_bench.robustness.record import RobustRecord, asked, find, write
 from lt_bench.robustness.trials import Trial
 from lt_bench.robustness.verdicts import auto_attack, right, withstood
@@ -61,7 +60,7 @@ def attack_weights(path: Path, trials: Sequence[Trial], images: int | None, opti
     if searched and len(split.counts) < FEWEST:
         raise UserError(f"--with autoattack: its targeted parts need {FEWEST} classes, found {len(split.counts)}")
     sample = per_class(images, split)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     question = asked(digest, tuple(trials), sample)
     if not options.force and (known := find(options.records, question)) is not None:
         return known, False

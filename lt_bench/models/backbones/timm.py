@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,7 @@ from torch import nn
 
 from lt_bench.errors import UserError, in_one_line, unknown
 from lt_bench.files import in_words as system_words
+from lt_bench.files import sha256_of
 from lt_bench.models.backbones import Staged
 from lt_bench.models.backbones.cutting import Pooled, stages_of
 from lt_bench.models.network import Level
@@ -155,7 +155,6 @@ def _reason(error: Exception) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"model.backbone.weights: {path}: {system_words(error)}") from None
