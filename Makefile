@@ -15,8 +15,9 @@ demo: $(READY)
 	$(BIN)/lt-bench leaderboard build --records demo/records --out demo/leaderboard
 	$(BIN)/lt-bench leaderboard show --records demo/records
 
+# One process a core, at most four: each imports torch. A file stays in one process, which shares what its tests build.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Every method with every mix, loss and head that fits; `make test` has each two of them together once.
 test-whole: $(READY)
