@@ -103,13 +103,14 @@ def components() -> str:
 def _fitting() -> dict[str, Recipe]:
     """The shipped recipes on the shipped settings, by SETTING/METHOD, where their parts fit.
 
-    Not those with wrong labels, on which a recipe is what it is without.
+    Not those with wrong labels or balanced classes, on which a recipe is what it is without.
     """
-    noisy = {setting for setting, path in shipped(SETTINGS).items() if "noise" in read_yaml(path)["data"]}
+    data = {setting: read_yaml(path)["data"] for setting, path in shipped(SETTINGS).items()}
+    left_out = {setting for setting, spec in data.items() if "noise" in spec or spec.get("factor") == 1}
     found = {}
     for name in shipped_recipes():
         with suppress(UserError):
-            if name.partition("/")[0] not in noisy:
+            if name.partition("/")[0] not in left_out:
                 found[name] = load_recipe(name)
     return found
 

@@ -162,6 +162,28 @@ def test_the_protocol_of_wide_networks() -> None:
     assert protocol.optimizer == SGD(lr=0.1, nesterov=True, weight_decay=5e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs", "rates_at", "batch", "decay", "nesterov"),
+    [
+        ("mixup-200ep", 200, {99: 0.1, 100: 0.01, 149: 0.01, 150: 0.001}, 128, 1e-4, False),
+        ("cutmix-300ep", 300, {149: 0.25, 150: 0.025, 224: 0.025, 225: 0.0025}, 64, 1e-4, True),
+        ("manifold-mixup-1200ep", 1200, {399: 0.1, 400: 0.01, 799: 0.01, 800: 0.001}, 100, 1e-4, True),
+        ("openmixup-200ep", 200, {0: 0.1, 100: 0.05}, 100, 1e-4, False),
+        # The card's rates over 800 epochs, at the same parts of 200.
+        ("automix-200ep", 200, {0: 0.1, 50: 0.09268, 100: 0.075, 150: 0.05732}, 100, 1e-4, False),
+    ],
+)
+def test_the_protocols_of_balanced_classes(
+    name: str, epochs: int, rates_at: dict[int, float], batch: int, decay: float, nesterov: bool
+) -> None:
+    protocol = shipped(name)
+    assert {epoch: protocol.lr(epoch) for epoch in rates_at} == pytest.approx(rates_at, abs=1e-5)
+    assert (protocol.epochs, protocol.batch_size) == (epochs, batch)
+    assert protocol.optimizer == SGD(lr=max(rates_at.values()), nesterov=nesterov, weight_decay=decay)
+    assert protocol.schedule.warmup_epochs == 0
+    assert protocol.augmentation.padding_mode == ("reflect" if batch == 100 and not nesterov else "zero")
+
+
 def test_the_protocols_of_small_transformers() -> None:
     short, long = shipped("cifar-30ep-deit"), shipped("cifar-100ep-deit")
     assert short.model_copy(update={"name": long.name, "epochs": 100, "schedule": long.schedule}) == long

@@ -416,8 +416,8 @@ def test_a_name_that_is_no_recipe() -> None:
     assert "did you mean digits-lt/ce" in refusal(Path("digits-lt/cee"))
     assert "did you mean digits-lt?" in refusal(Path("digit-lt/ce"))
     assert refusal(Path("ce")) == (
-        "ce: is a method; say what it is run on, such as cifar10-lt-noisy/ce, cifar10-lt/ce, cifar100-lt/ce, "
-        "cifar10n-lt/ce, digits-lt/ce, imagenet-lt/ce, imagenet-mini/ce"
+        "ce: is a method; say what it is run on, such as cifar10-lt-noisy/ce, cifar10-lt/ce, cifar10/ce, "
+        "cifar100-lt/ce, cifar100/ce, cifar10n-lt/ce, digits-lt/ce, imagenet-lt/ce"
     )
     assert refusal(Path("digits-lt")) == "digits-lt: is a setting; say what is run on it, such as digits-lt/ce"
     assert "did you mean digits-lt/mixup?" in refusal(Path("recipes/digits-lt/mixp.yaml"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipe_cases import MISFITS, NOISY, SHIPPED
+from recipe_cases import BALANCED, MISFITS, NOISY, SHIPPED
 
 from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
@@ -220,6 +220,27 @@ def test_every_record_is_what_its_recipe_is_today() -> None:
         known = record["recipe_sha256"] in [recipe.sha256() for recipe in found]
         # A superseded one can not: what it was made by is gone.
         assert known == (superseded(record["recipe"]) is None), path
+
+
+@pytest.mark.parametrize("method", ["ce", "mixup", "cutmix", "manifold-mixup", "automix", "balanced-softmax", "crt"])
+@pytest.mark.parametrize("setting", BALANCED)
+def test_what_is_tried_on_balanced_classes(setting: str, method: str) -> None:
+    recipe = load_recipe(f"{setting}/{method}")
+    assert (recipe.data.name, recipe.data.factor, recipe.protocol.name) == (setting, 1, "openmixup-200ep")
+    assert recipe.model.backbone == "cifar-resnet18"
+    assert all(figure.factor == 1 for figure in recipe.reported)
+    assert recipe.sha256() != load_recipe(f"{setting}-lt/{method}", ["data.factor=1"]).sha256()
+
+
+def test_figures_of_balanced_classes() -> None:
+    found = {name: load_recipe(f"cifar100/{name}").reported for name in ("ce", "mixup", "cutmix", "automix")}
+    assert {name: [figure.top1 for figure in figures] for name, figures in found.items()} == {
+        "ce": [76.42],
+        "mixup": [78.52],
+        "cutmix": [],  # OpenMixup's has another law, and mixes every batch
+        "automix": [80.12],
+    }
+    assert found["automix"][0].protocol == "automix-200ep"
 
 
 @pytest.mark.parametrize(

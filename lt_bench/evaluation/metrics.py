@@ -65,8 +65,12 @@ def worst_class(accuracy: FloatArray) -> float:
 
 
 def group_accuracy(accuracy: FloatArray, train_counts: ArrayLike) -> dict[str, float | None]:
-    """Mean class accuracy of each group, None for a group without classes."""
-    members = {name: _tested(accuracy[mask]) for name, mask in group_masks(train_counts).items()}
+    """Mean class accuracy of each group, None for a group without classes; for all where classes are of one size.
+
+    There the figure would repeat that of all classes under a name of the long tail.
+    """
+    masks, unequal = group_masks(train_counts), np.ptp(train_counts) > 0
+    members = {name: _tested(accuracy[mask & unequal]) for name, mask in masks.items()}
     return {name: _mean(values) if len(values) else None for name, values in members.items()}
 
 

@@ -326,7 +326,7 @@ def _links(found: list[tuple[str, Table]]) -> list[str]:
 
 
 def _title(key: TableKey) -> str:
-    factor = "" if key.factor is None else f", factor {key.factor:g}"
+    factor = _factor(key)
     step = ", step profile" if key.profile == "step" else ""
     split = f", subset seed {key.subset_seed}" if key.subset_seed else ""
     under = f", {key.condition.title}" if key.condition.title else ""
@@ -334,8 +334,8 @@ def _title(key: TableKey) -> str:
 
 
 def _subtitle(key: TableKey) -> str:
-    profile = "" if key.profile is None else f", {key.profile} profile"
-    factor = "" if key.factor is None else f", factor {key.factor:g}"
+    profile = "" if key.profile is None or key.factor == 1 else f", {key.profile} profile"
+    factor = _factor(key)
     under = f"{key.condition.title} {key.condition.sha256[:12]}".rstrip() + "; " if key.condition.title else ""
     return (
         f"Data set {key.dataset} version {key.dataset_version}{factor}{profile}, {key.largest:,} to {key.smallest:,} "
@@ -344,6 +344,13 @@ def _subtitle(key: TableKey) -> str:
         f"{under}protocol {key.protocol} version {key.protocol_version}{', modified' if key.modified else ''} "
         f"({key.protocol_sha256[:12]}); {key.test_images:,} test images; selection: last epoch."
     )
+
+
+def _factor(key: TableKey) -> str:
+    """How far the largest class is above the smallest, as words behind the data set's name."""
+    if key.factor is None:
+        return ""
+    return ", balanced" if key.factor == 1 else f", factor {key.factor:g}"
 
 
 def _is_balanced(row: Row) -> bool:

@@ -18,7 +18,15 @@ from lt_bench.yaml_files import read_yaml
 
 
 def test_all_cards_load_and_carry_their_file_name() -> None:
-    assert card_names() == ["cifar10-lt", "cifar100-lt", "digits-lt", "imagenet-lt", "imagenet-mini"]
+    assert card_names() == [
+        "cifar10",
+        "cifar10-lt",
+        "cifar100",
+        "cifar100-lt",
+        "digits-lt",
+        "imagenet-lt",
+        "imagenet-mini",
+    ]
     for name in card_names():
         card = load_card(name)
         assert card.name == name

@@ -81,6 +81,12 @@ def test_group_sizes_of_cifar(num_classes: int, largest: int, factor: float, siz
     assert [int(masks[name].sum()) for name in GROUPS] == sizes
 
 
+@pytest.mark.parametrize("images", [5, 50, 500])
+def test_classes_of_one_size_are_in_no_group(images: int) -> None:
+    """Or one of the three would repeat top-1 under a name of the long tail."""
+    assert metrics.group_accuracy(np.array([0.5, 1.0]), [images, images]) == dict.fromkeys(GROUPS)
+
+
 def test_ece_oracle() -> None:
     confidence = np.array([0.95, 0.6, 0.3, 0.8, 1, 0.93, 0.2])
     labels, right = np.zeros(7, np.int64), np.array([1, 0, 1, 1, 0, 1, 0])

@@ -84,6 +84,17 @@ def test_heading_says_what_the_numbers_are_of(tmp_path: Path) -> None:
         assert part in lines[4]
 
 
+def test_a_balanced_set_has_a_table_of_its_own_without_groups(tmp_path: Path) -> None:
+    balanced = {"name": "cifar10", "factor": 1.0, "train_counts": [500] * 6, "index_sha256": digest("balanced")}
+    add_record(tmp_path, dataset={"name": "cifar10-lt", "factor": 100.0})
+    add_record(tmp_path, dataset=balanced)
+    lines = page(tmp_path, "cifar10-if1-cifar-30ep").splitlines()
+    assert lines[2] == "# cifar10, balanced: cifar-30ep"
+    assert "balanced, 500 to 500 training images a class" in lines[4]
+    assert not any(group in "\n".join(lines[:8]) for group in ("Many", "Medium", "Few"))
+    assert "Many" in page(tmp_path, "cifar10-lt-if100-cifar-30ep")
+
+
 def test_ranking_ignores_the_best_epoch_on_test(tmp_path: Path) -> None:
     add_record(tmp_path, recipe_name="steady", correct=B)
     add_record(tmp_path, recipe_name="lucky", correct=C, best=(10,) * 6)
