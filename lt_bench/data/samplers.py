@@ -24,6 +24,11 @@ class Sampler(Component, torch.utils.data.Sampler[int], ABC):
 
     As torch's sampler, for `DataLoader(data, sampler=...)`, it draws what a run with this seed draws, epoch by epoch:
     `set_epoch` says which, from 0. `epochs` is how many there will be, for a sampler that changes over them.
+
+    Where `ranks` processes train together, that of `rank` gets every ranks-th position of the one order, from its own
+    on: their k-th batches of b images are, in all, the k-th batch of ranks * b images of a single process. `drop_last`
+    leaves out the last positions that not all of them would get, so that they take equally many steps.
+
     Raises UserError where a class has no image.
     """
 
@@ -41,6 +46,9 @@ class Sampler(Component, torch.utils.data.Sampler[int], ABC):
         *,
         seed: int = 0,
         epochs: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        drop_last: bool = False,
         **settings: Any,
     ) -> None:
         self.config: Sampler.Config = self.settled(config, settings)
@@ -49,6 +57,11 @@ class Sampler(Component, torch.utils.data.Sampler[int], ABC):
         counts = ClassStats.of(self.labels, num_classes or int(self.labels.max()) + 1).counts
         self.counts = counts.numpy().astype(np.float64)
         self.seed, self.epoch, self.epochs = seed, 0, epochs
+        if not 0 <= rank < ranks:
+            raise UserError(f"{type(self).__name__}: there is no rank {rank} of {ranks}; the first is 0")
+        images = len(self.labels)
+        self.part = slice(rank, images - images % ranks if drop_last else images, ranks)
+        """Of an order, what torch's sampler draws."""
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch the next pass draws. Raises UserError outside 0..epochs - 1."""
@@ -62,10 +75,10 @@ class Sampler(Component, torch.utils.data.Sampler[int], ABC):
         if self.needs_epochs and self.epochs is None:
             raise UserError(f"{type(self).__name__}: needs epochs=, how many there will be")
         epoch = Epoch(self.epoch, self.epochs or self.epoch + 1, self.seed)
-        return iter(self.order(epoch, epoch.rng(PURPOSE)).tolist())
+        return iter(self.order(epoch, epoch.rng(PURPOSE))[self.part].tolist())
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(range(*self.part.indices(len(self.labels))))
 
     @abstractmethod
     def order(self, epoch: Epoch, rng: np.random.Generator) -> IntArray:

@@ -178,6 +178,25 @@ def test_a_loader_takes_it_with_labels_in_any_form() -> None:
         assert torch.cat(list(loader)).tolist() == list(ClassBalanced(LABELS))
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_the_processes_of_a_training_share_what_one_draws(ranks: int) -> None:
+    whole = list(DataLoader(range(len(LABELS)), batch_size=12, sampler=ClassBalanced(LABELS, seed=1)))  # type: ignore[arg-type]
+    parts = [ClassBalanced(LABELS, seed=1, rank=rank, ranks=ranks) for rank in range(ranks)]
+    loaders = [DataLoader(range(len(LABELS)), batch_size=12 // ranks, sampler=part) for part in parts]  # type: ignore[arg-type]
+    batches = [list(loader) for loader in loaders]
+    for k, batch in enumerate(whole):
+        shared = torch.cat([one[k][:, None] for one in batches], 1) if k + 1 < len(whole) else None
+        assert shared is None or torch.equal(shared.ravel(), batch)  # in order too
+    assert sorted(position for part in parts for position in part) == sorted(torch.cat(whole).tolist())
+    assert [len(part) for part in parts] == [len(list(part)) for part in parts]
+
+
+def test_processes_take_equally_many_steps_where_the_rest_is_dropped() -> None:
+    parts = [ClassBalanced(LABELS, rank=rank, ranks=4, drop_last=True) for rank in range(4)]
+    assert {len(list(part)) for part in parts} == {len(part) for part in parts} == {len(LABELS) // 4}
+    assert [next(iter(part)) for part in parts] == list(ClassBalanced(LABELS))[:4]
+
+
 def test_progressive_asks_how_many_epochs_there_will_be() -> None:
     with pytest.raises(UserError, match="Progressive: needs epochs="):
         iter(Progressive(LABELS))
@@ -193,5 +212,7 @@ def test_what_it_cannot_draw_from_is_refused() -> None:
         ClassBalanced([0, 2, 2])
     with pytest.raises(UserError, match=r"there is no epoch 5 of 5; the first is 0"):
         ClassBalanced(LABELS, epochs=5).set_epoch(5)
+    with pytest.raises(UserError, match="ClassBalanced: there is no rank 2 of 2; the first is 0"):
+        ClassBalanced(LABELS, rank=2, ranks=2)
     with pytest.raises(UserError, match=r"did you mean exponent\?"):
         Weighted(LABELS, exponnent=1.0)
