@@ -60,7 +60,8 @@ class Sweep:
         """From command-line arguments: recipes, and `key=value` overrides that hold for all of them.
 
         A record stands for its recipe and, unless `seeds` are given, its seed; others then get the `usual` ones. Where
-        `*` stands for any method or setting, what does not fit is left out and told. Raises UserError for the rest.
+        `*` stands for any method or setting, what does not fit, or needs a file that is not given, is left out and
+        told. Raises UserError for the rest.
         """
         names, overrides = split_arguments(arguments)
         planned = [found for name in names for found in _planned(name, overrides)]
@@ -188,9 +189,10 @@ def _matching(pattern: str, overrides: Sequence[str]) -> Iterator[Recipe]:
 
 def _checked(name: str, overrides: Sequence[str]) -> Recipe:
     recipe = load_recipe(name, overrides)
-    from lt_bench.training.network import check_network  # noqa: PLC0415 (as `run`)
+    from lt_bench.training.network import check_given, check_network  # noqa: PLC0415 (as `run`)
 
     check_network(recipe)
+    check_given(recipe)
     return recipe
 
 

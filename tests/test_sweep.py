@@ -329,6 +329,17 @@ def test_a_star_stands_for_all_that_fit(capsys: pytest.CaptureFixture[str]) -> N
         Sweep.plan(["digits-lt/ce*", "protocl.epochs=1"], None, Options())
 
 
+def test_what_needs_a_file_that_is_not_given_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Sweep.plan(["digits-lt/t*mix*", "digits-lt/cutmix"], None, Options())
+    assert [recipe.name for recipe in plan.recipes] == ["trades-cutmix-wa", "cutmix"]
+    told = capsys.readouterr().err
+    assert told.startswith("digits-lt/tokenmix: left out: digits-lt/tokenmix: mix.teacher: ")
+    by_area = Sweep.plan(["digits-lt/tokenmix*", "mix.labels=area"], None, Options())
+    assert [recipe.name for recipe in by_area.recipes] == ["tokenmix"]
+    with pytest.raises(UserError, match=r"digits-lt/tokenmix: mix\.teacher: .*mix\.labels=area"):
+        Sweep.plan(["digits-lt/ce", "digits-lt/tokenmix"], None, Options())
+
+
 def test_every_recipe_is_checked_before_the_first_run(lt_bench: Callable[..., Any], working_folder: Path) -> None:
     done = lt_bench("sweep", "digits-lt/ce", "digits-lt/nothing", *TINY)
     assert done.code == 2

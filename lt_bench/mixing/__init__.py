@@ -208,6 +208,13 @@ class Mix(Component, torch.nn.Module, ABC):
     def prepare(self, stats: ClassStats) -> None:
         """What the mix keeps of the class sizes, in buffers, which move with it; called once, the settings read."""
 
+    @classmethod
+    def check_given(cls, config: Any) -> None:
+        """Raises UserError, which begins with the field, where a training would lack a file that no setting names.
+
+        A recipe that leaves it to its user is a valid one all the same.
+        """
+
     def attach(self, network: Network) -> None:
         """Called once with the fresh network, where it will be trained: for a mix with networks of its own.
 
@@ -217,7 +224,7 @@ class Mix(Component, torch.nn.Module, ABC):
     def teach(self, maps_of: MapsOf) -> None:
         """Called once before a training, `Batch.views` says what is seen of the images: for a mix with a teacher.
 
-        Raises UserError where it has none and needs one.
+        Raises UserError where it has none and needs one, as `check_given` does.
         """
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:

@@ -71,15 +71,18 @@ class TokenMix(Mix):
     def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("maps", torch.empty(0), persistent=False)
 
-    def teach(self, maps_of: MapsOf) -> None:
-        if self.config.labels == "area":
-            return
-        if self.config.teacher is None:
+    @classmethod
+    def check_given(cls, config: Config) -> None:
+        if config.labels == "teacher" and config.teacher is None:
             raise UserError(
                 "mix.teacher: tokenmix weighs labels by the maps of a trained network: name the weights.safetensors of "
                 "a run, mix.teacher=FILE, or take mix.labels=area, which is another method"
             )
-        self.maps = maps_of(self.config.teacher)
+
+    def teach(self, maps_of: MapsOf) -> None:
+        self.check_given(self.config)
+        if self.config.teacher is not None:
+            self.maps = maps_of(self.config.teacher)
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         partner = partner or batch[torch.arange(len(batch.labels) - 1, -1, -1, device=batch.labels.device)]

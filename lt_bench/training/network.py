@@ -51,6 +51,16 @@ def check_network(recipe: Recipe) -> None:
         raise UserError(f"{recipe.data.name}/{recipe.name}: {error}") from None
 
 
+def check_given(recipe: Recipe) -> None:
+    """Raise UserError, naming the recipe, if it cannot be trained before its user names a file, such as a teacher's."""
+    stages = [stage for stage in (recipe.first(), recipe) if stage is not None]
+    try:
+        for mix in (phase.mix for stage in stages for phase in stage.phase_choices()):
+            mix.component.check_given(mix.config)
+    except UserError as error:
+        raise UserError(f"{recipe.data.name}/{recipe.name}: {error}") from None
+
+
 class _Undrawn(TorchFunctionMode):
     """Draws no weights: on a device without memory torch would import its compiler for it, which takes a second."""
 
