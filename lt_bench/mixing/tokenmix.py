@@ -81,7 +81,7 @@ class TokenMix(Mix):
 
     def teach(self, maps_of: MapsOf) -> None:
         self.check_given(self.config)
-        if self.config.teacher is not None:
+        if self.config.labels == "teacher" and self.config.teacher is not None:
             self.maps = maps_of(self.config.teacher)
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
