@@ -11,13 +11,17 @@ from PIL import Image
 from lt_bench.gallery import draw, mixture
 from lt_bench.recipe import load_recipe
 from lt_bench.registry import members
+from lt_bench.training.options import Options
+from lt_bench.training.run import run
 
 HERE = Path(__file__).parent
 COLOURS = 48
 LEFT_OUT = {"none": "it mixes nothing", "class-distance-mix-ours": "it only chooses partners"}
 """Mixes without a picture of their own, and why."""
-OVERRIDES = {"tokenmix": ["mix.labels=area"]}
-"""What a mix is drawn with beside its name: TokenMix by area, for want of a teacher."""
+OVERRIDES = {"tokenmix": ["mix.labels=area"], "attentive-cutmix": ["mix.teacher={teacher}"]}
+"""What a mix is drawn with beside its name: TokenMix by area, which needs no teacher."""
+EPOCHS = 5
+"""Of the teacher's training."""
 HEAD = """# What mixes do
 
 Six digits of the embedded set, from the largest class to the smallest; below each what the network is given, and
@@ -43,12 +47,20 @@ def main() -> None:
 
 def picture(name: str) -> Image.Image:
     """A mix, with its default settings, on the digits; in few colours, which is small."""
-    recipe = load_recipe("digits-lt/ce", [f"mix.name={name}", "protocol.epochs=20", *OVERRIDES.get(name, [])])
-    with TemporaryDirectory() as nothing:
-        path = Path(nothing) / "mix.png"
-        draw(mixture(recipe, 6, 0, None, Path(nothing)), name, path)
-        whole = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+    with TemporaryDirectory() as given:
+        folder, own = Path(given), OVERRIDES.get(name, [])
+        weights = teacher(folder) if any("{teacher}" in override for override in own) else None
+        overrides = [override.replace("{teacher}", str(weights)) for override in own]
+        recipe = load_recipe("digits-lt/ce", [f"mix.name={name}", "protocol.epochs=20", *overrides])
+        draw(mixture(recipe, 6, 0, None, folder), name, folder / "mix.png")
+        whole = Image.open(io.BytesIO((folder / "mix.png").read_bytes())).convert("RGB")
     return whole.resize((whole.width * 2 // 3, whole.height * 2 // 3)).quantize(COLOURS)
+
+
+def teacher(folder: Path) -> Path:
+    """The weights of a short training on the digits."""
+    run(load_recipe("digits-lt/ce", [f"protocol.epochs={EPOCHS}"]), 0, Options(work=folder, records=folder))
+    return next(folder.rglob("weights.safetensors"))
 
 
 if __name__ == "__main__":

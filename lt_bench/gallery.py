@@ -19,7 +19,7 @@ from lt_bench.errors import UserError
 from lt_bench.figures import save_figure
 from lt_bench.losses.binary_cross_entropy import soft_target
 from lt_bench.mixing import Answer, MapsOf, Mix, Objective, Term
-from lt_bench.mixing.teachers import label_maps
+from lt_bench.mixing.teachers import teach, training_maps
 from lt_bench.recipe import Recipe
 from lt_bench.training.network import build_recipe_network
 
@@ -54,7 +54,7 @@ def mixture(recipe: Recipe, size: int, seed: int, data_root: Path | None, teache
     mix, epoch = _mix(recipe, split.counts, seed)
     network = build_recipe_network(recipe, len(split.counts), seed, trained=True)
     mix.attach(network)
-    mix.teach(_maps(sets.train, split.digest, len(split.counts), teachers))
+    teach(mix, _maps(sets.train, split.digest, len(split.counts), teachers))
     watched = _Watched(network)
     batch, partner = _batches(mix, sets.train, size, epoch)
     rng = epoch.rng("gallery")
@@ -124,7 +124,8 @@ def _pixels(images: Tensor, recipe: Recipe, card: Card) -> Tensor:
 
 
 def _maps(train: ImageSet, split: str, num_classes: int, teachers: Path) -> MapsOf:
-    return lambda teacher: label_maps(teacher, train, split, num_classes, teachers, torch.device("cpu"))
+    device = torch.device("cpu")
+    return lambda teacher, kind: training_maps(teacher, kind, train, split, num_classes, teachers, device)
 
 
 def draw(shown: Mixture, title: str, path: Path) -> None:

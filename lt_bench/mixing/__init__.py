@@ -18,6 +18,7 @@ from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
 if TYPE_CHECKING:
+    from lt_bench.mixing.attentive_cutmix import AttentiveCutMix
     from lt_bench.mixing.automix import AutoMix
     from lt_bench.mixing.balanced_mixup import BalancedMixup
     from lt_bench.mixing.class_distance import ClassDistanceMix
@@ -43,16 +44,18 @@ if TYPE_CHECKING:
     from lt_bench.mixing.remix import Remix
     from lt_bench.mixing.resizemix import ResizeMix
     from lt_bench.mixing.ricap import RICAP
+    from lt_bench.mixing.saliencymix import SaliencyMix
     from lt_bench.mixing.samix import SAMix
     from lt_bench.mixing.smoothmix import SmoothMix
     from lt_bench.mixing.soft_augmentation import SoftAugmentation
-    from lt_bench.mixing.teachers import Teacher
+    from lt_bench.mixing.teachers import Kind, Teacher
     from lt_bench.mixing.tokenmix import TokenMix
     from lt_bench.mixing.unimix import UniMix
 
 __all__ = [
     "CMO",
     "RICAP",
+    "AttentiveCutMix",
     "AutoMix",
     "BalancedMixup",
     "Batch",
@@ -79,6 +82,7 @@ __all__ = [
     "Remix",
     "ResizeMix",
     "SAMix",
+    "SaliencyMix",
     "SmoothMix",
     "SoftAugmentation",
     "Step",
@@ -91,6 +95,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "AttentiveCutMix": "attentive_cutmix",
         "AutoMix": "automix",
         "BalancedMixup": "balanced_mixup",
         "CMO": "cmo",
@@ -115,6 +120,7 @@ __getattr__ = lazily(
         "Remix": "remix",
         "ResizeMix": "resizemix",
         "SAMix": "samix",
+        "SaliencyMix": "saliencymix",
         "SmoothMix": "smoothmix",
         "SoftAugmentation": "soft_augmentation",
         "TokenMix": "tokenmix",
@@ -125,8 +131,8 @@ __getattr__ = lazily(
 Share = float | Tensor
 Term = tuple[Tensor | None, Share]
 """Labels int64 [B], or None for all classes alike, and their share: one number for the batch or one per image [B]."""
-MapsOf = Callable[["Teacher"], Tensor]
-"""What a trained network sees of its own class in the cells of each whole training image: float32 [N, h, w]."""
+MapsOf = Callable[["Teacher", "Kind"], Tensor]
+"""What a trained network sees in the cells of each whole training image: float32 [N, h, w], none below 0."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +232,11 @@ class Mix(Component, torch.nn.Module, ABC):
 
         Raises UserError where it has none and needs one, as `check_given` does.
         """
+
+    @classmethod
+    def reads_views(cls, config: Any) -> bool:
+        """Whether with these settings it needs `Batch.views`, which only images that are varied have."""
+        return False
 
     def partner_order(self, order: IntArray, labels: IntArray, epoch: Epoch) -> IntArray | None:
         """Positions [N] of a second stream that runs beside the main one, drawn at the start of an epoch.

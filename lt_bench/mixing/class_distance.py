@@ -19,7 +19,7 @@ from lt_bench.data.samplers import draw_with_replacement
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, Objective, permuted
 from lt_bench.mixing.cutmix import cutmix_pair
-from lt_bench.mixing.generators import Generator, build_generator, generator_epochs
+from lt_bench.mixing.generators import Generator, build_generator, generator_epochs, generator_reads_views
 from lt_bench.mixing.mixup import mixup_pair
 from lt_bench.models.network import Network
 from lt_bench.registry import Info, between
@@ -82,6 +82,10 @@ class ClassDistanceMix(Mix):
         # The means are measured for the first time after the first epoch, if not later.
         chosen = between(epochs, max(config.warmup_epochs, epochs.start + 1), total)
         return chosen if isinstance(config.generator, str) else generator_epochs(config.generator, chosen, total)
+
+    @classmethod
+    def reads_views(cls, config: Config) -> bool:
+        return isinstance(config.generator, dict) and generator_reads_views(config.generator)
 
     def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("prior", stats.prior, persistent=False)

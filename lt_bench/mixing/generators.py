@@ -34,6 +34,10 @@ class InFront(Mix):
     def active_epochs(cls, config: Any, epochs: range, total: int) -> range:
         return generator_epochs(config.generator, epochs, total)
 
+    @classmethod
+    def reads_views(cls, config: Any) -> bool:
+        return generator_reads_views(config.generator)
+
     def prepare(self, stats: ClassStats) -> None:
         self.generator = build_generator(self.config.generator, stats)
 
@@ -111,6 +115,12 @@ def generator_epochs(node: dict[str, Any], epochs: range, total: int) -> range:
     """Those of `epochs` in which the mix that a resolved mapping names acts."""
     component, config = _looked_up(node)
     return component.active_epochs(config, epochs, total)
+
+
+def generator_reads_views(node: dict[str, Any]) -> bool:
+    """Whether the mix that a resolved mapping names needs views."""
+    component, config = _looked_up(node)
+    return component.reads_views(config)
 
 
 def _looked_up(node: dict[str, Any]) -> tuple[type[Mix], Any]:

@@ -10,11 +10,11 @@ import torch
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 
-from lt_bench.data.types import Batch, ClassStats, Step, Views
+from lt_bench.data.types import Batch, Step, Views
 from lt_bench.errors import UserError
-from lt_bench.mixing import MapsOf, Mix, Mixed, Share, Term, sent
+from lt_bench.mixing import MapsOf, Mixed, Share, Term, sent
 from lt_bench.mixing.mixup import mixup_pair
-from lt_bench.mixing.teachers import GivenTeacher
+from lt_bench.mixing.teachers import GivenTeacher, Taught
 from lt_bench.registry import Info
 
 ASPECT = 0.3
@@ -24,7 +24,7 @@ ATTEMPTS = 10
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
-class TokenMix(Mix):
+class TokenMix(Taught):
     """One mask of tokens per batch, or mixup, by a coin; y_i = sum over its visible cells of image i's own map.
 
     Maps are a teacher's, sum to 1 over what the augmented image shows, and follow its crop and mirroring. The two
@@ -41,7 +41,7 @@ class TokenMix(Mix):
     info = Info("blocks of tokens pasted, labels by a teacher's maps", "Liu et al., ECCV 2022", 2022)
     of_two_labels = False
 
-    class Config(Mix.Config):
+    class Config(Taught.Config):
         """As in the authors' command for DeiT-S."""
 
         labels: Literal["teacher", "area"] = "area"
@@ -66,10 +66,6 @@ class TokenMix(Mix):
             return self
 
     config: Config
-    maps: Tensor
-
-    def prepare(self, stats: ClassStats) -> None:
-        self.register_buffer("maps", torch.empty(0), persistent=False)
 
     @classmethod
     def check_given(cls, config: Config) -> None:
@@ -81,8 +77,8 @@ class TokenMix(Mix):
 
     def teach(self, maps_of: MapsOf) -> None:
         self.check_given(self.config)
-        if self.config.labels == "teacher" and self.config.teacher is not None:
-            self.maps = maps_of(self.config.teacher)
+        if self.config.teacher is not None:
+            self.maps = maps_of(self.config.teacher, "own-class")
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         partner = partner or batch[torch.arange(len(batch.labels) - 1, -1, -1, device=batch.labels.device)]
@@ -113,17 +109,6 @@ class TokenMix(Mix):
         assert partner is not None, "and so do partners"
         own, other = (self.seen(which, *mask.shape) for which in (views, partner))
         return visible(own, 1 - mask), visible(other, mask)
-
-    def seen(self, views: Views, height: int, width: int) -> Tensor:
-        """The maps [B, height, width] of what the augmented images show."""
-        from torchvision.ops import roi_align  # noqa: PLC0415 (0.5 s)
-
-        whole = self.maps[views.positions].float()
-        sides = torch.tensor(whole.shape[:0:-1], device=whole.device).repeat(2)  # w, h, w, h
-        index = torch.arange(len(whole), device=whole.device)[:, None]
-        boxes = torch.cat([index, views.boxes * sides], 1)
-        cropped: Tensor = roi_align(whole[:, None], boxes, (height, width), aligned=True)[:, 0]
-        return torch.where(views.mirrored[:, None, None], cropped.flip(-1), cropped)
 
     def smoothed(self, images: Tensor, *terms: Term) -> Mixed:
         smoothing = self.config.label_smoothing

@@ -170,6 +170,18 @@ def _a_mix_that_evaluates_its_own_network_trains_it(parts: Parts) -> Iterator[st
             yield f"protocol.ema: {mix.name} evaluates an average of its own, set by mix.momentum; remove this one"
 
 
+def _a_teacher_is_told_what_images_show(parts: Parts) -> Iterator[str]:
+    second = parts.recipe.second_stage
+    if second is None or parts.stage is None or not parts.stage.plain_images:
+        return
+    mix = choice("mix", second.mix)
+    if mix.component.reads_views(mix.config):
+        yield (
+            f"second_stage.mix: {mix.component.name} lays a teacher's maps over what varied images show, and "
+            f"{parts.stage.name} trains on images that nothing varies; leave the teacher out, or take another mix"
+        )
+
+
 def _weights_are_averaged_once(parts: Parts) -> Iterator[str]:
     if parts.method.averages_weights and parts.recipe.protocol.ema is not None:
         yield f"protocol.ema: the method {parts.method.name} evaluates an average of its own; remove this one"
@@ -247,6 +259,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_loss_needs_its_kind_of_logits,
     _a_method_that_arranges_batches_sees_images_once,
     _a_mix_that_evaluates_its_own_network_trains_it,
+    _a_teacher_is_told_what_images_show,
     _weights_are_averaged_once,
     _a_schedule_ends_with_the_training,
     _everything_acts_in_some_epoch,

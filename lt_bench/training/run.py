@@ -24,8 +24,7 @@ from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, in_words, write_atomically
 from lt_bench.leaderboard.record import find_record, load_record, record_folder, slug, write_record
 from lt_bench.methods import Method, Task
-from lt_bench.mixing import Mix
-from lt_bench.mixing.teachers import Teacher, label_maps
+from lt_bench.mixing.teachers import Kind, Teacher, teach, training_maps
 from lt_bench.models.norm import check_statistics
 from lt_bench.recipe import Recipe
 from lt_bench.stages import DecoupledNetwork
@@ -178,12 +177,11 @@ def build_job(
 def _teach(method: Method, train: ImageSet, split: Split, options: Options, device: torch.device) -> None:
     """Give the mixes that have a teacher its maps of the training images."""
 
-    def maps_of(teacher: Teacher) -> Tensor:
-        return label_maps(teacher, train, split.digest, len(split.counts), options.work / "teachers", device)
+    def maps_of(teacher: Teacher, kind: Kind) -> Tensor:
+        folder = options.work / "teachers"
+        return training_maps(teacher, kind, train, split.digest, len(split.counts), folder, device)
 
-    for mix in method.modules():
-        if isinstance(mix, Mix):
-            mix.teach(maps_of)
+    teach(method, maps_of)
 
 
 def initial_state(job: Job) -> State:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tiny_backbone import Tiny
 
-from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step, generator
+from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step, Views, generator
 from lt_bench.methods import Method, Task
 from lt_bench.models import Network, build_network
 from lt_bench.registry import Choice, Phase, lookup
@@ -56,4 +56,7 @@ def step_at(index: int = 10, total: int = 200, seed: int = 0) -> Step:
 def batch_of(seed: int = 0, size: int = 6, labels: list[int] | None = None) -> Batch:
     rng = generator(seed, "test batch")
     drawn = rng.integers(0, 3, size) if labels is None else np.array(labels)
-    return Batch(torch.from_numpy(rng.normal(size=(len(drawn), 3, 8, 8))).float(), torch.from_numpy(drawn))
+    images = torch.from_numpy(rng.normal(size=(len(drawn), 3, 8, 8))).float()
+    boxes = torch.tensor([[0.0, 0, 1, 1]]).repeat(len(drawn), 1)
+    views = Views(torch.arange(len(drawn)), boxes, torch.zeros(len(drawn)).bool())  # of whole images
+    return Batch(images, torch.from_numpy(drawn), views)

@@ -20,6 +20,7 @@ from tiny_backbone import TinyShakeShake
 from lt_bench.data.types import Batch, Epoch, Step
 from lt_bench.losses import Loss
 from lt_bench.methods import Method
+from lt_bench.mixing.teachers import Taught
 from lt_bench.models import Head, Network, build_network
 from lt_bench.registry import FAMILIES, Choice, Phase, lookup, members
 from lt_bench.regularisers import place_all
@@ -41,11 +42,16 @@ class Case:
 
     def build(self) -> tuple[Method, Network]:
         """The method after a while of training, as a checkpoint would leave it."""
+        if self.mix == "saliencymix":
+            pytest.importorskip("cv2", reason="the extra [saliency]")
         parts = (choice("sampler", self.sampler), always_mixing(self.mix), choice("loss", self.loss))
         # One step of an adversary is as good as ten here, and sooner done.
         settings = {"attack": {"steps": 1}} if lookup("method", self.method).adversarial else {}
         method, network = build(self.method, (Phase(200, *parts),), **settings), self.network()
         method.attach(network)
+        for part in method.modules():
+            if isinstance(part, Taught):
+                part.maps = torch.linspace(0, 1, 12 * 4).view(12, 2, 2)
         method.streams(MEASURED)
         network.eval()
         with torch.no_grad():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mix_cases import batch_of, build, constant, step_at
+from mix_cases import batch_of, build, constant, step_at, whole
 from torch import Tensor
 
 from lt_bench.data.types import Batch, generator
@@ -23,21 +23,32 @@ from lt_bench.mixing.resizemix import draw_corners, pasted
 from lt_bench.mixing.smoothmix import gaussian
 
 COUNTS = [100, 10, 1, 1]
-BY_AREA = ["fmix", "resizemix", "smoothmix", "mixed-example", "guided-mixup", "cutmix", "mixup"]
+BY_AREA = [
+    "fmix",
+    "resizemix",
+    "smoothmix",
+    "mixed-example",
+    "guided-mixup",
+    "cutmix",
+    "mixup",
+    "attentive-cutmix",
+    "saliencymix",
+]
 
 
 @pytest.mark.parametrize("name", BY_AREA)
 def test_the_mean_of_ones_in_zeros_is_the_share(name: str) -> None:
     """It finds labels that are exchanged, which a public toolbox has for SmoothMix."""
     for seed in range(12):
-        ones = Batch(torch.cat([torch.ones(3, 3, 32, 32), torch.zeros(3, 3, 32, 32)]), torch.tensor([0, 0, 0, 1, 1, 1]))
+        images = torch.cat([torch.ones(3, 3, 32, 32), torch.zeros(3, 3, 32, 32)])
+        ones = Batch(images, torch.tensor([0, 0, 0, 1, 1, 1]), whole(6))
         mix = build(name, **({"pairing": "random", "probability": 1.0} if name == "guided-mixup" else {}))
         mixed = mix(ones, None, step_at(seed=seed))
-        whole = torch.zeros(6)
+        shares = torch.zeros(6)
         for labels, share in mixed.terms:
             assert labels is not None
-            whole += torch.as_tensor(share).float() * (labels == 0)
-        torch.testing.assert_close(mixed.images.mean((1, 2, 3)), whole, atol=1.01 / 1024, rtol=0)
+            shares += torch.as_tensor(share).float() * (labels == 0)
+        torch.testing.assert_close(mixed.images.mean((1, 2, 3)), shares, atol=1.01 / 1024, rtol=0)
 
 
 # --- FMix ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mix_cases import STATS, batch_of, build, constant, step_at
+from mix_cases import STATS, batch_of, build, constant, step_at, whole
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
@@ -28,6 +28,8 @@ MIXING = sorted(name for name, mix in members("mix").items() if mix.of_two_label
 """Mixes whose targets are of two labels and sum to one: neither soft augmentation nor TokenMix."""
 MOVING = {"resizemix", "guided-mixup"}
 """Mixes that move pixels, or choose partners within the batch."""
+WAITING = {"saliencymix"}
+"""Mixes that look at images on the processor."""
 TWO_STREAMS = {"cmo", "balanced-mixup"}
 """Mixes that are nothing without a second stream."""
 LABELS = np.repeat(np.arange(3), [100, 10, 1])
@@ -66,11 +68,12 @@ def test_draws_only_from_the_step(name: str) -> None:
         assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("name", MIXES)
+@pytest.mark.parametrize("name", sorted(set(MIXES) - WAITING))
 def test_never_waits_for_the_device(name: str) -> None:
     # A meta tensor has no values: anything that would bring one to the host raises.
     mix = build(name).to("meta")
-    batch = Batch(torch.empty(4, 3, 8, 8, device="meta"), torch.empty(4, dtype=torch.int64, device="meta"))
+    labels = torch.empty(4, dtype=torch.int64, device="meta")
+    batch = Batch(torch.empty(4, 3, 8, 8, device="meta"), labels, whole(4).to("meta"))
     partners: list[Batch | None] = [batch] if name in TWO_STREAMS else [batch, None]
     for partner in partners:
         for seed in range(4):
@@ -128,6 +131,8 @@ def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None
         ("soft-augmentation", {"power": 0}),
         ("soft-augmentation", {"until": 0}),
         ("lumix-ours", {"generator": "tokenmix"}),  # whose targets are no two shares
+        ("attentive-cutmix", {"cells": 50}),
+        ("saliencymix", {"beta": -1}),
         ("tokenmix", {"label_smoothing": 1}),
         ("tokenmix", {"patch_size": 0}),
         ("fmix", {"alpha": -1}),

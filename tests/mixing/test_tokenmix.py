@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mix_cases import batch_of, build, constant, step_at
+from mix_cases import batch_of, build, constant, step_at, whole
 from run_cases import assert_same_result, at_epoch, once, only, options, record, tiny, train, until_done
 from safetensors.torch import save_file
 from torch import Tensor
@@ -17,10 +17,10 @@ from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.cards import load_card
 from lt_bench.data.device_set import DeviceSet
-from lt_bench.data.types import Batch, Views, generator
+from lt_bench.data.types import Batch, generator
 from lt_bench.errors import UserError
 from lt_bench.losses.binary_cross_entropy import soft_target
-from lt_bench.mixing.teachers import Teacher, label_maps, own_class
+from lt_bench.mixing.teachers import Teacher, own_class, training_maps
 from lt_bench.mixing.tokenmix import TokenMix, block_mask, random_mask
 from lt_bench.tensor_files import read_tensors
 from lt_bench.training.run import run
@@ -34,11 +34,6 @@ def tokenmix(**settings: object) -> TokenMix:
     mix = build("tokenmix", **settings)
     assert isinstance(mix, TokenMix)
     return mix
-
-
-def whole(size: int) -> Views:
-    """Views of all of images 0, 1, ..."""
-    return Views(torch.arange(size), torch.tensor([[0.0, 0, 1, 1]]).repeat(size, 1), torch.zeros(size).bool())
 
 
 def taught(maps: Tensor, **settings: object) -> TokenMix:
@@ -157,10 +152,11 @@ def teacher(tmp_path: Path, working_folder: Path, tiny_backbone: Path) -> Path:
     return only(tmp_path / "teacher", "weights.safetensors")
 
 
+@pytest.mark.parametrize("name", ["tokenmix", "attentive-cutmix"])
 def test_a_run_with_a_teacher_resumes_bitwise_from_the_maps_that_it_kept(
-    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tiny("tokenmix", f"mix.teacher={teacher}", "loss=balanced-softmax")
+    recipe = tiny(name, f"mix.teacher={teacher}", "loss=balanced-softmax")
     train(recipe, tmp_path / "whole")
     at_epoch(monkeypatch, before=once(2), after=once(3))
     assert until_done(recipe, tmp_path / "cut") == 2
@@ -181,7 +177,7 @@ def test_what_is_no_teacher_is_refused(teacher: Path, tmp_path: Path) -> None:
     part = ArrayPart(np.zeros((3, 8, 8, 3), dtype=np.uint8), np.arange(3))
     images = DeviceSet(part, load_card("digits-lt"), Augmentation(padding=0, flip=False), CPU)
     with pytest.raises(UserError, match="knows 10 classes, the data has 3"):
-        label_maps(Teacher.read({"weights": str(teacher)}), images, "split", 3, tmp_path, CPU)
+        training_maps(Teacher.read({"weights": str(teacher)}), "own-class", images, "split", 3, tmp_path, CPU)
     with pytest.raises(UserError, match="No such file"):
         tiny("tokenmix", f"mix.teacher={tmp_path / 'none.safetensors'}")
     with pytest.raises(UserError, match="no effect on labels by area"):
@@ -191,7 +187,7 @@ def test_what_is_no_teacher_is_refused(teacher: Path, tmp_path: Path) -> None:
     settings = Teacher.read({"weights": str(other)})
     other.write_bytes(b"changed")
     with pytest.raises(UserError, match="another file than the recipe was read with"):
-        label_maps(settings, images, "split", 10, tmp_path, CPU)
+        training_maps(settings, "own-class", images, "split", 10, tmp_path, CPU)
 
 
 def test_a_network_of_timm_teaches_if_its_classifier_reads_the_mean_of_a_map(tmp_path: Path) -> None:
@@ -200,6 +196,8 @@ def test_a_network_of_timm_teaches_if_its_classifier_reads_the_mean_of_a_map(tmp
     for name, works in (("resnet10t", True), ("vit_tiny_patch16_224", False)):
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=3)
+        torch.nn.init.zeros_(model.get_classifier().weight)
+        model.get_classifier().bias.data = torch.tensor([9.0, 0, 0])  # which says the first class everywhere
         save_file(
             {key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / f"{name}.safetensors"
         )
@@ -208,19 +206,28 @@ def test_a_network_of_timm_teaches_if_its_classifier_reads_the_mean_of_a_map(tmp
         part = ArrayPart(pixels, np.arange(3))
         images = DeviceSet(part, load_card("digits-lt"), Augmentation(padding=0, flip=False), CPU)
         if works:
-            assert label_maps(given, images, "split", 3, tmp_path / "maps", CPU).shape == (3, 7, 7)
+            found = training_maps(given, "own-class", images, "split", 3, tmp_path / "maps", CPU)
+            assert found.shape == (3, 7, 7)
+            assert (found[0] > 0.99).all()
+            assert (found[1:] < 0.01).all()
+            with pytest.raises(UserError, match="knows 3 classes, the data has 10"):
+                training_maps(given, "own-class", images, "split", 10, tmp_path / "maps", CPU)
+            # How active its features are does not depend on what it was trained to tell apart.
+            active = training_maps(given, "activation", images, "split", 10, tmp_path / "maps", CPU)
+            assert active.amin((1, 2)).tolist() == [0, 0, 0]
+            assert active.std() > 0
         else:
             with pytest.raises(UserError, match="ends in no map of cells"):
-                label_maps(given, images, "split", 3, tmp_path / "maps", CPU)
+                training_maps(given, "own-class", images, "split", 3, tmp_path / "maps", CPU)
 
 
 def test_damaged_maps_are_named(teacher: Path, tmp_path: Path) -> None:
     part = ArrayPart(np.zeros((3, 8, 8, 3), dtype=np.uint8), np.arange(3))
     images = DeviceSet(part, load_card("digits-lt"), Augmentation(padding=0, flip=False), CPU)
     given = Teacher.read({"weights": str(teacher)})
-    first = label_maps(given, images, "split", 10, tmp_path, CPU)
-    assert torch.equal(label_maps(given, images, "split", 10, tmp_path, CPU), first)
+    first = training_maps(given, "own-class", images, "split", 10, tmp_path, CPU)
+    assert torch.equal(training_maps(given, "own-class", images, "split", 10, tmp_path, CPU), first)
     (path,) = tmp_path.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="without this file they are made anew"):
-        label_maps(given, images, "split", 10, tmp_path, CPU)
+        training_maps(given, "own-class", images, "split", 10, tmp_path, CPU)
