@@ -11,7 +11,14 @@ class UserError(Exception):
 
 
 class MissingDataError(UserError):
-    """Files of a data set that are not where they are looked for."""
+    """Files of a data set that are not where they are looked for, of which the first is `file`, in the set's folder.
+
+    Without a file it is the folder that is missing.
+    """
+
+    def __init__(self, message: str, file: str = "") -> None:
+        super().__init__(message)
+        self.file = file
 
 
 class RunError(Exception):

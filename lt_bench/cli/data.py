@@ -66,9 +66,10 @@ def prepare(
 def verify(
     card: CardName, settings: Annotated[list[str] | None, typer.Argument()] = None, data_root: DataRoot = None
 ) -> None:
-    """Compare a split with what its card expects: counts, indices, pixels."""
+    """Compare a split with what its card expects: counts, indices, pixels. Of image files every one is decoded."""
     from lt_bench.data import verify as verify_split
 
+    _check_images(card, data_root)
     split = _split(card, settings, data_root)
     compared = ", ".join(verify_split(split))
     state = f" agree with the card in {compared}" if compared else "; the card says nothing of this split to compare"
@@ -116,6 +117,31 @@ def export(
     split = _split(card, settings, data_root)
     export_split(split, output)
     print(f"{output}: {int(split.counts.sum())} training images, content sha256 {split.content_sha256[:12]}")
+
+
+MOST_NAMED = 10
+"""Images that `verify` names of those that it cannot read."""
+
+
+def _check_images(card: str, data_root: Path | None) -> None:
+    """Raise MissingDataError where an image file of any part is missing or unreadable, the first of them printed."""
+    from lt_bench.data.arrays import cache_folder
+    from lt_bench.data.cards import FolderSource, load_card, named_card
+    from lt_bench.data.expected import damaged
+    from lt_bench.data.folder import images_folder
+    from lt_bench.data.opening import advised, data_folder
+
+    known, root = load_card(named_card(card)), data_folder(data_root)
+    if not isinstance(known.source, FolderSource):
+        return
+    with advised(known, known.source, root):
+        folder = images_folder(known, known.source, root, cache_folder(None))
+        if faults := damaged(known, known.source, folder):
+            print("\n".join(faults[:MOST_NAMED]))
+            named = "named above" if len(faults) <= MOST_NAMED else f"of which the first {MOST_NAMED} are named above"
+            images = sum(part.images for part in known.source.parts.values())
+            told = f"{folder}: {len(faults):,} of {images:,} images are missing or unreadable, {named}"
+            raise MissingDataError(told, faults[0].partition(": ")[0])
 
 
 def _expected(card: str, data_root: Path | None) -> Iterator[str]:

@@ -56,18 +56,53 @@ class CifarSource(Settings):
 
 
 class ImageList(Settings):
-    """A list file of `relative/path label` lines."""
+    """Which images a part has: a list file, or what else is published of it."""
 
     file: str
+    """Of the list, or the folder of class folders."""
+    form: Literal["lines", "coco", "class-folders", "annotations"] = "lines"
+    """`lines`: `relative/path label`. `coco`: JSON of images and annotations, whose category ids are the labels.
+    `class-folders`: no list. `annotations`: file and name of the class, separated by a tab, a line each."""
     images: int = Field(ge=1)
+    per_class: int | None = Field(default=None, ge=1)
+    """Images of every class. None: not as many of each."""
+    folder: str | None = None
+    """Where the paths of a list begin that is not of `lines`. None: in the folder of the set."""
+    names: str | None = None
+    """File of the names of the classes, a line each, which stand in place of labels; sorted, they are in label order.
+    For class folders and annotations."""
     git_blobs: tuple[str, ...] = ()
-    """What `git hash-object` prints for the known variants of a published file. Empty: any file will do."""
+    """What `git hash-object` prints for the known variants of a published file, or how that begins. Empty: any file
+    will do."""
     sha256: str | None = None
     """Of the file that the card was made for. None: any file will do."""
 
+    @model_validator(mode="after")
+    def _labels_have_names(self) -> Self:
+        named = self.form in ("class-folders", "annotations")
+        if named != (self.names is not None):
+            raise ValueError(f"names: the form {self.form} {'needs a file of them' if named else 'has labels'}")
+        return self
+
+    def beside(self, folder: Path) -> ImageList:
+        """The same with paths that were relative to a folder."""
+        paths = {name: getattr(self, name) for name in ("file", "folder", "names")}
+        return self.model_copy(update={name: _beside(path, folder) for name, path in paths.items() if path is not None})
+
+
+class WrongForm(Settings):
+    """A form in which people have the files, and which is not the one that is read."""
+
+    found: str
+    """What gives it away, relative to the folder of the set: a path, in which * and ? stand for anything."""
+    instead_of: tuple[str, ...] = ()
+    """How the path of what is missing then begins. Empty: the folder itself is missing."""
+    said: str
+    """What it is, and what is to be done."""
+
 
 class FolderSource(Settings):
-    """Image files named by list files. `folder` lies below the data root, or as `folder`.tar beside it.
+    """Image files that lists name. `folder` lies below the data root, or as `folder`.tar beside it.
 
     Published lists are the split. From any other a long-tailed one is drawn where a factor asks for it.
     """
@@ -81,8 +116,12 @@ class FolderSource(Settings):
     """File of `class words` lines in label order, separated by a tab; or of plain names."""
     tree: tuple[str, ...] = ()
     """Where the images lie in the folder, such as `train/<wnid>/*.JPEG`."""
-    obtained: tuple[str, ...] = ()
-    """How one comes by images and lists, a line each."""
+    images_from: str | None = None
+    """Where one comes by the images, in one line."""
+    lists_from: str | None = None
+    """Where one comes by the lists."""
+    wrong_forms: tuple[WrongForm, ...] = ()
+    """What is said where files are missing, the first that is found."""
     image_bytes: int | None = Field(default=None, ge=1)
     """Mean size of an image file, roughly: for the space that they take."""
 
@@ -90,19 +129,21 @@ class FolderSource(Settings):
     def published(self) -> bool:
         return bool(self.train.git_blobs)
 
+    @property
+    def parts(self) -> dict[str, ImageList]:
+        """The parts that it has, by name."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {part: images for part, images in parts.items() if images is not None}
+
     def beside(self, folder: Path) -> FolderSource:
         """The same with paths that were relative to a folder."""
+        lists: dict[str, object] = {part: images.beside(folder) for part, images in self.parts.items()}
+        names = None if self.class_names is None else _beside(self.class_names, folder)
+        return self.model_copy(update={**lists, "folder": _beside(self.folder, folder), "class_names": names})
 
-        def place(path: str) -> str:
-            return str((folder / path).resolve())
 
-        lists = {
-            part: images.model_copy(update={"file": place(images.file)})
-            for part in ("train", "validation", "test")
-            if (images := getattr(self, part)) is not None
-        }
-        names = None if self.class_names is None else place(self.class_names)
-        return self.model_copy(update={**lists, "folder": place(self.folder), "class_names": names})
+def _beside(path: str, folder: Path) -> str:
+    return str((folder / path).resolve())
 
 
 class Known(Settings):
@@ -111,6 +152,13 @@ class Known(Settings):
     profile: Profile | None = None
     factor: Factor | None = None
     total: int = Field(ge=1)
+    largest: int | None = None
+    """Training images of the largest class."""
+    smallest: int | None = None
+    groups: tuple[int, int, int] | None = None
+    """Classes of many, medium and few images."""
+    counts_sha256: str | None = None
+    """Of the training images of all classes in label order, joined by commas."""
     index_sha256: str | None = None
 
 

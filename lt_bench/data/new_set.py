@@ -17,8 +17,9 @@ import yaml
 from lt_bench.data.arrays import cache_folder
 from lt_bench.data.cards import FILE, MAX_NAME, FolderSource, ImageList, card_names, read_card
 from lt_bench.data.class_names import from_folders
-from lt_bench.data.folder import FilePart, open_folder, read_any_list
+from lt_bench.data.folder import FilePart, open_folder
 from lt_bench.data.groups import group_masks
+from lt_bench.data.lists import read_any_list
 from lt_bench.data.scan import Classes, Scan, scan, unreadable
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split
@@ -137,7 +138,8 @@ def new_from_lists(name: str, train: Path, test: Path, images: Path | None = Non
     plan = _Plan(images or train.parent)
     parts: dict[str, FilePart] = {}
     for part, path in {"train": train, "test": test}.items():
-        found, digest = read_any_list(plan.images, path)
+        listed, digest = read_any_list(path)
+        found = FilePart(plan.images, listed.files, listed.labels)
         found.sizes()
         _check_readable(found, path)
         parts[part] = found

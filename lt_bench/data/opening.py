@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lt_bench.data.arrays import cache_folder
 from lt_bench.data.cards import Card, FolderSource, load_card
+from lt_bench.data.expected import advice
 from lt_bench.data.export import find_exported, read_exported
 from lt_bench.data.folder import open_folder
 from lt_bench.data.reading import user_folder
+from lt_bench.data.report import verify
 from lt_bench.data.sources import has_pool, open_pool
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split, draw_split
@@ -41,13 +45,24 @@ def open_split(spec: DataSpec, data_root: Path | None = None, cache: Path | None
 def _clean_split(card: Card, spec: DataSpec, root: Path, cache: Path) -> Split:
     """The split that a resolved spec names, with its right labels."""
     if isinstance(card.source, FolderSource):
-        try:
-            return open_folder(card, card.source, spec, root, cache)
-        except MissingDataError as error:
-            raise MissingDataError(f"{error}; lt-bench data describe {card.name} tells what is expected") from None
+        with advised(card, card.source, root):
+            split = open_folder(card, card.source, spec, root, cache)
+        verify(split)
+        return split
     exported, refused = find_exported(card, spec, root)
     if exported is not None:
         return read_exported(card, spec, exported, cache)
     if refused and not has_pool(card, root):
         raise UserError(refused)
     return draw_split(card, spec, open_pool(card, root, cache))
+
+
+@contextmanager
+def advised(card: Card, source: FolderSource, root: Path) -> Iterator[None]:
+    """Add to the error of missing files what to do about them."""
+    try:
+        yield
+    except MissingDataError as error:
+        told = f"lt-bench data describe {card.name} tells what is expected"
+        done = advice(source, root / source.folder, error.file)
+        raise MissingDataError(f"{error}{done}; {told}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,25 @@ def verify(split: Split) -> tuple[str, ...]:
     expected = split.expected
     if expected is None:
         return ()
-    facts = describe(split)
-    known = {name: value for name in ("total", "index_sha256") if (value := getattr(expected, name)) is not None}
+    facts = _countable(split)
+    known = {name: value for name in facts if (value := getattr(expected, name)) is not None}
     for name, wanted in known.items():
         if facts[name] != wanted:
             raise UserError(f"{split.origin}: {name} of {split.card.name} is {facts[name]}, its card says {wanted}")
     return tuple(known)
+
+
+def _countable(split: Split) -> dict[str, object]:
+    """What a card may know of a split, under the names that it has there."""
+    counts = split.counts.tolist()
+    return {
+        "total": sum(counts),
+        "largest": max(counts),
+        "smallest": min(counts),
+        "groups": tuple(int(members.sum()) for members in group_masks(counts).values()),
+        "counts_sha256": hashlib.sha256(",".join(map(str, counts)).encode()).hexdigest(),
+        "index_sha256": split.index_sha256,
+    }
 
 
 def draw_class_sizes(split: Split, path: Path) -> None:

@@ -221,10 +221,10 @@ def test_lists_stay_where_they_are(photos: Path, lt_bench: LtBench) -> None:
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
-        (TRAIN.replace(" 2", " 3"), TEST, "tr.txt: 1 of 4 classes have no training image, the first is 2"),
+        (TRAIN.replace(" 2", " 3"), TEST, "tr.txt:4: 1 of 4 classes have no training image, the first is 2"),
         (TRAIN, TEST.replace(" 2", " 3"), "label 3 is not in 0..2"),
         (TRAIN, TEST.replace(" 1", " 0"), r"te.txt: class 1 \(robin\) has no test image"),
-        (TRAIN, TRAIN, "te.txt: 4 of its images are in"),
+        (TRAIN, TRAIN, "te.txt:1: wren/00.jpg is in tr.txt too, as are 3 behind it"),
         (TRAIN, "gone.jpg 0\n", "1 of 1 images are missing, the first is gone.jpg"),
         (TRAIN, "bad.jpg 0\n", "te.txt: 1 of its images cannot be read, the first is bad.jpg"),
         ("", TEST, "tr.txt: lists no images"),

@@ -1,0 +1,503 @@
+"""The sets of the second half of long-tail papers, from small trees in the forms in which they are published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_data import use_card
+
+from lt_bench.data import DataSpec, describe, load_card, open_split
+from lt_bench.data.cards import Card, FolderSource, Known
+from lt_bench.data.split import class_sizes, draw, index_sha256
+from lt_bench.errors import MissingDataError, UserError
+
+LtBench = Callable[..., Any]
+
+SETS = ("imagenet-lt", "places-lt", "inaturalist2018", "tiny-imagenet-lt")
+PIXELS = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+
+
+def photo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIXELS.save(path)
+
+
+def small(name: str, classes: int, known: Known, **images: int) -> Card:
+    """A shipped card with the counts of a small tree, and any list."""
+    card = load_card(name)
+    assert isinstance(card.source, FolderSource)
+    per_class = {"train": None, "validation": 1, "test": 1}
+    lists = {
+        part: listed.model_copy(update={"images": images[part], "per_class": per_class[part], "git_blobs": ()})
+        for part, listed in card.source.parts.items()
+    }
+    source = card.source.model_copy(update=lists)
+    return card.model_copy(update={"source": source, "classes": classes, "known": (known,)})
+
+
+def write_lists(folder: Path, prefix: str, lists: Mapping[str, list[str]]) -> None:
+    """Lists of `path label` lines, and the images in them."""
+    for part, lines in lists.items():
+        for line in lines:
+            photo(folder / line.split()[0])
+        (folder / f"{prefix}_{part}.txt").write_text("\n".join(lines) + "\n")
+
+
+# --- ImageNet-LT and Places-LT: list files -----------------------------------------------------------
+
+WNIDS = ("n01440764", "n01443537", "n01484850")
+TRAIN = [f"train/{WNIDS[c]}/{WNIDS[c]}_{k}.JPEG {c}" for c, k in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0))]
+IMAGENET = {
+    "train": TRAIN,
+    "val": [f"train/{wnid}/{wnid}_9.JPEG {c}" for c, wnid in enumerate(WNIDS)],
+    "test": [f"val/{wnid}/ILSVRC2012_val_0000000{c}.JPEG {c}" for c, wnid in enumerate(WNIDS)],
+}
+
+
+@pytest.fixture
+def imagenet(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_lists(working_folder / "data" / "imagenet", "ImageNet_LT", IMAGENET)
+    known = Known(total=6, largest=3, smallest=1, groups=(0, 0, 3))
+    card = small("imagenet-lt", 3, known, train=6, validation=3, test=3)
+    use_card(monkeypatch, card)
+    monkeypatch.setattr("lt_bench.data.cards.load_card", lambda name: card)
+    return working_folder / "data" / "imagenet"
+
+
+def test_imagenet_lt_has_a_validation_part(imagenet: Path) -> None:
+    split = open_split(DataSpec(name="imagenet-lt"))
+    assert split.counts.tolist() == [3, 2, 1]
+    assert split.class_names == WNIDS
+    assert split.validation is not None
+    assert split.validation.files[0] == "train/n01440764/n01440764_9.JPEG"
+    assert split.test.labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("part", "number", "line", "message"),
+    [
+        ("train", 5, "train/n01443537/n01443537_1.JPEG 3", "train.txt:5: label 3 is not in 0..2"),
+        ("train", 5, "train/../../n01443537_1.JPEG 1", "train.txt:5: .* leaves the data folder"),
+        ("train", 6, "train/n01443537/n01443537_2.JPEG 1", "train.txt: 1 of 3 classes have no training image"),
+        ("train", 4, "train/n01443537/n01443537_0.JPEG 0", "train.txt:5: .*_0.JPEG has the label 1 here and 0 before"),
+        ("test", 2, "train/n01443537/n01443537_1.JPEG 1", "test.txt:2: .* is in ImageNet_LT_train.txt too"),
+        ("val", 3, "val/n01484850/ILSVRC2012_val_00000002.JPEG 2", "test.txt:3: .* is in ImageNet_LT_val.txt too"),
+        (
+            "test",
+            2,
+            "val/n01440764/ILSVRC2012_val_00000000.JPEG 0",
+            "test.txt: class 0 has 2 images, expected 1 of each",
+        ),
+    ],
+)
+def test_a_wrong_list_is_refused_with_its_line(imagenet: Path, part: str, number: int, line: str, message: str) -> None:
+    path = imagenet / f"ImageNet_LT_{part}.txt"
+    lines = path.read_text().splitlines()
+    lines[number - 1] = line
+    if "_0.JPEG has" in message:
+        lines[number] = line.replace(" 0", " 1")
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=f"ImageNet_LT_{message}"):
+        open_split(DataSpec(name="imagenet-lt"))
+
+
+def test_a_class_that_a_sorted_list_jumps_over_is_missed_at_a_line(imagenet: Path) -> None:
+    path = imagenet / "ImageNet_LT_train.txt"
+    path.write_text(path.read_text().replace("JPEG 1", "JPEG 0"))
+    with pytest.raises(UserError, match=r"train.txt:6: 1 of 3 classes have no training image, the first is 1"):
+        open_split(DataSpec(name="imagenet-lt"))
+
+
+def test_counts_that_are_not_those_of_the_card_are_refused(imagenet: Path) -> None:
+    path = imagenet / "ImageNet_LT_train.txt"
+    path.write_text(path.read_text().replace("n01440764_2.JPEG 0", "n01440764_2.JPEG 2"))
+    with pytest.raises(UserError, match="largest of imagenet-lt is 2, its card says 3"):
+        open_split(DataSpec(name="imagenet-lt"))
+
+
+def move(folder: Path, source: str, target: str) -> None:
+    (folder / target).parent.mkdir(parents=True, exist_ok=True)
+    (folder / source).rename(folder / target)
+
+
+def flatten(folder: Path) -> None:
+    """The validation images as ILSVRC's archive unpacks."""
+    for path in (folder / "val").rglob("*.JPEG"):
+        path.rename(folder / "val" / path.name)
+
+
+def say_flat(folder: Path) -> None:
+    path = folder / "ImageNet_LT_test.txt"
+    path.write_text("".join(f"val/{line.rpartition('/')[2]}\n" for line in path.read_text().splitlines()))
+
+
+WRONG = {
+    "flat val": (flatten, r"3 of 3 images are missing, .*; val is flat, as its archive unpacks: sort it"),
+    "flat list": (say_flat, r"val has class folders and the test list says that it is flat"),
+    "archives": (
+        lambda folder: (move(folder, "train", "elsewhere"), move(folder, "val", "train/n01440764.tar")),
+        r"3 of 3 images are missing, .*; train holds an archive of each class, as its own archive unpacks; unpack each",
+    ),
+    "deep": (lambda folder: move(folder, "train", "imagenet/train"), r"the folder lies one level too deep"),
+    "kaggle": (
+        lambda folder: move(folder, "train", "ILSVRC/Data/CLS-LOC/train"),
+        r"the images lie in ILSVRC/Data/CLS-LOC; move or link",
+    ),
+    "no list": (
+        lambda folder: (folder / "ImageNet_LT_val.txt").unlink(),
+        r"imagenet/ImageNet_LT_val.txt: there is no such list of images; lists: data/ImageNet_LT of github.com/face",
+    ),
+    "no images": (
+        lambda folder: move(folder, "train", "elsewhere"),
+        r"3 of 3 images are missing, .*; images: train and val of ILSVRC-2012, which need a registration",
+    ),
+    "nothing": (
+        lambda folder: move(folder, ".", "../elsewhere"),
+        r"no data for imagenet-lt: .*; images: train and val of .*; lists: data/ImageNet_LT",
+    ),
+    "beside": (
+        lambda folder: (move(folder, "train", "../train"), move(folder, ".", "../elsewhere")),
+        r"no data for imagenet-lt: .*; train lies beside the folder that is looked for",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_form_of_imagenet_is_recognised(imagenet: Path, case: str) -> None:
+    change, message = WRONG[case]
+    change(imagenet)
+    with pytest.raises(MissingDataError, match=message) as error:
+        open_split(DataSpec(name="imagenet-lt"))
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith("; lt-bench data describe imagenet-lt tells what is expected")
+
+
+TWO_ONE = hashlib.sha256(b"2,1").hexdigest()
+PLACES = {
+    "train": ["train/airfield/00004851.jpg 0", "train/airfield/00004852.jpg 0", "train/bakery/shop/00000001.jpg 1"],
+    "val": ["train/airfield/00000009.jpg 0", "train/bakery/shop/00000009.jpg 1"],
+    "test": ["val/airfield/Places365_val_00000001.jpg 0", "val/bakery/shop/Places365_val_00000002.jpg 1"],
+}
+
+
+def test_other_counts_of_the_same_sum_are_refused(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lists(working_folder / "data" / "places", "Places_LT", PLACES)
+    wanted = hashlib.sha256(b"1,2").hexdigest()
+    use_card(monkeypatch, small("places-lt", 2, Known(total=3, counts_sha256=wanted), train=3, validation=2, test=2))
+    with pytest.raises(UserError, match=f"counts_sha256 of places-lt is {TWO_ONE}, its card says {wanted}"):
+        open_split(DataSpec(name="places-lt"))
+
+
+def as_ordinary(line: str) -> str:
+    """A line of the easy directory structure as that of the ordinary download says it."""
+    file, label = line.split()
+    if file.startswith("val/"):
+        return f"val_256/{Path(file).name} {label}"
+    _, rest = file.split("/", 1)
+    return f"data_256/{rest[0]}/{rest} {label}"
+
+
+@pytest.mark.parametrize("ordinary", [False, True])
+def test_places_lt_in_both_spellings(working_folder: Path, monkeypatch: pytest.MonkeyPatch, ordinary: bool) -> None:
+    lists = {part: [as_ordinary(line) if ordinary else line for line in lines] for part, lines in PLACES.items()}
+    folder = working_folder / "data" / "places"
+    write_lists(folder, "Places_LT", lists)
+    use_card(monkeypatch, small("places-lt", 2, Known(total=3, counts_sha256=TWO_ONE), train=3, validation=2, test=2))
+    split = open_split(DataSpec(name="places-lt"))
+    assert split.counts.tolist() == [2, 1]
+    assert split.class_names == ("airfield", "shop")
+    other = {part: [line if ordinary else as_ordinary(line) for line in lines] for part, lines in PLACES.items()}
+    for part, lines in other.items():
+        (folder / f"Places_LT_{part}.txt").write_text("\n".join(lines) + "\n")
+    wanted = "easy directory structure, in train/<class>" if not ordinary else "ordinary 256 x 256 download"
+    with pytest.raises(MissingDataError, match=f"; the images are those .*{wanted}"):
+        open_split(DataSpec(name="places-lt"))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ("data_large/a/airfield/00004851.jpg", "data_large holds the images in high resolution"),
+        ("data_256_standard/a/airfield/00004851.jpg", "data_256_standard is what torchvision calls data_256"),
+        ("places365_standard/train/airfield/00004851.jpg", "the folder lies one level too deep"),
+    ],
+)
+def test_wrong_forms_of_places(working_folder: Path, monkeypatch: pytest.MonkeyPatch, found: str, message: str) -> None:
+    folder = working_folder / "data" / "places"
+    photo(folder / found)
+    for part, lines in PLACES.items():
+        (folder / f"Places_LT_{part}.txt").write_text("\n".join(lines) + "\n")
+    use_card(monkeypatch, small("places-lt", 2, Known(total=3), train=3, validation=2, test=2))
+    with pytest.raises(MissingDataError, match=f"; {message}"):
+        open_split(DataSpec(name="places-lt"))
+
+
+# --- iNaturalist 2018: COCO's JSON -------------------------------------------------------------------
+
+
+def coco(rows: list[tuple[str, int]]) -> dict[str, Any]:
+    """Annotations in another order than the images."""
+    images = [{"id": 10 + k, "file_name": file, "width": 8, "height": 8} for k, (file, _) in enumerate(rows)]
+    annotations = [{"id": k, "image_id": 10 + k, "category_id": label} for k, (_, label) in enumerate(rows)]
+    return {"info": {}, "images": images, "annotations": annotations[::-1], "categories": []}
+
+
+SPECIES = [("Plantae", 0, "a"), ("Aves", 1, "b"), ("Plantae", 0, "c"), ("Fungi", 2, "d"), ("Aves", 1, "e")]
+INATURALIST = {
+    "train": [(f"train_val2018/{group}/{label}/{key}.jpg", label) for group, label, key in SPECIES],
+    "val": [
+        ("train_val2018/Aves/1/y.jpg", 1),
+        ("train_val2018/Plantae/0/x.jpg", 0),
+        ("train_val2018/Fungi/2/z.jpg", 2),
+    ],
+}
+
+
+@pytest.fixture
+def inaturalist(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = working_folder / "data" / "inaturalist2018"
+    for part, rows in INATURALIST.items():
+        for file, _ in rows:
+            photo(folder / file)
+        (folder / f"{part}2018.json").write_text(json.dumps(coco(rows)))
+    use_card(monkeypatch, small("inaturalist2018", 3, Known(total=5, largest=2, smallest=1), train=5, test=3))
+    return folder
+
+
+def test_inaturalist_joins_annotations_to_images_by_id(inaturalist: Path) -> None:
+    split = open_split(DataSpec(name="inaturalist2018"))
+    assert split.train.labels.tolist() == [0, 1, 0, 2, 1]
+    assert split.test.files == tuple(file for file, _ in INATURALIST["val"])
+    assert split.test.labels.tolist() == [1, 0, 2]
+    assert split.validation is None
+    assert split.class_names == ("0", "1", "2")
+    assert describe(split)["total"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda json: json["images"][3].update(file_name="../d.jpg"),
+            r"images\[3\]: '../d.jpg' leaves the data folder",
+        ),
+        (lambda json: json["annotations"][1].update(category_id=3), r"annotations\[1\]: category_id 3 is not in 0..2"),
+        (lambda json: json["annotations"].pop(2), r"images\[2\]: no annotation is of the image 12"),
+        (lambda json: json["images"].pop(2), r"annotations: there is no image of the id 12"),
+        (lambda json: json["images"][4].update(id=10), r"images\[4\]: its id 10 is that of images\[0\] too"),
+        (
+            lambda json: json["annotations"].append({"image_id": 11, "category_id": 2}),
+            r"annotations\[5\]: the image 11 has the label 2 here and 1 before",
+        ),
+        (lambda json: json["images"][0].pop("file_name"), r"images\[0\]: file_name: expected str, found 'None'"),
+        (lambda json: json["annotations"][0].update(category_id=True), "category_id: expected int, found 'True'"),
+        (lambda json: json.pop("annotations"), "annotations: expected a list of them, as in COCO's form"),
+        (lambda json: json["annotations"][0].update(image_id=None), r"annotations\[0\]: image_id: expected a number"),
+        (lambda json: (json["images"].pop(), json["annotations"].pop(0)), "lists 4 images, expected 5"),
+        (
+            lambda json: json["images"][3].update(file_name="train_val2018/Aves/1/y.jpg"),
+            r"val2018.json: images\[0\]: train_val2018/Aves/1/y.jpg is in train2018.json too",
+        ),
+        (lambda json: json["annotations"][1].update(category_id=0), "1 of 3 classes have no training image"),
+    ],
+)
+def test_a_wrong_annotation_is_named(inaturalist: Path, change: Callable[[Any], Any], message: str) -> None:
+    path = inaturalist / "train2018.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message) as error:
+        open_split(DataSpec(name="inaturalist2018"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 100_000, '{"images": 3}', '{"images": [], "annotations": [7]}'])
+def test_what_is_no_annotations_is_told_in_one_line(inaturalist: Path, text: str) -> None:
+    (inaturalist / "train2018.json").write_text(text)
+    with pytest.raises(UserError, match=r"train2018.json: ") as error:
+        open_split(DataSpec(name="inaturalist2018"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("train_val2018", "train_val2018/train_val2018", "the images lie one level too deep"),
+        ("train_val2018/Plantae", "Plantae", "the super-categories lie in the folder itself"),
+        ("train2018.json", "train2018.json.tar.gz", "there are archives in the folder; unpack them there"),
+        (".", "../inaturalist2018/inaturalist2018", "the folder lies one level too deep"),
+    ],
+)
+def test_wrong_forms_of_inaturalist(inaturalist: Path, source: str, target: str, message: str) -> None:
+    aside = inaturalist.parent / "aside"
+    (inaturalist / source).rename(aside)
+    (inaturalist / target).parent.mkdir(parents=True, exist_ok=True)
+    aside.rename(inaturalist / target)
+    with pytest.raises(MissingDataError, match=f"; {message}"):
+        open_split(DataSpec(name="inaturalist2018"))
+
+
+# --- Tiny-ImageNet-LT: class folders and annotations -------------------------------------------------
+
+
+@pytest.fixture
+def tiny(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eleven images of each of three classes; the archive's own list of classes is in another order."""
+    folder = working_folder / "data" / "tiny-imagenet-200"
+    for wnid in WNIDS:
+        for k in range(11):
+            photo(folder / "train" / wnid / "images" / f"{wnid}_{k}.JPEG")
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t7\t7\n")
+    (folder / "wnids.txt").write_text("\n".join(WNIDS[::-1]))
+    lines = [f"val_{k}.JPEG\t{wnid}\t0\t0\t7\t7\n" for k, wnid in enumerate((WNIDS[2], WNIDS[0], WNIDS[1]))]
+    for k in range(3):
+        photo(folder / "val" / "images" / f"val_{k}.JPEG")
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    known = Known(profile="exponential", factor=8, total=11, largest=8, smallest=1)
+    card = small("tiny-imagenet-lt", 3, known, train=33, test=3).model_copy(update={"n_max": 8, "factor": 8.0})
+    use_card(monkeypatch, card)
+    return folder
+
+
+def test_tiny_imagenet_is_drawn_by_the_rule_of_ldam(tiny: Path) -> None:
+    split = open_split(DataSpec(name="tiny-imagenet-lt"))
+    assert split.counts.tolist() == [8, 2, 1]
+    # ImageFolder's order is that of the names as text: 0, 1, 10, 2, ...
+    order = sorted(range(11), key=str)
+    rng = np.random.RandomState(0)
+    first = list(range(11))
+    rng.shuffle(first)
+    wanted = [f"train/{WNIDS[0]}/images/{WNIDS[0]}_{order[k]}.JPEG" for k in first[:8]]
+    assert list(split.train.files[:8]) == wanted
+    assert split.test.files == tuple(f"val/images/val_{k}.JPEG" for k in range(3))
+    assert split.test.labels.tolist() == [2, 0, 1]
+    assert split.class_names == WNIDS
+
+
+def test_validation_images_of_tiny_imagenet_come_from_what_the_tail_leaves(tiny: Path) -> None:
+    split = open_split(DataSpec(name="tiny-imagenet-lt", validation_per_class=3))
+    assert split.validation is not None
+    assert not set(split.validation.files) & set(split.train.files)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: photo(folder / "train" / "n9" / "0.JPEG"), "train/n9: is the folder of none of the 3 classes"),
+        (lambda folder: (folder / "train" / WNIDS[1]).rename(folder / "gone"), "there is no such folder of a class"),
+        (lambda folder: (folder / "wnids.txt").write_text("a\nb\n"), "wnids.txt: names 2 classes, expected 3"),
+        (
+            lambda folder: (folder / "wnids.txt").unlink(),
+            "wnids.txt: there is no such list of classes; images: tiny-im",
+        ),
+        (
+            lambda folder: (folder / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn9\n"),
+            r"val_annotations.txt:1: expected a file and one of the 3 classes, found 'val_0.JPEG\\tn9'",
+        ),
+        (
+            lambda folder: (folder / "val" / "val_annotations.txt").write_text(f"val_0.JPEG\t{WNIDS[0]}\n" * 2),
+            r"val_annotations.txt:2: val_0.JPEG stands in line 1 too",
+        ),
+        (
+            lambda folder: (folder / "val" / "images").rename(folder / "val" / WNIDS[0]),
+            "; val has been sorted into class folders; unpack the archive anew",
+        ),
+        (
+            lambda folder: move(folder, "val/images/val_0.JPEG", f"val/images/{WNIDS[2]}/val_0.JPEG"),
+            "; val/images has been sorted into class folders; unpack the archive anew",
+        ),
+        (
+            lambda folder: (folder.rename(folder.parent / "x"), (folder.parent / f"{folder.name}.zip").touch()),
+            "; there is its archive; unpack it there",
+        ),
+    ],
+)
+def test_what_is_wrong_with_tiny_imagenet_is_told(tiny: Path, change: Callable[[Path], Any], message: str) -> None:
+    change(tiny)
+    with pytest.raises(UserError, match=message):
+        open_split(DataSpec(name="tiny-imagenet-lt"))
+
+
+@pytest.mark.parametrize(
+    ("factor", "total", "groups"),
+    [(10, 39_072, (139, 61, 0)), (50, 25_082, None), (100, 21_549, (70, 70, 60)), (200, 18_836, None)],
+)
+def test_what_the_card_knows_of_tiny_imagenet_follows_from_the_rule(
+    factor: int, total: int, groups: tuple[int, int, int] | None
+) -> None:
+    card = load_card("tiny-imagenet-lt")
+    known = card.expected("exponential", factor, 500, 0)
+    assert known is not None
+    assert (known.total, known.groups) == (total, groups)
+    names = [str(c) for c in range(200)]
+    sizes = class_sizes(200, 500, factor, "exponential")
+    indices, _ = draw(np.repeat(np.arange(200), 500), sizes, 0, 0, names)
+    assert known.index_sha256 == index_sha256(indices)
+
+
+# --- verify ------------------------------------------------------------------------------------------
+
+
+def test_verify_names_the_first_ten_and_counts_all(imagenet: Path, lt_bench: LtBench) -> None:
+    done = lt_bench("data", "verify", "imagenet-lt")
+    assert (done.code, done.err) == (0, "")
+    assert "6 training images agree with the card in total, largest, smallest, groups" in done.out
+    gone = [line.split()[0] for line in (*TRAIN, *IMAGENET["val"], *IMAGENET["test"])]
+    for file in gone[:11]:
+        (imagenet / file).unlink()
+    (imagenet / gone[11]).write_bytes(b"no image")
+    done = lt_bench("data", "verify", "imagenet-lt")
+    assert done.code == 2
+    assert done.out.splitlines() == [f"{file}: missing" for file in gone[:10]]
+    (line,) = done.err.splitlines()
+    assert "12 of 12 images are missing or unreadable, of which the first 10 are named above; images: train" in line
+
+
+def test_verify_reads_every_image(imagenet: Path, lt_bench: LtBench) -> None:
+    (imagenet / IMAGENET["test"][1].split()[0]).write_bytes(PIXELS.tobytes())
+    done = lt_bench("data", "verify", "imagenet-lt")
+    assert done.code == 2
+    assert done.out.startswith("val/n01443537/ILSVRC2012_val_00000001.JPEG: none of the formats PNG, WEBP, JPEG")
+    assert "1 of 12 images are missing or unreadable, named above" in done.err
+
+
+# --- the cards ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "parts", "known"),
+    [
+        ("imagenet-lt", 1000, (115_846, 20_000, 50_000), (115_846, 1280, 5, (385, 479, 136))),
+        ("places-lt", 365, (62_500, 7_300, 36_500), (62_500, 4980, 5, (131, 163, 71))),
+        ("inaturalist2018", 8142, (437_513, 24_426), (437_513, 1000, 2, None)),
+        ("tiny-imagenet-lt", 200, (100_000, 10_000), None),
+    ],
+)
+def test_the_cards_say_what_the_papers_do(name: str, classes: int, parts: tuple[int, ...], known: Any) -> None:
+    card = load_card(name)
+    assert isinstance(card.source, FolderSource)
+    assert card.classes == classes
+    assert tuple(images.images for images in card.source.parts.values()) == parts
+    for part, images in card.source.parts.items():
+        assert part == "train" or images.per_class == images.images / classes
+    if known is not None:
+        (facts,) = card.known
+        assert (facts.total, facts.largest, facts.smallest, facts.groups) == known
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_is_expected_of_each_is_told_without_its_files(lt_bench: LtBench, name: str) -> None:
+    done = lt_bench("data", "describe", name, "--data-root", "nowhere")
+    assert (done.code, done.err) == (0, "")
+    assert "missing" in done.out
+    assert "images: " in done.out
+    line = lt_bench("data", "verify", name, "--data-root", "nowhere").err
+    assert line.startswith(f"lt-bench: nowhere: no data for {name}: looked for the folder ")
+    assert "; images: " in line
