@@ -267,7 +267,7 @@ def test_methods_against_noise_have_the_epochs_of_their_papers() -> None:
     for name, start in stops.items():
         assert load_recipe(f"cifar10-lt/{name}").method["start"] == start
     soft = load_recipe("cifar100-lt/paddles-semi").method
-    assert (soft["amplitude_stop"], soft["phase_stop"], soft["unlabelled_weight"]) == (0.1, 0.1167, 75)
+    assert (soft["amplitude_stop"], soft["phase_stop"], soft["unlabelled_weight"]) == (30, 35, 75)
     hard = load_recipe("cifar10-lt/bootstrap-hard", ["protocol=arazo-300ep"]).phases
     assert [(phase.until, phase.loss["name"]) for phase in hard] == [(105, "cross-entropy"), (300, "bootstrapping")]
 

@@ -39,12 +39,16 @@ class EarlyStopping(Method):
     """The most that a class counts for."""
 
     class Config(Method.Config):
-        """Epochs are shares of the training, rounded to whole ones."""
+        """Epochs count from 0: how often images have been seen says what a network has learned by heart, and not how
+        often it will see them. In a short training all come sooner, in proportion.
+        """
 
-        amplitude_stop: float = Field(default=0.1, ge=0, lt=1)
+        amplitude_stop: int = Field(default=20, ge=0)
         """T_A, the first epoch without gradient through amplitudes."""
-        phase_stop: float = Field(default=0.15, gt=0, lt=1)
+        phase_stop: int = Field(default=30, ge=1)
         """T_P, the epoch in which late layers are learned anew."""
+        latest: float = Field(default=0.5, gt=0, lt=1)
+        """Share of the training behind which T_P does not come; the authors' come behind a sixth of theirs."""
         refinement_lr: FiniteFloat = Field(default=1e-4, gt=0)
         """Of Adam."""
         train_refined: bool = False
@@ -56,7 +60,7 @@ class EarlyStopping(Method):
         @model_validator(mode="after")
         def _in_order(self) -> Self:
             if self.amplitude_stop >= self.phase_stop:
-                found = f"amplitude_stop {self.amplitude_stop:g} and phase_stop {self.phase_stop:g}"
+                found = f"amplitude_stop {self.amplitude_stop} and phase_stop {self.phase_stop}"
                 raise in_words(f"phases have to stop after amplitudes, found {found}")
             return self
 
@@ -151,8 +155,14 @@ class EarlyStopping(Method):
 
 def stops(config: Any, total: int) -> tuple[int, int]:
     """T_A and T_P: the first epoch without gradient through amplitudes, and the one in which late layers start anew."""
-    phase = max(1, round(config.phase_stop * total))
-    return min(round(config.amplitude_stop * total), phase - 1), phase
+    phase = min(config.phase_stop, max(1, round(config.latest * total)))
+    return min(sooner(config, total, config.amplitude_stop), phase - 1), phase
+
+
+def sooner(config: Any, total: int, epochs: int) -> int:
+    """So many epochs of the authors' training in one of `total` epochs, whose T_P may come before theirs."""
+    brought_forward: int = round(epochs * min(1, max(1, round(config.latest * total)) / config.phase_stop))
+    return brought_forward
 
 
 def class_weights(kept: Tensor, cap: float = float("inf")) -> Tensor:

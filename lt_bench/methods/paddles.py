@@ -32,8 +32,8 @@ class Paddles(EarlyStopping):
     class Config(EarlyStopping.Config):
         """How long late layers are learned anew."""
 
-        amplitude_stop: float = Field(default=0.095, ge=0, lt=1)
-        """T_A, the first epoch without gradient through amplitudes: 19 of 200 epochs."""
+        amplitude_stop: int = Field(default=19, ge=0)
+        """T_A, the first epoch without gradient through amplitudes."""
         stage_passes: int = Field(default=7, ge=1)
         """T_2, passes over all images for the last stage and the classifier."""
         classifier_passes: int = Field(default=5, ge=0)

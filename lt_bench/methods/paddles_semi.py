@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lt_bench.data.samplers import PURPOSE, dealt
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.methods import Task
-from lt_bench.methods.early_stopping import EarlyStopping, stops
+from lt_bench.methods.early_stopping import EarlyStopping, sooner, stops
 from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
@@ -47,17 +47,19 @@ class PaddlesSemi(EarlyStopping):
     class Config(EarlyStopping.Config):
         """How the classifier is learned anew, and MixMatch."""
 
-        phase_stop: float = Field(default=0.1167, gt=0, lt=1)
-        """T_P, the epoch in which late layers are learned anew: 35 of 300 epochs."""
+        amplitude_stop: int = Field(default=30, ge=0)
+        """T_A, the first epoch without gradient through amplitudes."""
+        phase_stop: int = Field(default=35, ge=1)
+        """T_P, the epoch in which late layers are learned anew."""
         classifier_passes: int = Field(default=5, ge=1)
         """T_2, passes over all images for the classifier."""
         unlabelled_weight: FiniteFloat = Field(default=150.0, ge=0)
         """lambda_u: 150 by default, 50, 75 and 100 on CIFAR-100 under symmetric noise of 0.2, 0.5 and 0.8; 5 on
         CIFAR-10N and 75 on CIFAR-100N."""
-        ramp: float = Field(default=0.0533, ge=0, le=1)
-        """How long that weight rises: 16 of 300 epochs."""
-        ramp_start: float | None = Field(default=None, ge=0, lt=1)
-        """From when on it rises. None: from T_A on."""
+        ramp: int = Field(default=16, ge=0)
+        """How many epochs that weight rises."""
+        ramp_start: int | None = Field(default=None, ge=0)
+        """From which epoch on it rises. None: from T_A on."""
         sharpening: FiniteFloat = Field(default=0.5, gt=0)
         """T: predictions to the power 1 / T, normalised."""
         beta_early: FiniteFloat = Field(default=4.0, gt=0)
@@ -145,9 +147,9 @@ class PaddlesSemi(EarlyStopping):
     def weight(self, step: Step) -> float:
         """Of the loss of images without label, at a step."""
         config, total = self.config, step.epoch.total
-        start = stops(config, total)[0] if config.ramp_start is None else round(config.ramp_start * total)
+        start = stops(config, total)[0] if config.ramp_start is None else sooner(config, total, config.ramp_start)
         at = step.epoch.index + step.index / step.total
-        return config.unlabelled_weight * ramp(at, start, round(config.ramp * total))
+        return config.unlabelled_weight * ramp(at, start, sooner(config, total, config.ramp))
 
 
 def unlabelled_size(used: int, left: int, size: int) -> int:

@@ -160,8 +160,8 @@ def trusts_some(name: str) -> Callable[[Any, Epochs], list[int]]:
 
 
 small = st.integers(0, 12)
-stop_shares = st.tuples(st.floats(0, 0.9), st.floats(0.01, 0.09)).map(
-    lambda two: {"amplitude_stop": two[0], "phase_stop": sum(two)}
+stop_epochs = st.tuples(small, st.integers(1, 12), st.floats(0.01, 0.99)).map(
+    lambda drawn: {"amplitude_stop": drawn[0], "phase_stop": drawn[0] + drawn[1], "latest": drawn[2]}
 )
 generators = st.sampled_from(["mixup", "cutmix"]) | st.fixed_dictionaries(
     {"name": st.just("cmo"), "start_epoch": st.integers(-1, 6), "stop_before_end": st.integers(0, 6)}
@@ -190,8 +190,8 @@ CASES: dict[tuple[str, str], tuple[st.SearchStrategy[dict[str, Any]], Callable[[
         ),
         corrects_labels,
     ),
-    ("method", "paddles"): (stop_shares, trusts_some("paddles")),
-    ("method", "paddles-semi"): (stop_shares, trusts_some("paddles-semi")),
+    ("method", "paddles"): (stop_epochs, trusts_some("paddles")),
+    ("method", "paddles-semi"): (stop_epochs, trusts_some("paddles-semi")),
     ("method", "glmc"): (st.just({}), gives_gradient("glmc", "twin-classifier", 1)),
     ("method", "taet"): (st.fixed_dictionaries({"clean_share": st.floats(0, 1)}), attacks),
     ("method", "ride"): (st.fixed_dictionaries({"reweight_from": st.floats(0, 1)}), reweights),

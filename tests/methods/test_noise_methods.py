@@ -200,8 +200,10 @@ def test_joint_loss() -> None:
 def test_the_share_that_is_left_out() -> None:
     method = build("jocor", forget_rate=0.2)
     assert isinstance(method, JoCoR)
-    shares = [method.forgotten(Epoch(index, 200, 0)) for index in (0, 1, 9, 10, 199)]
-    assert shares == pytest.approx([0, 0.0222222, 0.2, 0.2, 0.2], abs=1e-6)
+    for total in (200, 30):
+        shares = [method.forgotten(Epoch(index, total, 0)) for index in (0, 1, 9, 10, total - 1)]
+        assert shares == pytest.approx([0, 0.0222222, 0.2, 0.2, 0.2], abs=1e-6)
+    assert method.forgotten(Epoch(4, 5, 0)) == 0.2
     assert [int((1 - share) * 128) for share in (0, 0.2, 0.5)] == [128, 102, 64]
 
 

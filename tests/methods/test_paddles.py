@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lt_bench.data.types import Batch, ClassStats, Epoch, Step
 from lt_bench.errors import UserError
 from lt_bench.methods import Task
-from lt_bench.methods.early_stopping import class_weights, stops
+from lt_bench.methods.early_stopping import class_weights, sooner, stops
 from lt_bench.methods.paddles import Paddles
 from lt_bench.methods.paddles_semi import PaddlesSemi, ramp, sharpened, unlabelled_size, weighted_cross_entropy
 from lt_bench.methods.spectrum import stopped
@@ -95,7 +95,15 @@ def test_ramp_and_sharpening() -> None:
 def test_the_papers_epochs() -> None:
     assert stops(Paddles.Config(), 200) == (19, 30)
     assert stops(PaddlesSemi.Config(), 300) == (30, 35)
-    assert round(PaddlesSemi.Config().ramp * 300) == 16
+    assert sooner(PaddlesSemi.Config(), 300, PaddlesSemi.Config().ramp) == 16
+
+
+def test_short_trainings_stop_sooner_but_not_before_anything_is_learned() -> None:
+    assert stops(Paddles.Config(), 105) == (19, 30)
+    assert stops(Paddles.Config(), 30) == (10, 15)
+    assert stops(PaddlesSemi.Config(), 30) == (13, 15)
+    assert sooner(PaddlesSemi.Config(), 30, 16) == 7
+    assert stops(Paddles.Config(latest=0.2), 30) == (4, 6)
 
 
 def test_sizes_of_batches() -> None:
@@ -106,7 +114,7 @@ def test_sizes_of_batches() -> None:
 
 def paddles(name: str = "paddles", labels: Any = LABELS, **settings: Any) -> tuple[Any, Any]:
     """The method and its network, as a run begins."""
-    method, network = build(name, (phase(10),), labels, amplitude_stop=0.1, phase_stop=0.3, **settings), tiny_network()
+    method, network = build(name, (phase(10),), labels, amplitude_stop=1, phase_stop=3, **settings), tiny_network()
     method.attach(network)
     return method, network.train()
 
@@ -213,7 +221,7 @@ def test_where_nobody_is_confident_all_are_learned_from(name: str) -> None:
 
 def test_a_batch_of_both_kinds() -> None:
     task = Task(LABELS, ClassStats.of(LABELS, 3), (phase(10),), batch_size=8)
-    method = PaddlesSemi(task, amplitude_stop=0.1, phase_stop=0.3)
+    method = PaddlesSemi(task, amplitude_stop=1, phase_stop=3)
     keep = [0, 1, 2, 20, 27]
     method.look(Epoch(3, 10, 0), confident_where(keep), lambda word: views_of())
     streams = method.streams(Epoch(4, 10, 0))
@@ -228,7 +236,7 @@ def test_a_batch_of_both_kinds() -> None:
 
 def test_mixmatch_by_hand() -> None:
     task = Task(LABELS, ClassStats.of(LABELS, 3), (phase(10),), batch_size=4)
-    method = PaddlesSemi(task, amplitude_stop=0.1, phase_stop=0.3, unlabelled_weight=10.0, ramp=0.2)
+    method = PaddlesSemi(task, amplitude_stop=1, phase_stop=3, unlabelled_weight=10.0, ramp=2)
     network = tiny_network().eval()
     method.attach(network)
     method.labelled = 2
@@ -262,7 +270,8 @@ def test_weighted_cross_entropy_by_hand() -> None:
 
 
 def test_phases_stop_after_amplitudes() -> None:
-    with pytest.raises(UserError, match=r"phases have to stop after amplitudes, found amplitude_stop 0\.3"):
-        load_recipe("digits-lt/paddles", ["method.amplitude_stop=0.3", "method.phase_stop=0.2"])
-    assert stops(Paddles.Config(), 5) == (0, 1)
+    with pytest.raises(UserError, match=r"phases have to stop after amplitudes, found amplitude_stop 3"):
+        load_recipe("digits-lt/paddles", ["method.amplitude_stop=3", "method.phase_stop=2"])
+    assert stops(Paddles.Config(), 5) == (1, 2)
     assert stops(Paddles.Config(), 2) == (0, 1)
+    assert stops(Paddles.Config(), 1) == (0, 1)

@@ -18,8 +18,8 @@ METHODS = {
     "m-dyr-h": (),
     "md-dyr-sh": ("method.guided_before=0.2",),
     "jocor": (),
-    "paddles": ("method.amplitude_stop=0.0", "method.phase_stop=0.4"),
-    "paddles-semi": ("method.amplitude_stop=0.2", "method.phase_stop=0.4"),
+    "paddles": ("method.amplitude_stop=0", "method.phase_stop=2"),
+    "paddles-semi": ("method.amplitude_stop=1", "method.phase_stop=2"),
 }
 """Settings under which five epochs have all their parts, the interruptions in between."""
 
