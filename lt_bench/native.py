@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,14 +31,16 @@ class NoCompilerError(Exception):
 
 
 @cache
-def load_native(source: Path) -> ctypes.CDLL:
-    """The shared library made of a C++ source. Raises NoCompilerError where it cannot be made or loaded."""
-    key = hashlib.sha256(b"\0".join([source.read_bytes(), _processor().encode(), *map(str.encode, FLAGS)]))
+def load_native(source: Path, *flags: str) -> ctypes.CDLL:
+    """The shared library made of a C++ source, with further flags. Raises NoCompilerError where it cannot be had."""
+    key = hashlib.sha256(b"\0".join([source.read_bytes(), _processor().encode(), *map(str.encode, (*FLAGS, *flags))]))
     folder = cache_folder(None) / "native" / f"{source.stem}-{key.hexdigest()[:16]}"
     library = folder / f"{source.stem}.so"
     try:
         if not library.is_file():
-            build_folder(folder, lambda scratch: _compile(source, scratch / library.name), lambda _: library.is_file())
+            build_folder(
+                folder, lambda scratch: _compile(source, scratch / library.name, flags), lambda _: library.is_file()
+            )
         return ctypes.CDLL(str(library))
     except (UserError, OSError) as error:
         raise NoCompilerError(f"{library}: {' '.join(str(error).split())}") from None
@@ -51,11 +54,11 @@ def _compiler() -> str:
     return found
 
 
-def _compile(source: Path, library: Path) -> None:
+def _compile(source: Path, library: Path, flags: Sequence[str]) -> None:
     compiler = _compiler()
     # The very OpenMP library that torch has loaded: two pools of threads would fight for the cores.
     beside = ["-L", str(Path(torch.__file__).parent / "lib")]
-    command = [compiler, *FLAGS, *beside, str(source), "-o", str(library)]
+    command = [compiler, *FLAGS, *beside, str(source), *flags, "-o", str(library)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:])

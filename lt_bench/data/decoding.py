@@ -34,20 +34,34 @@ def read_rgb(source: Path | IO[bytes]) -> Image.Image:
     clip it to white; of 16-bit colour Pillow gives the upper byte. 32-bit integers and floats, which have no range
     of their own, are refused.
     """
+    with open_image(source) as image:
+        return as_rgb(image)
+
+
+def open_image(source: Path | IO[bytes]) -> Image.Image:
+    """The image before it is decoded: its size and format. Raises UnreadableError."""
     from PIL import Image  # noqa: PLC0415 (tables that are cached do not need it)
 
     try:
-        with Image.open(source, formats=_FORMATS) as image:
-            return _to_rgb(image)
+        image = Image.open(source, formats=_FORMATS)
+    except Exception as error:  # On damaged bytes the formats raise a dozen classes, struct.error among them.
+        raise UnreadableError(_reason(error)) from None
+    if 0 in image.size:
+        raise UnreadableError(f"it is {image.width} x {image.height} pixels")
+    return image
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An opened image decoded, as `read_rgb` says. Raises UnreadableError."""
+    try:
+        return _to_rgb(image)
     except UnreadableError:
         raise
-    except Exception as error:  # On damaged bytes the formats raise a dozen classes, struct.error among them.
+    except Exception as error:  # As above.
         raise UnreadableError(_reason(error)) from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if 0 in image.size:
-        raise UnreadableError(f"it is {image.width} x {image.height} pixels")
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format in _SIXTEEN_BITS_IN_32):
         return _from_16_bits(image)
     if image.mode in ("I", "F"):

@@ -25,8 +25,9 @@ from torchvision.transforms import v2
 from lt_bench.data import Augmentation, DataSpec, ImageSets, describe, export_split, image_sets, load_card, open_split
 from lt_bench.data.cards import Card, FolderSource, ImageList
 from lt_bench.data.folder import read_list
-from lt_bench.data.folder_set import FolderSet, RandomView
+from lt_bench.data.folder_set import FolderSet
 from lt_bench.data.types import generator
+from lt_bench.data.views import RandomView, by_pillow
 from lt_bench.errors import RunError, UserError
 
 SPEC = DataSpec(name="imagenet-mini")
@@ -109,9 +110,10 @@ def test_a_random_view_is_torchvisions_and_says_what_is_seen(flip: bool, jitter:
         torch.manual_seed(seed)
         expected = theirs(image)
         torch.manual_seed(seed)
-        pixels, shown = view(image)
+        chosen = view(image)
+        pixels = by_pillow(image, chosen)
         assert torch.equal(pixels, expected)
-        left, top, right, bottom, mirrored = shown.tolist()
+        left, top, right, bottom, mirrored = chosen.shown(*image.size)
         if not jitter:
             middle = pixels.float().mean((1, 2))  # of a ramp, that is the middle of the box
             assert middle[0].item() == pytest.approx((left + right) / 2 * 200 - 0.5, abs=1)
@@ -419,7 +421,7 @@ def test_an_image_that_pillow_refuses_is_named(root: Path, workers: int) -> None
 
 @pytest.mark.parametrize("end", ["killed", "error", "no room"])
 def test_decoding_that_ends_says_so_in_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    def decode(_: Path) -> Image.Image:
+    def decode(_: io.BytesIO) -> Image.Image:
         if end == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if end == "error":
@@ -429,7 +431,7 @@ def test_decoding_that_ends_says_so_in_one_line(root: Path, monkeypatch: pytest.
     def full(_: torch.Tensor) -> None:
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
 
-    monkeypatch.setattr("lt_bench.data.folder_set.read_rgb", decode)
+    monkeypatch.setattr("lt_bench.data.folder_set.open_image", decode)
     if end == "no room":
         monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     with pytest.raises(RunError, match="fewer --workers need less") as error:

@@ -1,0 +1,181 @@
+// What Pillow makes of a crop, to the bit: bilinear resize, mirror image, brightness, contrast and saturation.
+//
+// A resized pixel is a weighted sum along the row, rounded to 8 bits, and then one along the column, in integers: weights
+// in units of 2^-22, made in double precision. Only the rows and columns that are shown are worked out. Blending is in
+// float32 and cuts off the fraction. Compiled with -ffp-contract=off: a product and sum fused to one round otherwise.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int kBits = 22;
+constexpr int kHalf = 1 << (kBits - 1);
+constexpr int kLanes = 4; // red, green, blue and one that is not used
+
+// Which pixels of a side make each of the shown ones: `count[i]` of them from `first[i]` on.
+struct Taps {
+  int most = 0; // weights of one shown pixel
+  std::vector<int> first, count, weight;
+  std::vector<double> exact;
+
+  // A side of `length` pixels becomes one of `resized`, of which `shown` are wanted, from `from` on, or backwards.
+  void set(int length, int resized, int from, int shown, bool mirrored = false) {
+    const double scale = double(length) / resized, stretch = std::max(scale, 1.0), shrink = 1.0 / stretch;
+    most = int(std::ceil(stretch)) * 2 + 1;
+    first.resize(shown), count.resize(shown), weight.assign(size_t(shown) * most, 0), exact.resize(most);
+    for (int step = 0; step < shown; ++step) {
+      const int i = mirrored ? shown - 1 - step : step;
+      const double centre = (from + step + 0.5) * scale;
+      first[i] = std::max(0, int(centre - stretch + 0.5));
+      count[i] = std::min(length, int(centre + stretch + 0.5)) - first[i];
+      double sum = 0;
+      for (int k = 0; k < count[i]; ++k) {
+        const double distance = std::fabs((k + first[i] - centre + 0.5) * shrink);
+        exact[k] = distance < 1.0 ? 1.0 - distance : 0.0;
+        sum += exact[k];
+      }
+      for (int k = 0; k < count[i]; ++k) {
+        const double share = sum != 0.0 ? exact[k] / sum : exact[k];
+        weight[size_t(i) * most + k] = int(0.5 + share * (1 << kBits));
+      }
+    }
+  }
+
+  int begin() const { return std::min(first.front(), first.back()); }
+  int end() const { return std::max(first.front() + count.front(), first.back() + count.back()); }
+};
+
+typedef int Ints __attribute__((vector_size(4 * kLanes)));
+
+struct Scratch {
+  Taps across, down;
+  std::vector<uint8_t> rows, row;
+  std::vector<int> wide, sums; // of one row
+};
+
+// One row to `side` pixels; it begins with pixel `left`. Weights are positive and add up to 1: nothing overflows.
+void along_row(const uint8_t *row, uint8_t *out, int left, int side, Scratch &s) {
+  const Taps &taps = s.across;
+  const int begin = taps.begin(), columns = kLanes * (taps.end() - begin);
+  int *wide = s.wide.data(), *sums = s.sums.data();
+  row += std::ptrdiff_t(kLanes) * (begin - left);
+  for (int i = 0; i < columns; ++i) wide[i] = row[i];
+  const int *first = taps.first.data(), *count = taps.count.data(), *weight = taps.weight.data();
+  for (int i = 0; i < side; ++i, weight += taps.most) {
+    const int *pixel = wide + kLanes * (first[i] - begin);
+    Ints sum = Ints{} + kHalf;
+    for (int k = 0; k < count[i]; ++k) {
+      Ints value;
+      std::memcpy(&value, pixel + kLanes * k, sizeof value);
+      sum += value * weight[k];
+    }
+    std::memcpy(sums + kLanes * i, &sum, sizeof sum);
+  }
+  for (int i = 0; i < kLanes * side; ++i) out[i] = uint8_t(sums[i] >> kBits);
+}
+
+// `count` rows of `width` bytes to one, block by block, so that the sums stay in registers.
+void down_columns(const uint8_t *rows, std::ptrdiff_t stride, uint8_t *out, int width, const int *weight, int count) {
+  constexpr int kBlock = 64;
+  for (int x = 0; x < width; x += kBlock) {
+    int sum[kBlock];
+    const int some = std::min(kBlock, width - x);
+    std::fill(sum, sum + kBlock, kHalf);
+    for (int k = 0; k < count; ++k) {
+      const uint8_t *row = rows + k * stride + x;
+      const int share = weight[k];
+      if (some == kBlock) // a loop of known length
+        for (int i = 0; i < kBlock; ++i) sum[i] += row[i] * share;
+      else
+        for (int i = 0; i < some; ++i) sum[i] += row[i] * share;
+    }
+    for (int i = 0; i < some; ++i) out[x + i] = uint8_t(sum[i] >> kBits);
+  }
+}
+
+// A row of pixels to three rows of one colour each.
+void spread(const uint8_t *row, uint8_t *out, int side) {
+  const std::ptrdiff_t plane = std::ptrdiff_t(side) * side;
+  for (int c = 0; c < 3; ++c)
+    for (int x = 0; x < side; ++x) out[c * plane + x] = row[kLanes * x + c];
+}
+
+inline uint8_t blend(int from, int to, float factor) {
+  const float value = float(from) + factor * float(to - from);
+  return uint8_t(int(std::min(std::max(value, 0.0f), 255.0f)));
+}
+
+inline int grey(const uint8_t *image, int64_t plane, int64_t at) {
+  return (image[at] * 19595 + image[at + plane] * 38470 + image[at + 2 * plane] * 7471 + 0x8000) >> 16;
+}
+
+void towards(uint8_t *image, int64_t values, int level, float factor) {
+  for (int64_t i = 0; i < values; ++i) image[i] = blend(level, image[i], factor);
+}
+
+} // namespace
+
+extern "C" {
+
+// First source pixel that is needed along one side, and the one behind the last.
+void needed(int length, int resized, int from, int shown, int *range) {
+  thread_local Taps taps;
+  taps.set(length, resized, from, shown);
+  range[0] = taps.begin(), range[1] = taps.end();
+}
+
+// Of a box of width x height pixels, resized to resized_width x resized_height, the `side` x `side` pixels from
+// (shown_left, shown_top) on, to `out` [3, side, side]. `pixels` are 4 bytes each, `stride` pixels a row, and begin at
+// (left, top), as seen from the box's corner; they hold what `needed` says.
+void resample(const uint8_t *pixels, int64_t stride, int left, int top, int width, int height, int resized_width,
+              int resized_height, int shown_left, int shown_top, int side, bool mirrored, bool columns_first,
+              uint8_t *out) {
+  thread_local Scratch s;
+  s.across.set(width, resized_width, shown_left, side, mirrored);
+  s.down.set(height, resized_height, shown_top, side);
+  const Taps &across = s.across, &down = s.down;
+  const std::ptrdiff_t in = kLanes * stride, line = kLanes * side;
+  const int columns = kLanes * (across.end() - across.begin());
+  s.wide.resize(columns), s.sums.resize(line);
+  s.row.resize(std::max<std::size_t>(line, columns)), s.rows.resize(line * (columns_first ? 1 : down.end() - down.begin()));
+  if (!columns_first)
+    for (int y = down.begin(); y < down.end(); ++y)
+      along_row(pixels + in * (y - top), s.rows.data() + line * (y - down.begin()), left, side, s);
+  for (int y = 0; y < side; ++y) {
+    const int *weight = down.weight.data() + std::size_t(y) * down.most;
+    if (columns_first) {
+      const uint8_t *first = pixels + in * (down.first[y] - top) + kLanes * (across.begin() - left);
+      down_columns(first, in, s.row.data(), columns, weight, down.count[y]);
+      along_row(s.row.data(), s.rows.data(), across.begin(), side, s);
+    } else {
+      const uint8_t *first = s.rows.data() + line * (down.first[y] - down.begin());
+      down_columns(first, line, s.row.data(), int(line), weight, down.count[y]);
+    }
+    spread((columns_first ? s.rows : s.row).data(), out + std::ptrdiff_t(y) * side, side);
+  }
+}
+
+// From black to the image and beyond.
+void brightness(uint8_t *image, int64_t plane, float factor) { towards(image, 3 * plane, 0, factor); }
+
+// From the mean grey.
+void contrast(uint8_t *image, int64_t plane, float factor) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < plane; ++i) sum += grey(image, plane, i);
+  towards(image, 3 * plane, int(double(sum) / double(plane) + 0.5), factor);
+}
+
+// From the grey image.
+void saturation(uint8_t *image, int64_t plane, float factor) {
+  for (int64_t i = 0; i < plane; ++i) {
+    const int level = grey(image, plane, i);
+    for (int c = 0; c < 3; ++c) image[i + c * plane] = blend(level, image[i + c * plane], factor);
+  }
+}
+
+} // extern "C"
