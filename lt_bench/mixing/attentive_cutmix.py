@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.errors import UserError
-from lt_bench.mixing import MapsOf, Mixed, permuted
+from lt_bench.mixing import Mixed, permuted
 from lt_bench.mixing.teachers import GivenTeacher, Taught
 from lt_bench.registry import Info
 
@@ -26,6 +26,7 @@ class AttentiveCutMix(Taught):
 
     name = "attentive-cutmix"
     info = Info("pasted is what a teacher looks at, labels by area", "Walawalkar et al., ICASSP 2020", 2020)
+    kind = "activation"
 
     class Config(Taught.Config):
         """As in the paper, whose teacher is a ResNet-50 trained on ImageNet."""
@@ -52,10 +53,6 @@ class AttentiveCutMix(Taught):
                 "mix.teacher: attentive-cutmix pastes what a trained network looks at: name the weights.safetensors of "
                 "a run, mix.teacher=FILE, or a network of timm, 'mix.teacher={weights: FILE, model: NAME}'"
             )
-
-    def teach(self, maps_of: MapsOf) -> None:
-        self.check_given(self.config)
-        self.maps = maps_of(self.config.teacher, "activation")
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         partner = partner or permuted(batch, step.rng)

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, Field, model_validator
@@ -81,10 +81,17 @@ class Taught(Mix, ABC):
     """A mix with a teacher, its setting `teacher`, whose maps of the whole training images it keeps once taught."""
 
     config: Any
+    kind: ClassVar[Kind]
+    """Of its maps."""
     maps: Tensor
 
     def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("maps", torch.empty(0), persistent=False)
+
+    def teach(self, maps_of: MapsOf) -> None:
+        self.check_given(self.config)
+        if self.config.teacher is not None:
+            self.maps = maps_of(self.config.teacher, self.kind)
 
     @classmethod
     def reads_views(cls, config: Any) -> bool:

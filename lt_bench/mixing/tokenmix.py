@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, Step, Views
 from lt_bench.errors import UserError
-from lt_bench.mixing import MapsOf, Mixed, Share, Term, sent
+from lt_bench.mixing import Mixed, Share, Term, sent
 from lt_bench.mixing.mixup import mixup_pair
 from lt_bench.mixing.teachers import GivenTeacher, Taught
 from lt_bench.registry import Info
@@ -40,6 +40,7 @@ class TokenMix(Taught):
     name = "tokenmix"
     info = Info("blocks of tokens pasted, labels by a teacher's maps", "Liu et al., ECCV 2022", 2022)
     of_two_labels = False
+    kind = "own-class"
 
     class Config(Taught.Config):
         """As in the authors' command for DeiT-S."""
@@ -74,11 +75,6 @@ class TokenMix(Taught):
                 "mix.teacher: tokenmix weighs labels by the maps of a trained network: name the weights.safetensors of "
                 "a run, mix.teacher=FILE, or take mix.labels=area, which is another method"
             )
-
-    def teach(self, maps_of: MapsOf) -> None:
-        self.check_given(self.config)
-        if self.config.teacher is not None:
-            self.maps = maps_of(self.config.teacher, "own-class")
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         partner = partner or batch[torch.arange(len(batch.labels) - 1, -1, -1, device=batch.labels.device)]

@@ -18,7 +18,10 @@ from lt_bench.yaml_files import read_yaml
 
 
 def test_all_cards_load_and_carry_their_file_name() -> None:
-    small, large = ["cifar10", "cifar10-lt", "cifar100", "cifar100-lt", "digits-lt"], ["imagenet-lt", "imagenet-mini", "inaturalist2018"]
+    small, large = (
+        ["cifar10", "cifar10-lt", "cifar100", "cifar100-lt", "digits-lt"],
+        ["imagenet-lt", "imagenet-mini", "inaturalist2018"],
+    )
     assert card_names() == [*small, *large, "places-lt", "tiny-imagenet-lt"]
     for name in card_names():
         card = load_card(name)
