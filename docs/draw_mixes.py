@@ -18,7 +18,11 @@ HERE = Path(__file__).parent
 COLOURS = 48
 LEFT_OUT = {"none": "it mixes nothing", "class-distance-mix-ours": "it only chooses partners"}
 """Mixes without a picture of their own, and why."""
-OVERRIDES = {"tokenmix": ["mix.labels=area"], "attentive-cutmix": ["mix.teacher={teacher}"]}
+OVERRIDES = {
+    "tokenmix": ["mix.labels=area"],
+    "attentive-cutmix": ["mix.teacher={teacher}"],
+    "transmix": ["model.backbone=vit-tiny"],
+}
 """What a mix is drawn with beside its name: TokenMix by area, which needs no teacher."""
 EPOCHS = 5
 """Of the teacher's training."""

@@ -23,7 +23,7 @@ from lt_bench.recipe.files import SETTINGS, locate, shipped
 from lt_bench.recipe.layers import ROW_FIELDS
 from lt_bench.recipe.loading import recipe_layers
 from lt_bench.recipe.overrides import parse_override, split_arguments
-from lt_bench.registry import members
+from lt_bench.registry import members, named
 from lt_bench.resources import resource_folder
 from lt_bench.yaml_files import read_yaml
 
@@ -169,7 +169,9 @@ def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     epochs = changed.protocol.epochs
     parts = [[epochs], *([round(percent * epochs / 100), epochs] for percent in (35, 50, 80))]
     assert [phase.until for phase in changed.phases] in parts
-    assert (changed.method, changed.model, changed.data) == (recipe.method, recipe.model, recipe.data)
+    assert (changed.method, changed.model.head, changed.data) == (recipe.method, recipe.model.head, recipe.data)
+    # By name: a transformer follows the size of the protocol's images.
+    assert named(changed.model.backbone)["name"] == named(recipe.model.backbone)["name"]
 
 
 @every_method

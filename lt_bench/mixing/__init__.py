@@ -47,9 +47,11 @@ if TYPE_CHECKING:
     from lt_bench.mixing.saliencymix import SaliencyMix
     from lt_bench.mixing.samix import SAMix
     from lt_bench.mixing.smoothmix import SmoothMix
+    from lt_bench.mixing.snapmix import SnapMix
     from lt_bench.mixing.soft_augmentation import SoftAugmentation
     from lt_bench.mixing.teachers import Kind, Teacher
     from lt_bench.mixing.tokenmix import TokenMix
+    from lt_bench.mixing.transmix import TransMix
     from lt_bench.mixing.unimix import UniMix
 
 __all__ = [
@@ -84,10 +86,13 @@ __all__ = [
     "SAMix",
     "SaliencyMix",
     "SmoothMix",
+    "SnapMix",
     "SoftAugmentation",
     "Step",
     "TokenMix",
+    "TransMix",
     "UniMix",
+    "permutation",
     "permuted",
     "sent",
 ]
@@ -122,8 +127,10 @@ __getattr__ = lazily(
         "SAMix": "samix",
         "SaliencyMix": "saliencymix",
         "SmoothMix": "smoothmix",
+        "SnapMix": "snapmix",
         "SoftAugmentation": "soft_augmentation",
         "TokenMix": "tokenmix",
+        "TransMix": "transmix",
         "UniMix": "unimix",
     },
 )
@@ -291,10 +298,14 @@ def each_class(terms: Sequence[Term], logits: Tensor) -> Iterator[tuple[Tensor, 
             yield torch.full((size,), label, device=logits.device), share / num_classes
 
 
+def permutation(batch: Batch, rng: np.random.Generator) -> Tensor:
+    """A random order int64 [B] of a batch, on its device. Fixed points are allowed."""
+    return torch.from_numpy(rng.permutation(len(batch.labels))).to(batch.labels.device, non_blocking=True)
+
+
 def permuted(batch: Batch, rng: np.random.Generator) -> Batch:
-    """The batch in a random order, the usual partner of a mix. Fixed points are allowed."""
-    permutation = torch.from_numpy(rng.permutation(len(batch.labels))).to(batch.labels.device, non_blocking=True)
-    return batch[permutation]
+    """The batch in a random order, the usual partner of a mix."""
+    return batch[permutation(batch, rng)]
 
 
 def sent(drawn: np.ndarray, device: torch.device) -> Tensor:
