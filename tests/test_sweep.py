@@ -331,7 +331,7 @@ def test_a_star_stands_for_all_that_fit(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_what_needs_a_file_that_is_not_given_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     plan = Sweep.plan(["digits-lt/t*mix*", "digits-lt/cutmix"], None, Options())
-    assert [recipe.name for recipe in plan.recipes] == ["trades-cutmix-wa", "cutmix"]
+    assert [recipe.name for recipe in plan.recipes] == ["trades-cutmix-wa", "transmix", "cutmix"]
     told = capsys.readouterr().err
     assert told.startswith("digits-lt/tokenmix: left out: digits-lt/tokenmix: mix.teacher: ")
     by_area = Sweep.plan(["digits-lt/tokenmix*", "mix.labels=area"], None, Options())
