@@ -16,7 +16,11 @@ from lt_bench.training.run import run
 
 HERE = Path(__file__).parent
 COLOURS = 48
-LEFT_OUT = {"none": "it mixes nothing", "class-distance-mix-ours": "it only chooses partners"}
+LEFT_OUT = {
+    "none": "it mixes nothing",
+    "class-distance-mix-ours": "it only chooses partners",
+    "augmix": "its mixtures have no labels, they only have to agree",
+}
 """Mixes without a picture of their own, and why."""
 OVERRIDES = {
     "tokenmix": ["mix.labels=area"],
@@ -34,6 +38,16 @@ nothing yet, and where features are mixed the images stay as they are. `lt-bench
 like of any recipe on any data. `make mixes` makes this page.
 """
 
+NOT_HERE = {
+    "GridMix (Baek et al., Pattern Recognition 2021)": "neither paper nor code could be read; `gridmixup` is another",
+    "SamplePairing": "read about only: how long it ends without pairs is not known",
+    "Noisy Feature Mixup": "the scales of its noise are known, its law is not",
+    "Co-Mixup, AlignMixup, StyleMix": "of their code only the default settings were read",
+    "PixMix": "as these, and it mixes with pictures that do not ship",
+    "MixPro, SMMix, TL-Align, MergeMix": "they need the attention or the tokens of a vision transformer",
+}
+"""Mixes that the suite has not, and why."""
+
 
 def main() -> None:
     """Write the page and its pictures."""
@@ -46,6 +60,8 @@ def main() -> None:
         info = mix.info
         parts.append(f"## {name}\n\n{info.summary}. {info.paper}.\n\n![{name}](mixes/{name}.png)\n")
         print(name, flush=True)
+    rows = "\n".join(f"| {name} | {why} |" for name, why in NOT_HERE.items())
+    parts.append(f"## Not here\n\n| mix | why |\n| :-- | :-- |\n{rows}\n")
     (HERE / "mixes.md").write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -26,6 +26,7 @@ from lt_bench.training.network import build_recipe_network
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from lt_bench.data.augment import Normalisation
     from lt_bench.models.network import Network
 
 STEPS = 200
@@ -55,7 +56,7 @@ def mixture(recipe: Recipe, size: int, seed: int, data_root: Path | None, teache
     network = build_recipe_network(recipe, len(split.counts), seed, trained=True)
     mix.attach(network)
     teach(mix, _maps(sets.train, split.digest, len(split.counts), teachers))
-    watched = _Watched(network)
+    watched = _Watched(network, recipe.protocol.augmentation.normalisation(split.card))
     batch, partner = _batches(mix, sets.train, size, epoch)
     rng = epoch.rng("gallery")
     for index in range(STEPS):
@@ -95,10 +96,10 @@ def _batches(mix: Mix, train: ImageSet, size: int, epoch: Epoch) -> tuple[Batch,
 class _Watched:
     """An objective that keeps what a mix has asked the network, and the labels that it trained the answers on."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, normalisation: Normalisation) -> None:
         self.asked: list[tuple[Tensor, Answer]] = []
         self.trained: list[tuple[Answer, Sequence[Term]]] = []
-        self.objective = Objective(network, self._reading, self._criterion)
+        self.objective = Objective(network, self._reading, self._criterion, normalisation)
 
     def seen(self) -> list[tuple[Tensor, Sequence[Term]]]:
         """Images [B, 3, H, W] with the terms that they were trained on since the last call, the most terms first."""

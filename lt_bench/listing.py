@@ -94,7 +94,7 @@ def _chooses_heads(component: type[Any]) -> bool:
 
 
 def _of_one_branch(component: type[Any]) -> bool:
-    return getattr(component, "evaluates_its_own", False)
+    return getattr(component, "one_branch", False)
 
 
 def _heads(component: type[Any]) -> set[str]:

@@ -26,6 +26,7 @@ class Standard(Method):
     def prepare(self, task: Task) -> None:
         self.labels = task.labels
         self.stats = task.stats
+        self.normalisation = task.normalisation
         self.untils = [phase.until for phase in task.phases]
         self.samplers = [
             phase.sampler.component(task.labels, task.stats.num_classes, phase.sampler.config) for phase in task.phases
@@ -49,7 +50,8 @@ class Standard(Method):
 
     def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         _, mix, _ = self.phase(step.epoch)
-        objective = Objective(network, partial(self.answer, step), partial(self.terms_loss, step))
+        reading, criterion = partial(self.answer, step), partial(self.terms_loss, step)
+        objective = Objective(network, reading, criterion, self.normalisation)
         return mix.loss(objective, batches["main"], batches.get("partner"), step)
 
     def answer(self, step: Step, network: Network, images: Tensor) -> Answer:

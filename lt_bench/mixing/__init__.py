@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lt_bench.data.augment import AS_PIXELS, Normalisation
 from lt_bench.data.types import Batch, ClassStats, Counts, Epoch, IntArray, Step
 from lt_bench.lazy import lazily
 from lt_bench.models.network import Network
@@ -18,7 +19,9 @@ from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
 if TYPE_CHECKING:
+    from lt_bench.mixing.adautomix import AdAutoMix
     from lt_bench.mixing.attentive_cutmix import AttentiveCutMix
+    from lt_bench.mixing.augmix import AugMix
     from lt_bench.mixing.automix import AutoMix
     from lt_bench.mixing.balanced_mixup import BalancedMixup
     from lt_bench.mixing.class_distance import ClassDistanceMix
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from lt_bench.mixing.decouple_mix import DecoupleMix
     from lt_bench.mixing.fmix import FMix
     from lt_bench.mixing.gmix import GMix
+    from lt_bench.mixing.gridmixup import GridMixup
     from lt_bench.mixing.guided_mixup import GuidedMixup
     from lt_bench.mixing.hmix import HMix
     from lt_bench.mixing.label_occurrence_balanced_mixup import (
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from lt_bench.mixing.mixup_or_cutmix import MixupOrCutMix
     from lt_bench.mixing.mixupe import MixupE
     from lt_bench.mixing.none import NoMix
+    from lt_bench.mixing.recursive_mix import RecursiveMix
     from lt_bench.mixing.remix import Remix
     from lt_bench.mixing.resizemix import ResizeMix
     from lt_bench.mixing.ricap import RICAP
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     from lt_bench.mixing.smoothmix import SmoothMix
     from lt_bench.mixing.snapmix import SnapMix
     from lt_bench.mixing.soft_augmentation import SoftAugmentation
+    from lt_bench.mixing.sumix import SUMix
     from lt_bench.mixing.teachers import Kind, Teacher
     from lt_bench.mixing.tokenmix import TokenMix
     from lt_bench.mixing.transmix import TransMix
@@ -57,7 +63,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CMO",
     "RICAP",
+    "AdAutoMix",
     "AttentiveCutMix",
+    "AugMix",
     "AutoMix",
     "BalancedMixup",
     "Batch",
@@ -66,6 +74,7 @@ __all__ = [
     "DecoupleMix",
     "FMix",
     "GMix",
+    "GridMixup",
     "GuidedMixup",
     "HMix",
     "LUMix",
@@ -81,9 +90,11 @@ __all__ = [
     "MixupOrCutMix",
     "NoMix",
     "Objective",
+    "RecursiveMix",
     "Remix",
     "ResizeMix",
     "SAMix",
+    "SUMix",
     "SaliencyMix",
     "SmoothMix",
     "SnapMix",
@@ -100,6 +111,8 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "AdAutoMix": "adautomix",
+        "AugMix": "augmix",
         "AttentiveCutMix": "attentive_cutmix",
         "AutoMix": "automix",
         "BalancedMixup": "balanced_mixup",
@@ -109,6 +122,7 @@ __getattr__ = lazily(
         "DecoupleMix": "decouple_mix",
         "FMix": "fmix",
         "GMix": "gmix",
+        "GridMixup": "gridmixup",
         "GuidedMixup": "guided_mixup",
         "HMix": "hmix",
         "LUMix": "lumix",
@@ -122,9 +136,11 @@ __getattr__ = lazily(
         "MixupOrCutMix": "mixup_or_cutmix",
         "NoMix": "none",
         "RICAP": "ricap",
+        "RecursiveMix": "recursive_mix",
         "Remix": "remix",
         "ResizeMix": "resizemix",
         "SAMix": "samix",
+        "SUMix": "sumix",
         "SaliencyMix": "saliencymix",
         "SmoothMix": "smoothmix",
         "SnapMix": "snapmix",
@@ -182,6 +198,8 @@ class Objective:
     network: Network
     reading: Callable[[Network, Tensor], Answer]
     criterion: Callable[[Answer, Sequence[Term]], Tensor]
+    normalisation: Normalisation = AS_PIXELS
+    """Of the images, for a mix that works on their pixels."""
 
     def answer(self, images: Tensor) -> Answer:
         """What the network says of images [B, 3, H, W]."""
@@ -206,6 +224,8 @@ class Mix(Component, torch.nn.Module, ABC):
     """Why it makes no sense that another mix chooses its partners; None where it does."""
     evaluates_its_own: ClassVar[bool] = False
     """Whether a network of its own is evaluated and saved: then it is the mix of a whole training, of one branch."""
+    one_branch: ClassVar[bool] = False
+    """Whether it takes the network apart: then the head has one branch, and no second stage has the mix."""
 
     of_two_labels: ClassVar[bool] = True
     """Whether the terms of what it mixes are two labels with shares that sum to 1."""

@@ -154,16 +154,24 @@ def _a_method_that_arranges_batches_sees_images_once(parts: Parts) -> Iterator[s
         yield f"protocol.repeated_augmentation: {parts.method.name} arranges batches itself; set it to 1, found {times}"
 
 
+def _a_mix_takes_a_whole_network_of_one_branch_apart(parts: Parts) -> Iterator[str]:
+    recipe = parts.recipe
+    for part in recipe.compositions:
+        mix = lookup("mix", part.mix["name"])
+        if not mix.one_branch:
+            continue
+        if part is recipe.second_stage:
+            yield f"second_stage.mix: {mix.name} trains layers of its own, and a second stage only its classifier"
+        if not parts.head.gives_features:
+            yield f"mix: {mix.name} needs a head of one branch, such as linear or cosine, found {parts.head.name}"
+
+
 def _a_mix_that_evaluates_its_own_network_trains_it(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
     for part in recipe.compositions:
         mix = lookup("mix", part.mix["name"])
         if not mix.evaluates_its_own:
             continue
-        if part is recipe.second_stage:
-            yield f"second_stage.mix: {mix.name} trains a network of its own, and a second stage only its classifier"
-        if not parts.head.gives_features:
-            yield f"mix: {mix.name} needs a head of one branch, such as linear or cosine, found {parts.head.name}"
         if any(phase.mix != part.mix for phase in recipe.phases):
             yield f"mix: {mix.name} evaluates a network of its own, so it has to be the mix of every phase"
         if recipe.protocol.ema is not None:
@@ -258,6 +266,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,
     _a_method_that_arranges_batches_sees_images_once,
+    _a_mix_takes_a_whole_network_of_one_branch_apart,
     _a_mix_that_evaluates_its_own_network_trains_it,
     _a_teacher_is_told_what_images_show,
     _weights_are_averaged_once,

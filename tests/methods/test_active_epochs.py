@@ -175,6 +175,7 @@ CASES: dict[tuple[str, str], tuple[st.SearchStrategy[dict[str, Any]], Callable[[
     ("mix", "label-occurrence-balanced-mixup"): (st.fixed_dictionaries({"start_epoch": small}), mixing),
     ("mix", "lumix-ours"): (st.fixed_dictionaries({"generator": timed}), mixing),
     ("mix", "decouple-mix"): (st.fixed_dictionaries({"generator": timed}), mixing),
+    ("mix", "sumix"): (st.fixed_dictionaries({"generator": timed}), mixing),
     ("mix", "minority-partners"): (st.fixed_dictionaries({"generator": timed}), mixes_some),
     ("mix", "soft-augmentation"): (st.fixed_dictionaries({"until": st.floats(0.01, 1)}), changes_images),
     ("mix", "unimix"): (st.fixed_dictionaries({"stop_epoch": st.none() | small}), changes_images),

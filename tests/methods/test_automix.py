@@ -29,8 +29,9 @@ from lt_bench.data.types import Epoch, Step
 from lt_bench.errors import UserError
 from lt_bench.methods import Method
 from lt_bench.mixing import Mixed
-from lt_bench.mixing.automix import AutoMix, momentum_at, progress, with_classifier
+from lt_bench.mixing.automix import AutoMix
 from lt_bench.mixing.mix_block import Pairing, adjusted
+from lt_bench.mixing.momentum_mix import momentum_at, progress, with_classifier
 from lt_bench.mixing.samix import SAMix
 from lt_bench.models import Network, build_network
 from lt_bench.registry import Phase

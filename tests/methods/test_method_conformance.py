@@ -90,7 +90,7 @@ def combined() -> Iterator[Case]:
         mixes = members("mix") if "mix" in method.uses else ["none"]
         losses = members("loss") if "loss" in method.uses else ["cross-entropy"]
         for head, mix, loss in product(heads, mixes, losses):
-            if lookup("mix", mix).evaluates_its_own and not lookup("head", head).gives_features:
+            if lookup("mix", mix).one_branch and not lookup("head", head).gives_features:
                 continue  # it refuses them
             if mix == "transmix":
                 continue  # it needs a vision transformer: tests/mixing/test_labels_by_maps.py

@@ -18,6 +18,7 @@ from lt_bench.losses.cross_entropy import CrossEntropy
 from lt_bench.mixing import Answer, Mixed, Objective, Term
 from lt_bench.mixing.decouple_mix import DecoupleMix, without
 from lt_bench.mixing.fmix import highest, low_frequency_noise
+from lt_bench.mixing.gridmixup import lattice
 from lt_bench.mixing.guided_mixup import GuidedMixup, blurred, greedy_cycle, spectral_residual
 from lt_bench.mixing.resizemix import draw_corners, pasted
 from lt_bench.mixing.smoothmix import gaussian
@@ -29,6 +30,7 @@ BY_AREA = [
     "smoothmix",
     "mixed-example",
     "guided-mixup",
+    "gridmixup",
     "cutmix",
     "mixup",
     "attentive-cutmix",
@@ -154,6 +156,26 @@ def test_vh_mixup_draws_for_every_pair() -> None:
         assert image[0, 0] == 1
         assert image[-1, -1] == 0
         assert image[0, -1] + image[-1, 0] == pytest.approx(1)
+
+
+# --- GridMixup -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("side", [1, 5, 32])
+def test_a_lattice_has_two_to_six_holes_in_a_row_and_leaves_about_the_share(side: int, share: float) -> None:
+    rng, found = step_at().rng, []
+    for _ in range(200):
+        mask = lattice(side, side, share, rng)
+        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+        assert np.array_equal(mask, np.outer(mask.any(1), mask.any(0)))
+        found.append(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        if side == 32:
+            holes = int((np.diff(mask.any(0).astype(int), prepend=0) == 1).sum())
+            assert 2 <= holes <= 6
+    if (side, share) == (32, 0.3):
+        # A hole of 0.8 or so of the sides of its cell: 0.7 of the pixels, less what whole pixels cost.
+        assert np.mean([part.mean() for part in found]) == pytest.approx(0.7, abs=0.1)
 
 
 # --- DecoupleMix ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lt_bench.mixing.automix import AutoMix, momentum_at
+from lt_bench.mixing.automix import AutoMix
 from lt_bench.mixing.mix_block import (
     MixBlock,
     Mixer,
@@ -23,6 +23,7 @@ from lt_bench.mixing.mix_block import (
     excess_less_variance,
     initialised,
 )
+from lt_bench.mixing.momentum_mix import momentum_at
 from lt_bench.protocol import Schedule
 
 PAIRING, SIZE = Pairing(torch.tensor([1, 2, 0]), 0.3), torch.Size((8, 8))

@@ -60,3 +60,13 @@ class WRN34x10(WideResNet):
     feature_dim = 640
     widths = (160, 320, 640)
     blocks = (5, 5, 5)
+
+
+class WRN40x2(WideResNet):
+    """40 layers, 2.24 million parameters at 10 classes: AugMix's network."""
+
+    name = "wrn-40-2"
+    info = Info("wide ResNet of 40 layers, twice the channels", "Zagoruyko and Komodakis, BMVC 2016", 2016)
+    feature_dim = 128
+    widths = (32, 64, 128)
+    blocks = (6, 6, 6)

@@ -1,0 +1,165 @@
+"""AugMix: an image mixed with copies of itself, varied at random, and answers that have to agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field, FiniteFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from lt_bench.data.augmentations.operations import FUNCTIONS
+from lt_bench.data.types import Batch, Step
+from lt_bench.mixing import Answer, Mix, Mixed, Objective, sent
+from lt_bench.registry import Info
+
+OPERATIONS = (
+    *("AutoContrast", "Equalize", "Posterize", "Rotate", "Solarize"),
+    *("ShearX", "ShearY", "TranslateX", "TranslateY"),
+)
+"""None that changes colour, contrast, brightness or sharpness: test sets of corruptions hold these."""
+LEVELS = 10
+LEAST = 0.1
+"""Level of an operation."""
+DEEPEST = 3
+"""Operations after each other in a chain, one at least."""
+
+
+class AugMix(Mix):
+    """L = loss(clean) + weight mean_k KL(p_k || p), over p_k of the clean image and of two mixtures, p their mean.
+
+    A mixture is (1 - m) x + m sum_i w_i chain_i(x), with m ~ Beta(1, 1) and w ~ Dirichlet(1, ..., 1); a chain is one to
+    three operations, each of a level ~ U(0.1, severity) of ten. The loss is the recipe's, p are softmaxes of its logits
+    as they are. The three views go through the network together. How far an operation reaches at level ten is as in
+    torchvision's AugMix, whose levels are other ones: whole numbers below the severity. It comes after whatever else
+    varies the image. Paper: Hendrycks et al., ICLR 2020, arXiv 1912.02781.
+    """
+
+    name = "augmix"
+    info = Info(
+        "an image mixed with varied copies of itself, answers agreeing", "Hendrycks et al., ICLR 2020", 2020, cost="3x"
+    )
+    refuses_partners = "it mixes an image with itself"
+    of_two_labels = False
+
+    class Config(Mix.Config):
+        """As in the authors' code for CIFAR."""
+
+        severity: float = Field(default=3.0, ge=LEAST, le=LEVELS)
+        """Highest level of an operation; 1 on ImageNet."""
+        width: int = Field(default=3, ge=1, le=16)
+        """Chains that are mixed."""
+        weight: FiniteFloat = Field(default=12.0, ge=0)
+        """Of the divergence of the three answers."""
+
+    config: Config
+
+    def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
+        """The batch itself, where nothing is trained: how pixels are normalised is known to `loss` alone."""
+        return Mixed.plain(batch)
+
+    def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
+        size = len(batch.labels)
+        answer = objective.answer(torch.cat([batch.images, *(self.mixture(objective, batch, step) for _ in range(2))]))
+        features = None if answer.features is None else answer.features[:size]
+        loss = objective.loss(Answer(answer.logits[..., :size, :], features), ((batch.labels, 1.0),))
+        return loss + self.config.weight * divergence(answer.prediction.float().softmax(1).view(3, size, -1))
+
+    @torch.no_grad()
+    def mixture(self, objective: Objective, batch: Batch, step: Step) -> Tensor:
+        """Each image mixed with its chains, [B, 3, H, W]."""
+        device = batch.images.device
+        mean, std = (sent(np.array(values), device).view(-1, 1, 1) for values in objective.normalisation)
+        pixels = ((batch.images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+        size, width = len(pixels), self.config.width
+        copies = pixels.repeat(width, 1, 1, 1)
+        chains = (chained(copies, draw(size * width, self.config.severity, step.rng)) / 255 - mean) / std
+        weights = step.rng.dirichlet(np.ones(width), size) * step.rng.beta(1, 1, (size, 1))
+        w = sent(weights.T, device)[..., None, None, None]  # [width, B, 1, 1, 1], m in it
+        return (1 - w.sum(0)) * batch.images + (w * chains.view(width, *batch.images.shape)).sum(0)
+
+
+def divergence(p: Tensor) -> Tensor:
+    """The mean of KL(p_k || mean p), a scalar, of probabilities [K, B, C]; the mean p is 1e-7 at least."""
+    middle = p.mean(0).clamp(1e-7, 1).log()
+    return F.kl_div(middle.expand_as(p), p, reduction="sum") / (p.shape[0] * p.shape[1])
+
+
+class Drawn(NamedTuple):
+    """What happens to B images in up to three operations after each other, [B, 3] each."""
+
+    operation: np.ndarray
+    """Places in OPERATIONS, -1 for none."""
+    share: np.ndarray
+    """Of the farthest that an operation reaches, in [0, 1]; negative where it goes the other way."""
+
+
+def draw(size: int, severity: float, rng: np.random.Generator) -> Drawn:
+    """Chains for `size` images."""
+    shape = (size, DEEPEST)
+    operation = rng.integers(0, len(OPERATIONS), shape)
+    depth = rng.integers(1, DEEPEST + 1, (size, 1))
+    level = rng.uniform(LEAST, severity, shape) * rng.choice([-1, 1], shape)
+    return Drawn(np.where(np.arange(DEEPEST) < depth, operation, -1), level / LEVELS)
+
+
+def chained(pixels: Tensor, drawn: Drawn) -> Tensor:
+    """Images uint8 [B, 3, H, W] after their operations."""
+    pixels = pixels.clone()
+    for place in range(DEEPEST):
+        for index, name in enumerate(OPERATIONS):
+            members = np.flatnonzero(drawn.operation[:, place] == index)
+            if len(members):
+                where = torch.from_numpy(members).to(pixels.device, non_blocking=True)
+                share = sent(drawn.share[members, place], pixels.device)
+                pixels = pixels.index_copy(0, where, varied(pixels[where], name, share))
+    return pixels
+
+
+def varied(pixels: Tensor, name: str, share: Tensor) -> Tensor:
+    """One operation on uint8 [B, 3, H, W], as far as the shares [B] say, whose signs only geometry knows."""
+    if name in MATRICES:
+        return moved(pixels, MATRICES[name](share))
+    far = share.abs().view(-1, 1, 1, 1)
+    match name:
+        case "Posterize":
+            lost = 4 + (4 * far).round().int()
+            return ((pixels.int() >> lost) << lost).to(torch.uint8)
+        case "Solarize":
+            return torch.where(pixels >= 255 * (1 - far), 255 - pixels, pixels)
+        case _:
+            changed: Tensor = FUNCTIONS[name](pixels, 0.0, [])
+            return changed
+
+
+def moved(pixels: Tensor, matrices: Tensor) -> Tensor:
+    """Images seen through matrices [B, 2, 3], in sides of the image around its centre; black comes into sight."""
+    grid = F.affine_grid(matrices, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels.float(), grid, align_corners=False).round().to(torch.uint8)
+
+
+def _matrix(share: Tensor, *entries: Tensor | float) -> Tensor:
+    """[B, 2, 3] of six entries row by row, each a number or [B]."""
+    rows = [entry if isinstance(entry, Tensor) else torch.full_like(share, entry) for entry in entries]
+    return torch.stack(rows, -1).view(-1, 2, 3)
+
+
+def _turned(share: Tensor) -> Tensor:
+    angle = share * math.radians(30)
+    return _matrix(share, angle.cos(), angle.sin(), 0.0, -angle.sin(), angle.cos(), 0.0)
+
+
+MATRICES: dict[str, Callable[[Tensor], Tensor]] = {
+    "Rotate": _turned,
+    # About the upper left corner, which is at (-1, -1): x' = x + s (y + 1).
+    "ShearX": lambda share: _matrix(share, 1.0, 0.3 * share, 0.3 * share, 0.0, 1.0, 0.0),
+    "ShearY": lambda share: _matrix(share, 1.0, 0.0, 0.0, 0.3 * share, 1.0, 0.3 * share),
+    # By a third of a side, where the whole is 2.
+    "TranslateX": lambda share: _matrix(share, 1.0, 0.0, share * 2 / 3, 0.0, 1.0, 0.0),
+    "TranslateY": lambda share: _matrix(share, 1.0, 0.0, 0.0, 0.0, 1.0, share * 2 / 3),
+}
+"""From shares [B] to where a place of the varied image is in the given one."""
