@@ -50,8 +50,13 @@ def prepare(
     settings: Annotated[list[str] | None, typer.Argument()] = None,
     data_root: DataRoot = None,
     fetch: Annotated[bool, typer.Option("--download", help="Fetch the archive first, as torchvision does.")] = False,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Keep the image files as one in the cache, where every run finds them.")
+    ] = False,
 ) -> None:
     """Read a data set once, check it, and keep the decoded images for later runs."""
+    if pack:
+        _check_packable(card)
     if fetch:
         from lt_bench.data.cards import load_card, named_card
         from lt_bench.data.opening import data_folder
@@ -60,6 +65,10 @@ def prepare(
         download(load_card(named_card(card)), data_folder(data_root))
     split = _split(card, settings, data_root)
     print(f"{card}: {int(split.counts.sum())} training images ready, index sha256 {split.index_sha256[:12]}")
+    if pack:
+        from lt_bench.data.packed import pack_split
+
+        print(pack_split(split))
 
 
 @data_app.command()
@@ -142,6 +151,13 @@ def _check_images(card: str, data_root: Path | None) -> None:
             images = sum(part.images for part in known.source.parts.values())
             told = f"{folder}: {len(faults):,} of {images:,} images are missing or unreadable, {named}"
             raise MissingDataError(told, faults[0].partition(": ")[0])
+
+
+def _check_packable(card: str) -> None:
+    from lt_bench.data.cards import FolderSource, load_card, named_card
+
+    if not isinstance(load_card(named_card(card)).source, FolderSource):
+        raise UserError(f"--pack: {card} has no image files to pack; its images are kept decoded already")
 
 
 def _expected(card: str, data_root: Path | None) -> Iterator[str]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from lt_bench.data.arrays import cache_folder
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.augmentations import Augment, Draws, draw_all, vary
 from lt_bench.data.cards import Card
@@ -18,6 +19,7 @@ from lt_bench.data.decoding import UnreadableError, open_image
 from lt_bench.data.device_set import normalisation
 from lt_bench.data.fast_views import fast, show
 from lt_bench.data.folder import FilePart
+from lt_bench.data.packed import Source, source_of
 from lt_bench.data.reading import reason
 from lt_bench.data.types import Batch, IntArray, Views
 from lt_bench.data.views import CentreView, Chooser, RandomView, WholeView
@@ -40,6 +42,7 @@ class FolderSet:
     ) -> None:
         self.labels = part.labels
         self.part = part
+        self.source = source_of(part, cache_folder(None))
         self.device = device
         self.workers = workers
         self.steps, self.side = steps, augmentation.size
@@ -90,7 +93,7 @@ class FolderSet:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the chosen views, decoded in worker processes."""
         loader: DataLoader[tuple[Tensor, Tensor] | str] = DataLoader(
-            _Decoder(self.part, order, batch_size, choose, self.side, seeds),
+            _Decoder(self.part, self.source, order, batch_size, choose, self.side, seeds),
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
@@ -105,14 +108,15 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
     def __init__(
         self,
         part: FilePart,
+        source: Source,
         order: IntArray,
         batch_size: int,
         choose: Chooser,
         side: int,
         seeds: np.ndarray | None,
     ) -> None:
-        self.part, self.order, self.batch_size, self.choose = part, order, batch_size, choose
-        self.side, self.seeds = side, seeds
+        self.part, self.source, self.order, self.batch_size = part, source, order, batch_size
+        self.choose, self.side, self.seeds = choose, side, seeds
 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
@@ -124,6 +128,7 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
         state = torch.get_rng_state()
         places = range(k * self.batch_size, min((k + 1) * self.batch_size, len(self.order)))
         try:
+            self.source.expect(self.order[places.start : places.stop])
             batch = _room(len(places), self.side)
             for place, image, shown in zip(places, *batch, strict=True):
                 self._show(place, image, shown)
@@ -134,16 +139,17 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
             torch.set_rng_state(state)
 
     def _show(self, place: int, out: Tensor, shown: Tensor) -> None:
-        path = self.part.folder / self.part.files[self.order[place]]
+        position = int(self.order[place])
         if self.seeds is not None:
             # Not torch.manual_seed, which would also reseed the accelerators.
             torch.default_generator.manual_seed(int(self.seeds[place]))
         try:
-            data = path.read_bytes()
+            data = self.source.read(position)
             image = open_image(io.BytesIO(data))
             view = self.choose(image)
             show(data, image, view, out)
         except (UnreadableError, OSError) as error:
+            path = self.part.folder / self.part.files[position]
             raise UnreadableError(f"{path}: not a readable image: {reason(error)}") from None
         shown.copy_(torch.tensor(view.shown(*image.size)))
 
