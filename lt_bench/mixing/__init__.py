@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lt_bench.mixing.mixup_or_cutmix import MixupOrCutMix
     from lt_bench.mixing.mixupe import MixupE
     from lt_bench.mixing.none import NoMix
+    from lt_bench.mixing.puzzlemix import PuzzleMix
     from lt_bench.mixing.recursive_mix import RecursiveMix
     from lt_bench.mixing.remix import Remix
     from lt_bench.mixing.resizemix import ResizeMix
@@ -90,6 +91,7 @@ __all__ = [
     "MixupOrCutMix",
     "NoMix",
     "Objective",
+    "PuzzleMix",
     "RecursiveMix",
     "Remix",
     "ResizeMix",
@@ -135,6 +137,7 @@ __getattr__ = lazily(
         "MixupE": "mixupe",
         "MixupOrCutMix": "mixup_or_cutmix",
         "NoMix": "none",
+        "PuzzleMix": "puzzlemix",
         "RICAP": "ricap",
         "RecursiveMix": "recursive_mix",
         "Remix": "remix",

@@ -35,6 +35,7 @@ BY_AREA = [
     "mixup",
     "attentive-cutmix",
     "saliencymix",
+    "puzzlemix",
 ]
 
 

@@ -26,9 +26,9 @@ from lt_bench.registry import lookup, members
 MIXES = sorted(members("mix"))
 MIXING = sorted(name for name, mix in members("mix").items() if mix.of_two_labels)  # type: ignore[attr-defined]
 """Mixes whose targets are of two labels and sum to one: neither soft augmentation nor TokenMix and its like."""
-MOVING = {"resizemix", "guided-mixup"}
+MOVING = {"resizemix", "guided-mixup", "puzzlemix"}
 """Mixes that move pixels, or choose partners within the batch."""
-WAITING = {"saliencymix"}
+WAITING = {"saliencymix", "puzzlemix"}
 """Mixes that look at images on the processor."""
 TWO_STREAMS = {"cmo", "balanced-mixup"}
 """Mixes that are nothing without a second stream."""
@@ -134,6 +134,7 @@ def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None
         ("attentive-cutmix", {"cells": 50}),
         ("saliencymix", {"beta": -1}),
         ("snapmix", {"beta": -1}),
+        ("puzzlemix", {"gamma": 1.1}),
         ("transmix", {"attention": 1.1}),
         ("tokenmix", {"label_smoothing": 1}),
         ("tokenmix", {"patch_size": 0}),
