@@ -278,8 +278,8 @@ def test_every_generator_mixes_with_the_partners_it_is_given(name: str) -> None:
     assert any(mixed.images.amax() > 0 for mixed in mixtures)
 
 
-# Attentive CutMix needs a teacher's maps, SaliencyMix reads pixels.
-@pytest.mark.parametrize("name", sorted({*GENERATORS} - {"attentive-cutmix", "saliencymix"}))
+# Attentive CutMix needs a teacher's maps, SaliencyMix reads pixels, Puzzle Mix cuts and assigns on the processor.
+@pytest.mark.parametrize("name", sorted({*GENERATORS} - {"attentive-cutmix", "saliencymix", "puzzlemix"}))
 def test_a_generator_never_waits_for_the_device(name: str) -> None:
     mix = build("class-distance-mix-ours", generator={"name": name}).to("meta")
     batch = Batch(torch.empty(4, 3, 8, 8, device="meta"), torch.empty(4, dtype=torch.int64, device="meta"))
