@@ -16,11 +16,7 @@ from lt_bench.training.run import run
 
 HERE = Path(__file__).parent
 COLOURS = 48
-LEFT_OUT = {
-    "none": "it mixes nothing",
-    "class-distance-mix-ours": "it only chooses partners",
-    "augmix": "its mixtures have no labels, they only have to agree",
-}
+LEFT_OUT = {"none": "it mixes nothing", "class-distance-mix-ours": "it only chooses partners"}
 """Mixes without a picture of their own, and why."""
 OVERRIDES = {
     "tokenmix": ["mix.labels=area"],

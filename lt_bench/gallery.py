@@ -105,6 +105,12 @@ class _Watched:
         """Images [B, 3, H, W] with the terms that they were trained on since the last call, the most terms first."""
         images = {id(answer): images for images, answer in self.asked}
         found = [(images[id(answer)], terms) for answer, terms in self.trained if id(answer) in images]
+        # A mix that asks of several views at once trains a part of their answer by labels; all views are theirs.
+        found = found or [
+            (view, terms)
+            for (views, _), (answer, terms) in zip(self.asked, self.trained, strict=False)
+            for view in torch.split(views, answer.logits.shape[-2])
+        ]
         self.asked, self.trained = [], []
         return sorted(found, key=lambda one: -len(one[1]))
 

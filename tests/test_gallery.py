@@ -14,7 +14,10 @@ from lt_bench.gallery import mixture
 from lt_bench.recipe import load_recipe
 
 LtBench = Callable[..., Any]
-MIXES = ["cutmix", "ricap", "manifold-mixup", "mixupe", "soft-augmentation", "cmo", "decouple-mix", "guided-mixup"]
+MIXES = [
+    *("cutmix", "ricap", "manifold-mixup", "mixupe", "soft-augmentation", "cmo", "decouple-mix", "guided-mixup"),
+    *("adautomix", "sumix", "gridmixup"),
+]
 
 
 @pytest.mark.parametrize("name", MIXES)
@@ -29,6 +32,12 @@ def test_images_and_labels_are_those_of_the_mix(name: str, tmp_path: Path) -> No
     if name != "soft-augmentation":
         torch.testing.assert_close(shown.targets.sum(1), torch.ones(6))
     assert (shown.targets > 0.02).sum(1).max() > 1
+
+
+def test_views_of_an_image_have_its_label(tmp_path: Path) -> None:
+    shown = mixture(load_recipe("digits-lt/augmix"), 6, 0, None, tmp_path)
+    assert not torch.equal(shown.originals, shown.images)
+    assert (shown.targets.max(1).values == 1).all()
 
 
 def test_of_images_that_are_mixed_in_areas_the_labels_are_the_areas(tmp_path: Path) -> None:

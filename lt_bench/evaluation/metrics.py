@@ -127,7 +127,7 @@ def summary(correct: Sequence[int], total: Sequence[int], bins: CalibrationBins,
 def evaluate_predictions(
     labels: ArrayLike, predicted: ArrayLike, confidence: ArrayLike, train_counts: ArrayLike
 ) -> Summary:
-    """`top1`, `many`, `medium`, `few` (None without classes), `worst_class`, `ece`; `correct` and `total` per class.
+    """`top1`, `many`, `medium`, `few` (see `group_accuracy`), `worst_class`, `ece`; `correct` and `total` per class.
 
     Args:
         labels: Classes of N test images, integers in 0..C-1.
