@@ -5,17 +5,27 @@ from __future__ import annotations
 from lt_bench.recipe.files import shipped_recipes
 
 SMALL = "augmentation.kind: .* needs resized-crop, found crop-flip"
+OF_64_PIXELS = ("imagenet-mini", "tiny-imagenet-lt")
+FILES = ("imagenet-lt", "inaturalist2018", "places-lt", *OF_64_PIXELS)
+"""Settings of image files."""
+TOO_LARGE = {
+    "glmc-wide": "resnet32-w4 is made for images of up to 64 pixels, found 224",
+    "shake-shake": "shake-shake-26-2x32d is made for images of up to 64 pixels, found 224",
+    "mixrnet": "resnet50-preact-gelu is made for images of up to 64 pixels, found 224",
+}
 MISFITS = {
-    **{f"imagenet-{size}/{name}-own-protocol": SMALL for size in ("lt", "mini") for name in ("bbn", "dbn-mix")},
-    "imagenet-lt/glmc-wide": "resnet32-w4 is made for images of up to 64 pixels, found 224",
-    "imagenet-lt/shake-shake": "shake-shake-26-2x32d is made for images of up to 64 pixels, found 224",
-    "imagenet-lt/mixrnet": "resnet50-preact-gelu is made for images of up to 64 pixels, found 224",
+    **{f"{setting}/{name}-own-protocol": SMALL for setting in FILES for name in ("bbn", "dbn-mix")},
+    **{f"{setting}/{name}": why for setting in FILES if setting not in OF_64_PIXELS for name, why in TOO_LARGE.items()},
 }
 """What is refused, with the reason."""
 NOISY = {"cifar10-lt-noisy": "symmetric", "cifar10n-lt": "cifar10n"}
 """Settings with wrong labels, on which everything fits that fits without: not tried with every method once more."""
 BALANCED = ("cifar10", "cifar100")
 """Settings of factor 1, on which what fits CIFAR-10-LT and CIFAR-100-LT fits: not tried with every method either."""
+LARGE = ("inaturalist2018", "places-lt", "tiny-imagenet-lt")
+"""Settings on which fits what fits on ImageNet-LT or its small relative: not tried with every method once more."""
 SHIPPED = [
-    name for name in shipped_recipes() if name not in MISFITS and name.partition("/")[0] not in (*NOISY, *BALANCED)
+    name
+    for name in shipped_recipes()
+    if name not in MISFITS and name.partition("/")[0] not in (*NOISY, *BALANCED, *LARGE)
 ]

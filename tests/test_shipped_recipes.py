@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipe_cases import BALANCED, MISFITS, NOISY, SHIPPED
+from recipe_cases import BALANCED, LARGE, MISFITS, NOISY, SHIPPED
 
 from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
 from lt_bench.data.split import class_sizes
 from lt_bench.errors import UserError
 from lt_bench.models import build_network
-from lt_bench.protocol import shipped_protocol
+from lt_bench.protocol import SGD, shipped_protocol
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe.files import SETTINGS, locate, shipped
 from lt_bench.recipe.layers import ROW_FIELDS
@@ -120,7 +120,7 @@ def built(model: str, classes: int, recipe: Recipe) -> list[int]:
     if (model, classes) not in KNOWN:
         backbone, head = (part.component(part.config) for part in (recipe.backbone_choice(), recipe.head_choice()))
         with torch.device("meta"):
-            network = build_network(backbone, head, classes, seed=0)
+            network = build_network(backbone.untrained(), head, classes, seed=0)
         weights = [dict(classifier.named_parameters())["weight"] for classifier in network.classifiers]
         KNOWN[model, classes] = [len(weight) for weight in weights]
     return KNOWN[model, classes]
@@ -192,7 +192,7 @@ def test_its_published_figures_are_traceable() -> None:
             assert {"data", "paper", "protocol", "top1"} <= set(figure), path
             assert figure["data"] in shipped(SETTINGS)
             assert figure.get("verified", True)
-            assert "factor" in figure or figure["data"] == "imagenet-lt"
+            assert "factor" in figure or figure["data"] in ("imagenet-lt", *LARGE)
 
 
 def test_no_two_files_differ_by_the_data_set_alone() -> None:
@@ -467,6 +467,82 @@ def test_deferred_balancing_begins_as_plain_mixup(dataset: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SHIPPED if any(part in name for part in UNREAD)])
 def test_no_figure_is_claimed_where_none_could_be_read(name: str) -> None:
     assert load_recipe(name).reported == ()
+
+
+# --- the large sets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method", ["ce", "balanced-softmax", "cmo-ldam-drw", "dbn-mix", "mislas", "sade", "ncl", "paco"]
+)
+@pytest.mark.parametrize("setting", LARGE)
+def test_what_is_tried_on_the_large_sets(setting: str, method: str) -> None:
+    recipe = load_recipe(f"{setting}/{method}")
+    assert recipe.data.name == setting
+    assert set(built(json.dumps(recipe.resolved()["model"]), load_card(setting).classes, recipe)) == {
+        load_card(setting).classes
+    }
+
+
+def test_the_protocols_of_the_large_sets_have_the_settings_of_their_papers() -> None:
+    """Epochs, batch, rate, Nesterov momentum, decay, jitter, and factors on the rate at some epochs (card, 2)."""
+    table = {
+        "imagenet-lt-90ep": (90, 512, 0.2, False, 5e-4, 0.4, {45: 0.5}),
+        "imagenet-lt-100ep": (100, 256, 0.1, False, 2e-4, 0.4, {0: 1, 59: 1, 60: 0.1, 79: 0.1, 80: 0.01}),
+        "imagenet-lt-100ep-cmo": (100, 128, 0.1, False, 2e-4, 0.4, {0: 0.2, 4: 1, 59: 1, 60: 0.1, 80: 0.01}),
+        "imagenet-lt-180ep": (180, 256, 0.1, False, 5e-4, 0.4, {90: 0.5}),
+        "imagenet-lt-180ep-sade": (180, 64, 0.025, True, 5e-4, 0.4, {90: 0.5}),
+        "imagenet-lt-200ep": (200, 256, 0.2, False, 2e-4, 0.4, {100: 0.5}),
+        "inaturalist-90ep": (90, 512, 0.2, False, 1e-4, 0, {45: 0.5}),
+        "inaturalist-200ep": (200, 512, 0.2, False, 1e-4, 0, {100: 0.5}),
+        "inaturalist-200ep-mislas": (200, 256, 0.1, False, 1e-4, 0.4, {100: 0.5}),
+        "places-lt-30ep": (30, 128, 0.01, True, 4e-4, 0.4, {0: 1, 9: 1, 10: 0.1, 19: 0.1, 20: 0.01, 29: 0.01}),
+    }
+    for name, (epochs, batch, lr, nesterov, decay, jitter, factors) in table.items():
+        protocol = shipped_protocol(name)
+        assert protocol is not None
+        optimizer = protocol.optimizer
+        assert isinstance(optimizer, SGD)
+        assert (protocol.epochs, protocol.batch_size, protocol.augmentation.color_jitter) == (epochs, batch, jitter)
+        assert (optimizer.lr, optimizer.nesterov, optimizer.weight_decay) == (lr, nesterov, decay)
+        assert [protocol.lr(epoch) for epoch in factors] == pytest.approx([lr * f for f in factors.values()])
+
+
+@pytest.mark.parametrize(
+    ("setting", "alpha", "stage", "head_and_tail"),
+    [
+        ("imagenet-lt", 0.2, (0.05, 10), (0.3, 0)),
+        ("inaturalist2018", 0.2, (0.05, 10), (0.3, 0)),
+        ("places-lt", 0.2, (0.05, 10), (0.4, 0.1)),
+    ],
+)
+def test_mislas_has_the_settings_of_its_authors_on_large_sets(
+    setting: str, alpha: float, stage: tuple[float, int], head_and_tail: tuple[float, float]
+) -> None:
+    recipe = load_recipe(f"{setting}/mislas")
+    second = recipe.second_stage
+    assert second is not None
+    assert recipe.phases[0].mix == {"name": "mixup", "alpha": alpha}
+    assert (second.stage["lr_factor"], second.stage["epochs"]) == stage
+    assert second.stage["shifted_batch_norm"]
+    assert (second.loss["epsilon_head"], second.loss["epsilon_tail"]) == head_and_tail
+
+
+def test_second_stages_and_experts_have_the_settings_of_their_authors_on_large_sets() -> None:
+    stages = {"imagenet-lt/crt": (0.2, 10), "inaturalist2018/crt": (0.2, 30), "places-lt/crt": (0.1, 10)}
+    stages |= {"imagenet-lt/lws": (0.2, 5), "places-lt/lws": (0.1, 5)}
+    for name, rate_and_epochs in stages.items():
+        second = load_recipe(name).second_stage
+        assert second is not None
+        assert (second.stage["lr"], second.stage["epochs"]) == rate_and_epochs
+    balpoe = load_recipe("inaturalist2018/balpoe")
+    assert balpoe.method["tau"] == [-1, 1, 3]
+    assert balpoe.phases[0].mix["alpha"] == 0.2
+    assert [load_recipe(f"{setting}/sade").method["tau"] for setting in ("imagenet-lt", "inaturalist2018")] == [2, 1]
+    assert load_recipe("imagenet-lt/ncl").method["hard_classes"] == 300
+    assert load_recipe("imagenet-lt/lade").phases[0].loss.items() >= {"alpha": 0.05, "lam": 0.5}.items()
+    paco = load_recipe("imagenet-lt/paco")
+    assert (paco.method["alpha"], paco.method["temperature"], paco.model.head["projection_dim"]) == (0.05, 0.2, 128)
 
 
 def test_recipes_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,8 @@ class Network(nn.Module):
         self.branches = nn.ModuleList(branches)
         self.regularisers: tuple[Any, ...] = ()
         """Those that act in it, each a `regularisers.Regulariser`."""
+        self.trunk_lr_factor = 1.0
+        """Factor on the learning rate of the trunk."""
 
     def forward(self, images: Tensor) -> Tensor:
         shared = self.trunk(images)
@@ -92,7 +94,24 @@ class Network(nn.Module):
 
     def rates(self) -> Mapping[Tensor, float]:
         """What learns, each with a factor on the learning rate."""
-        return dict.fromkeys(self.parameters(), 1.0)
+        found = dict.fromkeys(self.parameters(), 1.0) | dict.fromkeys(self.trunk.parameters(), self.trunk_lr_factor)
+        return {parameter: rate for parameter, rate in found.items() if rate}
+
+    def slow_trunk(self, rate: float) -> None:
+        """Let the trunk learn at a share of the learning rate; at 0 it stands still, its running statistics too.
+
+        Raises UserError for a network whose branches share nothing.
+        """
+        if not any(True for _ in self.trunk.parameters()):
+            raise UserError("model.trunk_lr_factor: nothing is shared by the branches of this head; leave it at 1")
+        self.trunk_lr_factor = rate
+        self.trunk.requires_grad_(rate > 0)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if not self.trunk_lr_factor:
+            self.trunk.eval()
+        return self
 
 
 def _levels(part: nn.Module) -> list[Level]:

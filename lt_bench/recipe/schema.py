@@ -58,6 +58,8 @@ class ModelSettings(Settings):
     backbone: str | Named
     """A bare word where the backbone has no settings."""
     head: Named
+    trunk_lr_factor: float = added(1.0, ge=0, le=1, allow_inf_nan=False)
+    """Factor on the learning rate of what all branches share. 0: it stands still, its running statistics too."""
 
 
 class Composition(Settings):

@@ -27,6 +27,8 @@ def build_recipe_network(
     parts, stage = (recipe.backbone_choice(), recipe.head_choice()), recipe.stage_choice()
     backbone, head = (part.component(part.config) for part in parts)
     network = build_network(backbone.untrained() if trained or start else backbone, head, num_classes, seed)
+    if recipe.model.trunk_lr_factor != 1:
+        network.slow_trunk(recipe.model.trunk_lr_factor)
     regularisers = recipe.regularisers()
     for regulariser in regularisers:
         regulariser.initialise(network)

@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+from pydantic import model_validator
 from torch import nn
 
+from lt_bench.errors import UserError
 from lt_bench.models.backbones import Backbone
+from lt_bench.models.backbones.trained_weights import (
+    State,
+    check_unchanged,
+    downloaded_state,
+    load_without_classifier,
+    read_state,
+    weights_sha256,
+)
 from lt_bench.models.network import Level
 from lt_bench.registry import Info
+from lt_bench.settings import Line, added
+from lt_bench.validation import in_words
 
 if TYPE_CHECKING:
     from torchvision.models import ResNet
 
 
 class ImageNetResNet(Backbone):
-    """torchvision's ResNet family, for images of 64 pixels and more, with torchvision's initialisation."""
+    """torchvision's ResNet family, for images of 64 pixels and more: its initialisation, or trained weights."""
 
     layers: ClassVar[tuple[int, int, int, int]]
     bottleneck: ClassVar[bool] = False
     groups: ClassVar[int] = 1
     width_per_group: ClassVar[int] = 64
+    builder: ClassVar[str] = ""
+    """torchvision's own name of the network; empty where it has none."""
+    published: ClassVar[tuple[str, ...]] = ("IMAGENET1K_V1",)
+    """Names of the weights that torchvision has for it."""
+
+    class Config(Backbone.Config):
+        """Where its weights are from, if not drawn."""
+
+        pretrained: Literal["IMAGENET1K_V1", "IMAGENET1K_V2"] | None = added(None)
+        """torchvision's weights of this name, which it downloads once."""
+        weights: Line | None = added(None)
+        """A file of the network's state as torchvision names it: .safetensors, or torch's own, such as
+        resnet152-394f9c45.pth. The classifier in it is left out."""
+        weights_sha256: str | None = added(None, pattern=r"^[0-9a-f]{64}$")
+        """Of that file, filled in when a recipe is read."""
+
+        @model_validator(mode="after")
+        def _one_source(self) -> Self:
+            if self.pretrained and self.weights:
+                raise in_words("either torchvision's weights or a file of weights, found both")
+            return self
+
+    config: Config
+
+    @classmethod
+    def fitted(cls, config: Config, side: int) -> Config:
+        if config.pretrained is not None and config.pretrained not in (cls.published if cls.builder else ()):
+            known = ", ".join(cls.published) if cls.builder else "none"
+            raise UserError(f"model.backbone.pretrained: torchvision has for {cls.name}: {known}")
+        if config.weights is None or config.weights_sha256 is not None:
+            return config
+        return config.model_copy(update={"weights_sha256": weights_sha256(config.weights)})
+
+    def untrained(self) -> Self:
+        return type(self)()
 
     def trunk(self) -> nn.Module:
         net = self._whole()
@@ -44,7 +92,19 @@ class ImageNetResNet(Backbone):
         from torchvision.models import resnet  # noqa: PLC0415 (as slow to import as torch itself)
 
         block = resnet.Bottleneck if self.bottleneck else resnet.BasicBlock
-        return resnet.ResNet(block, list(self.layers), groups=self.groups, width_per_group=self.width_per_group)
+        net = resnet.ResNet(block, list(self.layers), groups=self.groups, width_per_group=self.width_per_group)
+        if self._state is not None:
+            what = f"model.backbone: {self.config.weights or self.config.pretrained} for {self.name}"
+            load_without_classifier(net, self._state, "fc", what)
+        return net
+
+    @cached_property
+    def _state(self) -> State | None:
+        """What it starts from, read once for all branches."""
+        if self.config.weights is not None:
+            check_unchanged(self.config.weights, self.config.weights_sha256)
+            return read_state(self.config.weights)
+        return None if self.config.pretrained is None else downloaded_state(self.builder, self.config.pretrained)
 
 
 class ResNet10(ImageNetResNet):
@@ -61,6 +121,7 @@ class ResNet18(ImageNetResNet):
 
     name = "resnet18"
     info = Info("ImageNet ResNet, 2 basic blocks a stage", "He et al., CVPR 2016", 2016)
+    builder = "resnet18"
     feature_dim = 512
     layers = (2, 2, 2, 2)
 
@@ -70,6 +131,7 @@ class ResNet34(ImageNetResNet):
 
     name = "resnet34"
     info = Info("ImageNet ResNet, 3-4-6-3 basic blocks", "He et al., CVPR 2016", 2016)
+    builder = "resnet34"
     feature_dim = 512
     layers = (3, 4, 6, 3)
 
@@ -79,6 +141,8 @@ class ResNet50(ImageNetResNet):
 
     name = "resnet50"
     info = Info("ImageNet ResNet, 3-4-6-3 bottlenecks", "He et al., CVPR 2016", 2016)
+    builder = "resnet50"
+    published = ("IMAGENET1K_V1", "IMAGENET1K_V2")
     feature_dim = 2048
     layers = (3, 4, 6, 3)
     bottleneck = True
@@ -89,6 +153,8 @@ class ResNet101(ImageNetResNet):
 
     name = "resnet101"
     info = Info("ImageNet ResNet, 3-4-23-3 bottlenecks", "He et al., CVPR 2016", 2016)
+    builder = "resnet101"
+    published = ("IMAGENET1K_V1", "IMAGENET1K_V2")
     feature_dim = 2048
     layers = (3, 4, 23, 3)
     bottleneck = True
@@ -99,6 +165,8 @@ class ResNet152(ImageNetResNet):
 
     name = "resnet152"
     info = Info("ImageNet ResNet, 3-8-36-3 bottlenecks", "He et al., CVPR 2016", 2016)
+    builder = "resnet152"
+    published = ("IMAGENET1K_V1", "IMAGENET1K_V2")
     feature_dim = 2048
     layers = (3, 8, 36, 3)
     bottleneck = True
@@ -109,6 +177,8 @@ class ResNeXt50(ImageNetResNet):
 
     name = "resnext50"
     info = Info("ResNeXt-50 32x4d", "Xie et al., CVPR 2017", 2017)
+    builder = "resnext50_32x4d"
+    published = ("IMAGENET1K_V1", "IMAGENET1K_V2")
     feature_dim = 2048
     layers = (3, 4, 6, 3)
     bottleneck = True

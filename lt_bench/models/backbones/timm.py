@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -11,10 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from lt_bench.errors import UserError, in_one_line, unknown
-from lt_bench.files import in_words as system_words
-from lt_bench.files import sha256_of
 from lt_bench.models.backbones import Staged
 from lt_bench.models.backbones.cutting import Pooled, stages_of
+from lt_bench.models.backbones.trained_weights import check_unchanged, weights_sha256
 from lt_bench.models.network import Level
 from lt_bench.registry import Info
 from lt_bench.settings import Line
@@ -83,7 +81,7 @@ class Timm(Staged):
         if config.image_size is None and known is not None and known.fixed_input_size:
             filled["image_size"] = side
         if config.weights is not None and config.weights_sha256 is None:
-            filled["weights_sha256"] = _sha256(Path(config.weights))
+            filled["weights_sha256"] = weights_sha256(config.weights)
         return config.model_copy(update=filled)
 
     def check_images(self, side: int) -> None:
@@ -124,10 +122,7 @@ class Timm(Staged):
         if config.image_size is not None:
             arguments["img_size"] = config.image_size
         if config.weights is not None:
-            if _sha256(Path(config.weights)) != config.weights_sha256:
-                raise UserError(
-                    f"model.backbone.weights: {config.weights} is another file than the recipe was read with"
-                )
+            check_unchanged(config.weights, config.weights_sha256)
             arguments["pretrained_cfg_overlay"] = {"file": config.weights}
         try:
             model: nn.Module = timm.create_model(config.model, config.pretrained or bool(config.weights), **arguments)
@@ -151,10 +146,3 @@ class Timm(Staged):
 
 def _reason(error: Exception) -> str:
     return in_one_line(f"{type(error).__name__}: {error}")[:200]
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise UserError(f"model.backbone.weights: {path}: {system_words(error)}") from None

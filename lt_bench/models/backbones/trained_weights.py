@@ -1,0 +1,70 @@
+"""Weights that a backbone starts from: a file that a recipe names, known by its sha256, or torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lt_bench.data.reading import reason
+from lt_bench.errors import UserError
+from lt_bench.files import in_words, sha256_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+State = Mapping[str, "Tensor"]
+
+FIELD = "model.backbone.weights"
+
+
+def weights_sha256(file: str) -> str:
+    """The sha256 of a file of weights. Raises UserError where it cannot be read."""
+    try:
+        return sha256_of(Path(file))
+    except OSError as error:
+        raise UserError(f"{FIELD}: {file}: {in_words(error)}") from None
+
+
+def check_unchanged(file: str, sha256: str | None) -> None:
+    """Raise UserError where a file of weights is not the one that the recipe was read with."""
+    if weights_sha256(file) != sha256:
+        raise UserError(f"{FIELD}: {file} is another file than the recipe was read with")
+
+
+def read_state(file: str) -> State:
+    """The tensors in a .safetensors file, or in one of torch's, of which nothing is executed. Raises UserError."""
+    import torch  # noqa: PLC0415
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    try:
+        state = load_file(file) if file.endswith(".safetensors") else torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # Damaged files raise a dozen classes.
+        raise UserError(f"{FIELD}: {file}: not a readable file of weights: {reason(error)[:200]}") from None
+    if not isinstance(state, Mapping):
+        raise UserError(f"{FIELD}: {file}: expected tensors by name, found a {type(state).__name__}")
+    return state
+
+
+def downloaded_state(builder: str, weights: str) -> State:
+    """The weights that torchvision has for the network of a builder, from its cache or its server. Raises UserError."""
+    from torchvision.models import get_model_weights  # noqa: PLC0415 (as slow to import as torch itself)
+
+    known = {found.name: found for found in get_model_weights(builder)}
+    try:
+        state: State = known[weights].get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # Whatever a download raises.
+        hint = f"a file of them comes in by {FIELD}"
+        raise UserError(f"model.backbone.pretrained: {weights} cannot be had: {reason(error)[:200]}; {hint}") from None
+    return state
+
+
+def load_without_classifier(net: nn.Module, state: State, classifier: str, what: str) -> None:
+    """Load all of a network but its classifier. Raises UserError, which calls the state `what`."""
+    mine = {name for name in net.state_dict() if not name.startswith(f"{classifier}.")}
+    if missing := sorted(mine - set(state)):
+        raise UserError(f"{what}: {len(missing)} of the network's {len(mine)} tensors are not in it, as {missing[0]}")
+    try:
+        net.load_state_dict({name: state[name] for name in mine}, strict=False)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{what}: of another network: {reason(error)[:200]}") from None
