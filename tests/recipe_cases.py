@@ -5,6 +5,7 @@ from __future__ import annotations
 from lt_bench.recipe.files import shipped_recipes
 
 SMALL = "augmentation.kind: .* needs resized-crop, found crop-flip"
+OWN = ("bbn", "dbn-mix", "m-dyr-h", "md-dyr-sh", "paddles", "paddles-semi", "paddles-semi-cifar-n")
 OF_64_PIXELS = ("imagenet-mini", "tiny-imagenet-lt")
 FILES = ("imagenet-lt", "inaturalist2018", "places-lt", *OF_64_PIXELS)
 """Settings of image files."""
@@ -14,7 +15,7 @@ TOO_LARGE = {
     "mixrnet": "resnet50-preact-gelu is made for images of up to 64 pixels, found 224",
 }
 MISFITS = {
-    **{f"{setting}/{name}-own-protocol": SMALL for setting in FILES for name in ("bbn", "dbn-mix")},
+    **{f"{setting}/{name}-own-protocol": SMALL for setting in FILES for name in OWN},
     **{f"{setting}/{name}": why for setting in FILES if setting not in OF_64_PIXELS for name, why in TOO_LARGE.items()},
 }
 """What is refused, with the reason."""

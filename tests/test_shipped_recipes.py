@@ -274,6 +274,43 @@ def test_methods_against_noise_have_the_epochs_of_their_papers() -> None:
     assert [(phase.until, phase.loss["name"]) for phase in hard] == [(105, "cross-entropy"), (300, "bootstrapping")]
 
 
+@pytest.mark.parametrize(
+    ("name", "backbone", "protocol", "rate", "decay"),
+    [
+        ("cifar10-lt/m-dyr-h", "preact-resnet18", "arazo-300ep", [0.1] * 99 + [0.01] * 150 + [0.001] * 51, 1e-4),
+        ("cifar10-lt/paddles", "cifar-resnet18", "paddles-200ep", [0.1] * 100 + [0.01] * 50 + [0.001] * 50, 1e-4),
+        ("cifar100-lt/paddles", "cifar-resnet34", "paddles-200ep", [0.1], 1e-4),
+        ("cifar100-lt/paddles-semi", "preact-resnet18", "paddles-semi-300ep", [0.02], 5e-4),
+        ("cifar10n-lt/paddles-semi-cifar-n", "cifar-resnet34", "paddles-cifar-n-300ep", [0.02], 5e-4),
+    ],
+)
+def test_protocols_against_noise_are_those_of_the_papers(
+    name: str, backbone: str, protocol: str, rate: list[float], decay: float
+) -> None:
+    recipe = load_recipe(f"{name}-own-protocol")
+    assert (recipe.model.backbone, recipe.protocol.name, recipe.protocol.batch_size) == (backbone, protocol, 128)
+    assert [recipe.protocol.lr(epoch) for epoch in range(len(rate))] == pytest.approx(rate)
+    assert recipe.protocol.optimizer.weight_decay == decay
+
+
+def test_a_figure_under_noise_stands_beside_a_run_under_that_noise() -> None:
+    asked = ("data.factor=1", "data.noise={name: symmetric, rate: 0.5}")
+    found = {name: load_recipe(f"cifar10-lt/{name}-own-protocol", asked).reported for name in ("m-dyr-h", "md-dyr-sh")}
+    assert {name: [figure.top1 for figure in figures] for name, figures in found.items()} == {
+        "m-dyr-h": [91.9],
+        "md-dyr-sh": [90.3],
+    }
+    assert load_recipe("cifar100-lt/m-dyr-h-own-protocol").reported == ()  # the paper has no long tail
+
+
+def test_the_rate_of_paddles_on_human_labels_ends_at_a_hundredth() -> None:
+    recipe = load_recipe("cifar10n-lt/paddles-semi-cifar-n-own-protocol", ["data.factor=1"])
+    assert recipe.protocol.lr(300) == pytest.approx(2e-4)
+    assert recipe.protocol.augmentation.autoaugment
+    method = recipe.method
+    assert (method["amplitude_stop"], method["phase_stop"], method["unlabelled_weight"]) == (25, 30, 5)
+
+
 # --- the promised grid -------------------------------------------------------------------------------
 
 
