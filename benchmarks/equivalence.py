@@ -22,7 +22,7 @@ from lt_bench.cli.options import parse_seeds
 from lt_bench.evaluation.metrics import accuracy_by_class, group_accuracy, top1
 from lt_bench.evaluation.significance import equivalence_p, mean_interval
 from lt_bench.leaderboard.record import Record, load_records
-from lt_bench.sweep import Sweep
+from lt_bench.sweep import Local, Sweep
 from lt_bench.training.options import Options
 
 PLAIN: dict[str, Any] = {"precision": "float32", "compile": "off"}
@@ -55,7 +55,8 @@ def main() -> None:
                 data_root=arguments.data_root, work=folder / "runs", records=folder / "records", **settings
             )
             if arguments.only in (None, name):
-                Sweep.plan(arguments.recipe, parse_seeds(arguments.seeds), options).execute(jobs=arguments.jobs)
+                plan = Sweep.plan(arguments.recipe, parse_seeds(arguments.seeds), options)
+                plan.execute(engine=Local(arguments.jobs))
             if arguments.only is None:
                 sides.append(side([record for _, record in load_records(folder / "records")]))
     if sides:

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime, timedelta
+
+from lt_bench.errors import UserError
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_time(text: str, option: str) -> float:
+    """A time such as 90s, 40m or 1.5h, in seconds. Raises UserError that names the option."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if match is None:
+        raise UserError(f"{option} {text}: expected a time such as 90s, 40m or 2h")
+    return float(match[1]) * UNITS[match[2]]
 
 
 def spoken(seconds: float) -> str:

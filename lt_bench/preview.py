@@ -11,26 +11,31 @@ import torch
 from lt_bench.durations import spoken
 from lt_bench.errors import RunError, UserError
 from lt_bench.estimates import Estimate, Estimator, Training, counted
-from lt_bench.sweep import reason
+from lt_bench.sweep.local import threads_of
+from lt_bench.sweep.packed import reason
+from lt_bench.sweep.plan import HERE
 from lt_bench.training.tryout import Tried, try_out
 
 if TYPE_CHECKING:
     from lt_bench.recipe import Recipe
-    from lt_bench.sweep import Sweep
+    from lt_bench.sweep import Engine, Sweep
 
 
-def dry_run(sweep: Sweep, jobs: int = 1) -> None:
+def dry_run(sweep: Sweep, engine: Engine = HERE) -> None:
     """Print the resolved recipes for machines and, on standard error, what their runs would take and how that is known.
 
-    By records made on this machine, else by a few steps of the recipe. `jobs` run at once and share the threads.
+    By records made on this machine, else by a few steps of the recipe; of runs made elsewhere it is told where.
     """
     for recipe in sweep.recipes:
         print(json.dumps(recipe.resolved(), indent=1), flush=True)
-    threads = max(1, torch.get_num_threads() // jobs)
-    torch.set_num_threads(threads)
-    estimator = Estimator(sweep.options, threads)
+    jobs = engine.jobs or 1
+    torch.set_num_threads(threads_of(jobs))
+    estimator = Estimator(sweep.options, torch.get_num_threads())
     runs = sweep.runs()
     done = estimator.done(runs)
+    if engine.place:
+        _say(f"{counted(len(runs))}, {len(done)} already done: {len(runs) - len(done)} to train {engine.place}")
+        return
     needed = estimator.trainings(run for run in runs if run[0] not in done)
     known = _estimates(sweep, estimator, needed)
     seconds = [known[sha256].seconds for sha256, _ in needed if sha256 in known]

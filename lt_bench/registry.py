@@ -169,13 +169,20 @@ def vocabulary(kind: str) -> Mapping[str, tuple[str, ...]]:
     return components(FAMILIES[kind].module)
 
 
-def load_plugin(path: Path) -> None:
-    """Import a user's file, so that the components it defines can be named in recipes."""
+def load_plugin(path: Path, sha256: str | None = None) -> None:
+    """Import a user's file, so that the components it defines can be named in recipes.
+
+    Raises UserError where it cannot be imported, or is not the one with that `sha256`.
+    """
     path = path.expanduser().resolve()
     # With a digest of the path, because two plug-ins may have one file name.
     module_name = f"lt_bench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     source = read_bytes(path, "plug-in", MOST_SOURCE)
     digest = hashlib.sha256(source).hexdigest()
+    if sha256 not in (None, digest):
+        raise UserError(
+            f"--plugin {path}: has changed since the sweep began; the same command begins with what it is now"
+        )
     if _plugin_digests.get(module_name) == digest:
         return
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -193,9 +200,9 @@ def load_plugin(path: Path) -> None:
     _plugin_digests[module_name] = digest
 
 
-def plugin_files() -> list[Path]:
-    """The files loaded by `load_plugin`, for a process that has to load them too."""
-    return [Path(inspect.getfile(module)) for module in _plugin_modules]
+def plugin_files() -> dict[Path, str]:
+    """The files loaded by `load_plugin`, each with its sha256, for a process that has to load them too."""
+    return {Path(inspect.getfile(module)): _plugin_digests[module.__name__] for module in _plugin_modules}
 
 
 def plugin_digest(component: type[Component]) -> str | None:

@@ -316,7 +316,7 @@ def test_an_interruption(lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch) -> 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lt_bench.sweep.run", interrupted)
+    monkeypatch.setattr("lt_bench.sweep.packed.run", interrupted)
     done = lt_bench(*RUN)
     refused(done, "interrupted; the same command goes on from the last finished epoch", code=130)
 

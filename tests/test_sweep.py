@@ -19,11 +19,10 @@ import pytest
 import torch
 from run_cases import TINY
 
-from lt_bench import sweep as sweep_module
 from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
-from lt_bench.sweep import Sweep, parse_budget, spread
+from lt_bench.sweep import Packed, Sweep, packed, parse_budget, plan, spread
 from lt_bench.training import options as options_module
 from lt_bench.training import run as run_module
 from lt_bench.training.options import Options
@@ -44,25 +43,25 @@ def records(folder: Path) -> list[str]:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that are tried, in order."""
     tried: list[str] = []
-    real = sweep_module.run
+    real = packed.run
 
     def run(recipe: Any, seed: int, options: Any) -> Any:
         tried.append(f"{recipe.name} seed{seed}")
         return real(recipe, seed, options)
 
-    monkeypatch.setattr(sweep_module, "run", run)
+    monkeypatch.setattr(packed, "run", run)
     return tried
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, *which: str) -> None:
-    real = sweep_module.run
+    real = packed.run
 
     def run(recipe: Any, seed: int, options: Any) -> Any:
         if f"{recipe.name} seed{seed}" in which:
             raise error
         return real(recipe, seed, options)
 
-    monkeypatch.setattr(sweep_module, "run", run)
+    monkeypatch.setattr(packed, "run", run)
 
 
 def test_a_sweep_covers_all_recipes_seed_by_seed(
@@ -101,7 +100,7 @@ def test_a_spent_budget_goes_on_next_time(
     lt_bench: Callable[..., Any], working_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count()  # one tick whenever somebody looks at it, which is once an epoch
-    for module in (sweep_module, run_module):
+    for module in (plan, run_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     logged, calls = [], 0
     while len(records(working_folder)) < 2:
@@ -250,8 +249,8 @@ def test_what_a_process_gives_back_can_be_read(
     def run(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(sweep_module, "run", run)
-    found = pickle.loads(pickle.dumps(sweep_module._attempt(load_recipe("digits-lt/ce"), 0, Options(), [], [])))
+    monkeypatch.setattr(packed, "run", run)
+    found = pickle.loads(pickle.dumps(Packed(load_recipe("digits-lt/ce"), 0, Options()).attempt()))
     assert type(found) is kind
     assert str(found) == text
 
@@ -317,11 +316,11 @@ def test_a_record_of_what_was_corrected_since_cannot_be_repeated(lt_bench: Calla
 
 
 def test_a_star_stands_for_all_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = Sweep.plan(["imagenet-mini/dbn-mix*"], None, Options(), usual=(3,))
-    found = [recipe.name for recipe in plan.recipes]
+    planned = Sweep.plan(["imagenet-mini/dbn-mix*"], None, Options(), usual=(3,))
+    found = [recipe.name for recipe in planned.recipes]
     assert {"dbn-mix", "dbn-mix-reverse"} <= set(found)
     assert "dbn-mix-own-protocol" not in found
-    assert plan.seeds == ((3,),) * len(found)
+    assert planned.seeds == ((3,),) * len(found)
     assert "imagenet-mini/dbn-mix-own-protocol: left out: " in capsys.readouterr().err
     with pytest.raises(UserError, match="no method is like that"):
         Sweep.plan(["digit/*"], None, Options())
@@ -330,8 +329,8 @@ def test_a_star_stands_for_all_that_fit(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_what_needs_a_file_that_is_not_given_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = Sweep.plan(["digits-lt/t*mix*", "digits-lt/cutmix"], None, Options())
-    assert [recipe.name for recipe in plan.recipes] == ["trades-cutmix-wa", "transmix", "cutmix"]
+    planned = Sweep.plan(["digits-lt/t*mix*", "digits-lt/cutmix"], None, Options())
+    assert [recipe.name for recipe in planned.recipes] == ["trades-cutmix-wa", "transmix", "cutmix"]
     told = capsys.readouterr().err
     assert told.startswith("digits-lt/tokenmix: left out: digits-lt/tokenmix: mix.teacher: ")
     by_area = Sweep.plan(["digits-lt/tokenmix*", "mix.labels=area"], None, Options())
@@ -365,7 +364,7 @@ def test_all_runs_within_a_budget_would_never_get_further(lt_bench: Callable[...
 
 DYING = """
 import os, signal
-from lt_bench.sweep import _Worker
+from lt_bench.sweep.local import _Worker
 if __name__ == "__main__":
     print(_Worker(1).pool.submit(os.getpid).result(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from run_cases import TINY, tiny
 
-from lt_bench import sweep as sweep_module
 from lt_bench.errors import RunError
 from lt_bench.estimates import Estimator, grouped
 from lt_bench.leaderboard.record import load_record
 from lt_bench.leaderboard.seal import sealed
+from lt_bench.sweep import packed
 from lt_bench.training.run import Options
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
@@ -113,7 +113,7 @@ def test_a_sweep_that_cannot_tell_says_so(lt_bench: LtBench, monkeypatch: pytest
     def run(recipe: Any, seed: int, options: Any) -> Any:
         raise RunError("no")
 
-    monkeypatch.setattr(sweep_module, "run", run)
+    monkeypatch.setattr(packed, "run", run)
     done = lt_bench("sweep", *TWO, "--seeds", "0", "--records", "r")
     begin, first, end, _ = said(done)
     unknown = "no record made on this machine tells how long it will take, --dry-run measures it"

@@ -41,6 +41,13 @@ def trackers(incomplete: str) -> list[str]:
     return _beginning(incomplete, list(TRACKERS))
 
 
+def engines(incomplete: str) -> list[str]:
+    """What `--on` can name."""
+    from lt_bench.sweep.engines import ENGINES
+
+    return _beginning(incomplete, [name for name in ENGINES if name.islower()])
+
+
 def lists(incomplete: str) -> list[str]:
     """What `list` can list."""
     from lt_bench.listing import KINDS, OTHERS

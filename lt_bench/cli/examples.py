@@ -9,6 +9,8 @@ lt-bench run cifar10-lt/mislas protocol=cifar-30ep --dry-run
 lt-bench run digits-lt/ce --track tensorboard
 lt-bench sweep digits-lt/ce digits-lt/cmo --seeds 0,1,2 --jobs 2
 lt-bench sweep 'cifar100-lt/*' protocol=cifar-30ep --budget 40m
+lt-bench sweep 'cifar100-lt/*' --on slurm --resources partition=gpu,time=4h,gpus=1,cpus=8 --jobs 16
+lt-bench sweep 'cifar100-lt/*' --on ray:HOST:6379 --resources gpus=0.5
 lt-bench list methods
 lt-bench list protocols
 lt-bench docs

@@ -71,6 +71,23 @@ Track = Annotated[
     str | None,
     typer.Option(help="Also follow the curves with tensorboard, wandb or trackio.", autocompletion=completion.trackers),
 ]
+On = Annotated[
+    str,
+    typer.Option(
+        metavar="ENGINE",
+        help="local, slurm (slurm:local tries its jobs here), ray:ADDRESS, ray://HOST:PORT; ray alone: a cluster of "
+        "this machine.",
+        autocompletion=completion.engines,
+    ),
+]
+Resources = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=VALUE,...",
+        help="Of each run --on slurm or ray: gpus, cpus, memory (GB); for slurm also partition, account, qos, "
+        "constraint, time.",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved recipes and how long they would take; train nothing.")
 ]
@@ -88,7 +105,9 @@ def run_options(
     force: bool = False,
     resume: bool = True,
     track: str | None = None,
+    elsewhere: bool = False,
 ) -> Options:
+    """What a run is told; `elsewhere` the machine that asks is not the one that computes."""
     from lt_bench.training.options import Options, compile_named, device_named, precision_named
     from lt_bench.training.tracking import check_tracker
 
@@ -96,7 +115,7 @@ def run_options(
         data_root=data_root,
         work=work,
         records=records,
-        device=device_named(device),
+        device=device_named(device, elsewhere=elsewhere),
         precision=precision_named(precision),
         compile=compile_named(compile),
         workers=workers,

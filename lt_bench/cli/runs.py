@@ -17,10 +17,12 @@ from lt_bench.cli.options import (
     DataRoot,
     Device,
     DryRun,
+    On,
     Plugins,
     PrecisionName,
     Recipes,
     Records,
+    Resources,
     Seeds,
     Track,
     Work,
@@ -82,8 +84,16 @@ def sweep(
     recipe: Recipes,
     seeds: Seeds = None,
     missing: Annotated[bool, typer.Option("--missing/--all", help="Only runs without a record, or all anew.")] = True,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, which share the cores or the GPU.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Runs at once, which share the cores or the GPU. Default: 1, elsewhere as many as there is room for.",
+        ),
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 40m, 2h.")] = None,
+    on: On = "local",
+    resources: Resources = None,
     data_root: DataRoot = None,
     records: Records = RECORDS,
     work: Work = Path("runs"),
@@ -96,22 +106,23 @@ def sweep(
     dry_run: DryRun = False,
 ) -> None:
     """Run recipes x seeds. One failed run does not stop the rest; a spent budget stops at an epoch and can go on."""
-    from lt_bench.sweep import Sweep, parse_budget
+    from lt_bench.sweep import Sweep, engine_named, parse_budget
 
     if budget is not None and not missing:
         raise UserError("--all with --budget would begin with the same runs each time; leave one of them out")
+    engine = engine_named(on, jobs, resources)
     load_plugins(plugin)
     options = run_options(
-        data_root, records, work, device, precision, compile, workers, force=not missing, resume=True, track=track
+        data_root, records, work, device, precision, compile, workers, not missing, True, track, bool(engine.place)
     )
     budget_s = None if budget is None else parse_budget(budget)
     sweep = Sweep.plan(recipe, parse_seeds(seeds), options, usual=(0, 1, 2))
     if dry_run:
         from lt_bench import preview
 
-        preview.dry_run(sweep, jobs)
+        preview.dry_run(sweep, engine)
     else:
-        sweep.execute(budget_s, jobs=jobs)
+        sweep.execute(budget_s, engine=engine)
 
 
 @app.command("list")

@@ -63,11 +63,14 @@ class BudgetSpent(Exception):  # noqa: N818 (not an error)
     """The deadline passed. The run's checkpoint stands at the last finished epoch."""
 
 
-def device_named(name: str) -> str:
-    """A device from the command line. Raises UserError for any other word, and for a device that is not there."""
+def device_named(name: str, *, elsewhere: bool = False) -> str:
+    """A device from the command line. Raises UserError for any other word, and for a device that is not there.
+
+    Of a device `elsewhere` only the machine there can tell.
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {name}: allowed are auto, cpu, cuda")
-    if name == "cuda" and not _cuda_is_available():
+    if name == "cuda" and not elsewhere and not _cuda_is_available():
         raise UserError("--device cuda: torch finds no CUDA device on this machine; use --device cpu")
     return name
 

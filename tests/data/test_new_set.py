@@ -26,7 +26,7 @@ from lt_bench.data.split import class_sizes, draw
 from lt_bench.errors import UserError
 from lt_bench.recipe import load_recipe
 from lt_bench.recipe.files import SETTINGS, shipped
-from lt_bench.sweep import _attempt
+from lt_bench.sweep import Packed
 from lt_bench.training.options import Options, Outcome
 from lt_bench.yaml_files import parse_yaml
 
@@ -440,8 +440,8 @@ def test_a_set_of_ones_own_is_run_and_tabled(photos: Path, lt_bench: LtBench, mo
     folder = Path("my-birds").absolute()
     monkeypatch.chdir("/")
     monkeypatch.setattr("lt_bench.data.cards._named", {})
-    assert isinstance(_attempt(recipe, 0, options, (), ()), UserError)
-    assert isinstance(_attempt(load_recipe(f"{folder}/ce", SHORT), 0, options, (), (folder,)), Outcome)
+    assert isinstance(Packed(recipe, 0, options).attempt(), UserError)
+    assert isinstance(Packed(load_recipe(f"{folder}/ce", SHORT), 0, options, cards=(folder,)).attempt(), Outcome)
 
 
 # what is written is read back

@@ -29,6 +29,8 @@ class Report:
     runs: Sequence[Run]
     estimator: Estimator
     jobs: int
+    place: str = ""
+    """Where they are made, if not on this machine: how long they take there is not known."""
     quiet: bool = False
     trained: int = 0
     known: int = 0
@@ -54,7 +56,8 @@ class Report:
         pending = len(self.left) - len(self.done & {*self.left})
         counts = f"{counted(len(self.runs))}, {len(self.runs) - pending} already done"
         self._estimate()
-        self._say(f"{counts}, {pending} to train" + (f", {self.until() or UNKNOWN}" if pending else ""))
+        how_long = f" {self.place}" if self.place else f", {self.until() or UNKNOWN}"
+        self._say(f"{counts}, {pending} to train" + how_long * bool(pending))
 
     def begins(self, title: str) -> None:
         """One of several at once begins."""
@@ -101,6 +104,8 @@ class Report:
         return f"about {spoken(left)}, until {clock(left)}" if whole else f"at least {spoken(left)}"
 
     def _estimate(self) -> None:
+        if self.place:
+            return
         self.work = self.estimator.seconds([run for title, run in self.left.items() if title not in self.done])
 
     def _say(self, text: str) -> None:
