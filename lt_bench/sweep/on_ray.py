@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ class Ray:
         begun = not ray.is_initialized()
         if begun:
             try:
-                ray.init(address=self.address, logging_level="error", **self._own())
+                ray.init(address=self.address, logging_level=logging.ERROR, **self._own())
             except Exception as error:  # of many kinds, for an address that is wrong or does not answer
                 raise UserError(f"--on ray: no cluster at {self.address}: {reason(error)}") from error
         try:
