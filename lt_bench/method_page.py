@@ -219,14 +219,18 @@ def _defaults_of(config: type[Settings]) -> Node:
 
 
 def _recipe_cost(recipe: Recipe) -> str:
-    """The cost of the parts that have one. That of a head is in its method's; a second stage comes after all steps."""
+    return " × ".join(escape(cost) for cost in recipe_costs(recipe)) or "1x"
+
+
+def recipe_costs(recipe: Recipe) -> list[str]:
+    """Of the parts that have one. That of a head is in its method's; a second stage comes after all steps."""
     parts = [(kind, node["name"]) for kind, timeline in _used(recipe).items() for _, node in timeline]
     costs = [lookup(kind, name).info.cost for kind, name in dict.fromkeys(parts) if kind not in (*NETWORK, "stage")]
     head = recipe.head_choice()
     usual, own = head.component.info.cost, head.component(head.config).cost
     costs = [own if cost == usual else cost for cost in costs]
     costs += [lookup("regularise", name).info.cost for name in recipe.regularise]
-    return " × ".join(escape(cost) for cost in costs if cost != "1x") or "1x"
+    return [cost for cost in costs if cost != "1x"]
 
 
 def _figures() -> Iterator[dict[str, str]]:

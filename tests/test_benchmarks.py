@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from lt_bench.errors import UserError
 from lt_bench.models import build_network
 from lt_bench.native import NoCompilerError
+from lt_bench.recipe import load_recipe
 from lt_bench.registry import members
 from lt_bench.training.runtime import Runtime
 
@@ -50,6 +51,20 @@ def test_a_verdict_of_equivalence(script: Any) -> None:
     assert (top1[0], top1[-1]) == ("top-1", "yes")
     assert (few[0], few[-1]) == ("few", "not shown")  # three points off
     assert few[3].startswith("+3.20")
+
+
+def test_the_hours_of_a_board(script: Any) -> None:
+    """CIFAR-100-LT by its card: 10,847 images, 200 epochs, 40 evaluations of 10,000."""
+    hours = script("hours")
+    ce, balpoe, ncm = (load_recipe(f"cifar100-lt/{name}") for name in ("ce", "balpoe", "ncm"))
+    work = hours.work_of(ce)
+    assert (work.images, work.evaluated, work.cost) == (200 * 10_847, 40 * 10_000, 1)
+    assert work.pflop == pytest.approx(1e-6 * work.gflop * (3 * 200 * 10_847 + 400_000))
+    assert [hours.work_of(one).cost for one in (balpoe, ncm)] == [2.3, 0]
+    a_second = hours.speed(1000, "resnet32", None)  # 3 times 1000 forward passes of the same network
+    assert a_second == pytest.approx(3e-3 * work.gflop, rel=1e-3)
+    *_, last = hours.table([ce], work.pflop / 7200, 3, 2.0)  # two hours a run
+    assert last == "\nAll of them with 3 seeds: 6 GPU hours, price 12.00; 6 h on 1, 2 h on 8, 2 h on 64 GPUs"
 
 
 def test_seeds_that_only_one_side_has_are_left_out(script: Any) -> None:
