@@ -67,7 +67,7 @@ class ImageList(Settings):
     per_class: int | None = Field(default=None, ge=1)
     """Images of every class. None: not as many of each."""
     folder: str | None = None
-    """Where the paths of a list begin that is not of `lines`. None: in the folder of the set."""
+    """Where the paths in JSON or annotations begin. None: in the folder of the set."""
     names: str | None = None
     """File of the names of the classes, a line each, which stand in place of labels; sorted, they are in label order.
     For class folders and annotations."""
@@ -78,10 +78,13 @@ class ImageList(Settings):
     """Of the file that the card was made for. None: any file will do."""
 
     @model_validator(mode="after")
-    def _labels_have_names(self) -> Self:
-        named = self.form in ("class-folders", "annotations")
-        if named != (self.names is not None):
-            raise ValueError(f"names: the form {self.form} {'needs a file of them' if named else 'has labels'}")
+    def _says_what_its_form_has(self) -> Self:
+        if (self.form in ("class-folders", "annotations")) != (self.names is not None):
+            raise ValueError("names: class-folders and annotations need a file of them, the other forms have labels")
+        if self.folder is not None and self.form not in ("coco", "annotations"):
+            raise ValueError(f"folder: is for coco and annotations, the form is {self.form}")
+        if self.form == "class-folders" and (self.git_blobs or self.sha256):
+            raise ValueError("class-folders are no file with a digest")
         return self
 
     def beside(self, folder: Path) -> ImageList:

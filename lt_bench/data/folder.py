@@ -75,8 +75,9 @@ def open_folder(card: Card, source: FolderSource, spec: DataSpec, root: Path, ca
     lists = {part: read_listed(folder, images, card.classes) for part, images in source.parts.items()}
     check_complete(lists["train"], card.classes)
     parts = {part: _part(folder, listed) for part, listed in lists.items()}
-    for part in set(parts) - {"train"}:
-        parts[part].sizes()
+    for part in ("validation", "test"):  # of the training part it is the content that is digested below
+        if part in parts:
+            parts[part].sizes()
     check_apart([(source.parts[part], listed) for part, listed in lists.items()])
     names = lists["train"].names or _class_names(card, folder, [parts["train"], parts["test"]])
     indices: IntArray = np.arange(len(parts["train"].labels))

@@ -73,6 +73,7 @@ def _listed(folder: Path, images: ImageList, classes: int) -> Listed:
     below = "" if images.folder is None else f"{os.path.relpath(folder / images.folder, folder)}/"
     if images.form == "coco":
         rows, place = list_forms.coco(_published(path, images), path, classes, below)
+        check_labels(rows, place)
         return _of(path, rows, place)
     names = list_forms.sorted_names(folder, images.names, classes) if images.names else ()
     if images.form == "annotations":

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_data import use_card
 
 from lt_bench.data import DataSpec, describe, load_card, open_split
-from lt_bench.data.cards import Card, FolderSource, Known
+from lt_bench.data.cards import Card, FolderSource, ImageList, Known
 from lt_bench.data.split import class_sizes, draw, index_sha256
 from lt_bench.errors import MissingDataError, UserError
 
@@ -305,6 +305,10 @@ def test_inaturalist_joins_annotations_to_images_by_id(inaturalist: Path) -> Non
             lambda json: json["images"][3].update(file_name="train_val2018/Aves/1/y.jpg"),
             r"val2018.json: images\[0\]: train_val2018/Aves/1/y.jpg is in train2018.json too",
         ),
+        (
+            lambda json: json["images"][3].update(file_name="train_val2018/Aves/1/b.jpg"),
+            r"images\[3\]: train_val2018/Aves/1/b.jpg has the label 2 here and 1 before",
+        ),
         (lambda json: json["annotations"][1].update(category_id=0), "1 of 3 classes have no training image"),
     ],
 )
@@ -466,6 +470,20 @@ def test_verify_reads_every_image(imagenet: Path, lt_bench: LtBench) -> None:
     assert done.code == 2
     assert done.out.startswith("val/n01443537/ILSVRC2012_val_00000001.JPEG: none of the formats PNG, WEBP, JPEG")
     assert "1 of 12 images are missing or unreadable, named above" in done.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"form": "class-folders"}, "names: class-folders and annotations need a file of them"),
+        ({"names": "wnids.txt"}, "names: class-folders and annotations need a file of them"),
+        ({"folder": "val"}, "folder: is for coco and annotations, the form is lines"),
+        ({"form": "class-folders", "names": "wnids.txt", "sha256": "0"}, "class-folders are no file with a digest"),
+    ],
+)
+def test_a_card_says_of_a_list_what_its_form_has(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageList.read({"file": "train", "images": 3, **settings})
 
 
 # --- the cards ---------------------------------------------------------------------------------------
