@@ -16,6 +16,7 @@ TOO_LARGE = {
 }
 MISFITS = {
     **{f"{setting}/{name}-own-protocol": SMALL for setting in FILES for name in OWN},
+    "places-lt/zero-init": "the network starts from trained weights",
     **{f"{setting}/{name}": why for setting in FILES if setting not in OF_64_PIXELS for name, why in TOO_LARGE.items()},
 }
 """What is refused, with the reason."""

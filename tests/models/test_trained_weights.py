@@ -139,11 +139,6 @@ def test_places_lt_starts_from_a_trained_resnet_152() -> None:
     check_network(recipe)  # which fetches nothing
 
 
-def test_zero_init_would_undo_trained_weights() -> None:
-    with pytest.raises(UserError, match="the network starts from trained weights"):
-        load_recipe("places-lt/zero-init")
-
-
 # --- the rate of the trunk ---------------------------------------------------------------------------
 
 
@@ -169,7 +164,8 @@ def test_a_trunk_learns_at_its_share_of_the_rate(rate: float) -> None:
 def test_a_head_whose_branches_share_nothing_has_no_trunk() -> None:
     with pytest.raises(UserError, match=r"imagenet-mini/ncl: model.trunk_lr_factor: nothing is shared by the branches"):
         check_network(load_recipe("imagenet-mini/ncl", ["model.trunk_lr_factor=0.5"]))
-    check_network(load_recipe("places-lt/ncl"))
+    for method in ("ncl", "jocor"):
+        check_network(load_recipe(f"places-lt/{method}"))
     assert isinstance(ResNet10().untrained(), ResNet10)
 
 
