@@ -270,6 +270,8 @@ def test_methods_against_noise_have_the_epochs_of_their_papers() -> None:
         assert load_recipe(f"cifar10-lt/{name}").method["start"] == start
     soft = load_recipe("cifar100-lt/paddles-semi").method
     assert (soft["amplitude_stop"], soft["phase_stop"], soft["unlabelled_weight"]) == (30, 35, 75)
+    rates = {data: load_recipe(f"{data}/paddles").method["refinement_lr"] for data in ("cifar10-lt", "digits-lt")}
+    assert rates == {"cifar10-lt": 1e-4, "digits-lt": 0.01}  # the digits have few steps in a pass
     hard = load_recipe("cifar10-lt/bootstrap-hard", ["protocol=arazo-300ep"]).phases
     assert [(phase.until, phase.loss["name"]) for phase in hard] == [(105, "cross-entropy"), (300, "bootstrapping")]
 
