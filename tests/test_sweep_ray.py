@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from run_cases import TINY
 
+from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.registry import load_plugin
+from lt_bench.sweep.on_ray import Ray, Resources, _Tasks
+from lt_bench.training.options import Options
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
@@ -84,3 +88,31 @@ def test_what_cannot_be_asked_for(lt_bench: LtBench) -> None:
     assert "did you mean memory?" in lt_bench(*sweep, "memry=2").err
     where = "3 to train on a Ray cluster of this machine, a task each, gpus=0.5, cpus=2"
     assert lt_bench(*sweep, "gpus=0.5,cpus=2", "--dry-run").err == f"3 runs, 0 already done: {where}\n"
+
+
+def task(device: str, there: float, **given: Any) -> tuple[dict[str, Any], str]:
+    """What a run asks of a cluster with so many GPUs, and the device that it is told."""
+    ray = SimpleNamespace(cluster_resources=lambda: {"GPU": there}, remote=lambda **asked: lambda _: asked)
+    asked, options = Ray(Resources(**given)).task(ray, Options(device=device))
+    return asked, options.device
+
+
+def test_a_run_without_gpus_uses_none_although_it_would_see_all() -> None:
+    usual = {"num_cpus": 1, "max_retries": 3}
+    assert task("auto", 8) == (usual | {"num_gpus": 1}, "auto")
+    assert task("auto", 0) == (usual | {"num_gpus": 0}, "cpu")
+    assert task("cpu", 8) == (usual | {"num_gpus": 0}, "cpu")
+    assert task("auto", 8, gpus=0.0) == (usual | {"num_gpus": 0}, "cpu")
+    shared = {"num_cpus": 4, "num_gpus": 0.5, "max_retries": 3, "memory": 2**34}
+    assert task("cuda", 8, gpus=0.5, cpus=4, memory=16) == (shared, "cuda")
+    with pytest.raises(UserError, match="add --resources gpus=1"):
+        task("cuda", 8, gpus=0.0)
+
+
+def test_a_worker_that_is_lost_for_good_is_a_failed_run() -> None:
+    def get(_: Any) -> None:
+        raise RuntimeError("the worker\ndied")
+
+    lost = _Tasks(SimpleNamespace(get=get), None, Ray(Resources())).result("a run")
+    assert isinstance(lost.result, RunError)
+    assert str(lost.result).endswith("(RuntimeError: the worker died); the same command goes on from here")

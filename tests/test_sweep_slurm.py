@@ -17,7 +17,7 @@ from lt_bench.leaderboard.record import load_record
 from lt_bench.sweep import cluster as cluster_module
 from lt_bench.sweep import on_slurm, packed, plan
 from lt_bench.sweep.elsewhere import Home, Sent
-from lt_bench.sweep.on_slurm import Job, Resources, Slurm
+from lt_bench.sweep.on_slurm import Job, Resources, Slurm, _Jobs
 from lt_bench.training.options import Options
 
 pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
@@ -177,3 +177,13 @@ def test_a_run_that_ends_its_process_itself_has_failed(working_folder: Path, mon
     monkeypatch.setattr(packed, "run", left)
     job = Job(Sent.of(("ce 0", tiny(), 0), options(working_folder), Home(working_folder, ".none", {})))
     assert isinstance(job().result, RunError)
+
+
+def test_a_job_that_ends_without_a_result_is_a_failed_run(working_folder: Path) -> None:
+    def result() -> None:
+        raise RuntimeError("the whole\nlog")
+
+    job = SimpleNamespace(result=result, job_id="7_0", state="OUT_OF_MEMORY", paths=SimpleNamespace(stderr="7_0.err"))
+    ended = _Jobs(None, Slurm(Resources())).result(job).result
+    assert isinstance(ended, RunError)
+    assert str(ended).startswith("its job 7_0 ended without a result (OUT_OF_MEMORY), see 7_0.err; ")

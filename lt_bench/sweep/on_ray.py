@@ -56,9 +56,12 @@ class Ray:
         check_extra("ray", "ray")
 
     @property
+    def where(self) -> str:
+        return "of this machine" if self.address == "local" else f"at {self.address}"
+
+    @property
     def place(self) -> str:
-        where = "of this machine" if self.address == "local" else f"at {self.address}"
-        return f"on a Ray cluster {where}, a task each{asked(self.jobs, self.resources)}"
+        return f"on a Ray cluster {self.where}, a task each{asked(self.jobs, self.resources)}"
 
     def results(self, runs: Sequence[Run], options: Options, report: Report) -> Generator[Result]:
         with self.connected() as ray, marked(options) as home:
@@ -78,7 +81,7 @@ class Ray:
             try:
                 ray.init(address=self.address, logging_level=logging.ERROR, **self._own())
             except Exception as error:  # of many kinds, for an address that is wrong or does not answer
-                raise UserError(f"--on ray: no cluster at {self.address}: {reason(error)}") from error
+                raise UserError(f"--on ray: no cluster {self.where}: {reason(error)}") from error
         try:
             yield ray
         finally:
