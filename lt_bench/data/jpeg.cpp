@@ -16,8 +16,7 @@
 
 namespace {
 
-constexpr unsigned kBytes = 4;   // of a pixel
-constexpr unsigned kMargin = 32; // a block of the most subsampled colours
+constexpr unsigned kBytes = 4; // of a pixel
 
 struct Errors {
   jpeg_error_mgr base;
@@ -38,8 +37,9 @@ bool usual(const jpeg_decompress_struct &info) {
 void read(jpeg_decompress_struct &info, unsigned *part, std::vector<uint8_t> &out) {
   info.out_color_space = JCS_EXT_RGBX;
   jpeg_start_decompress(&info);
-  JDIMENSION left = part[0] > kMargin ? part[0] - kMargin : 0;
-  JDIMENSION width = part[0] + part[2] + kMargin - left;
+  const unsigned margin = DCTSIZE * info.max_h_samp_factor; // a block of the most subsampled colours
+  JDIMENSION left = part[0] > margin ? part[0] - margin : 0;
+  JDIMENSION width = part[0] + part[2] + margin - left;
   if (left + width > info.output_width) width = info.output_width - left;
   if (width < info.output_width) jpeg_crop_scanline(&info, &left, &width);
   const std::size_t row = std::size_t(width) * kBytes;

@@ -46,37 +46,47 @@ struct Taps {
     }
   }
 
+  const int *weights(int i) const { return weight.data() + std::size_t(i) * most; }
   int begin() const { return std::min(first.front(), first.back()); }
   int end() const { return std::max(first.front() + count.front(), first.back() + count.back()); }
 };
 
-typedef int Ints __attribute__((vector_size(4 * kLanes)));
+constexpr int kRows = 4; // that are worked on side by side
+constexpr int kSide = kRows * kLanes;
+typedef int Ints __attribute__((vector_size(sizeof(int) * kSide)));
 
 struct Scratch {
   Taps across, down;
   std::vector<uint8_t> rows, row;
-  std::vector<int> wide, sums; // of one row
+  std::vector<int> wide; // some rows side by side, pixel by pixel
 };
 
-// One row to `side` pixels; it begins with pixel `left`. Weights are positive and add up to 1: nothing overflows.
-void along_row(const uint8_t *row, uint8_t *out, int left, int side, Scratch &s) {
+// `some` of kRows rows to `side` pixels each. The source begins with pixel `left`; strides are in bytes. Weights are
+// positive and add up to 1: nothing overflows.
+void along_rows(const uint8_t *in, std::ptrdiff_t in_stride, uint8_t *out, std::ptrdiff_t out_stride, int some, int left,
+                int side, Scratch &s) {
   const Taps &taps = s.across;
-  const int begin = taps.begin(), columns = kLanes * (taps.end() - begin);
-  int *wide = s.wide.data(), *sums = s.sums.data();
-  row += std::ptrdiff_t(kLanes) * (begin - left);
-  for (int i = 0; i < columns; ++i) wide[i] = row[i];
-  const int *first = taps.first.data(), *count = taps.count.data(), *weight = taps.weight.data();
+  const int begin = taps.begin(), columns = taps.end() - begin;
+  int *wide = s.wide.data();
+  for (int r = 0; r < some; ++r) {
+    const uint8_t *row = in + r * in_stride + std::ptrdiff_t(kLanes) * (begin - left);
+    for (int x = 0; x < columns; ++x)
+      for (int c = 0; c < kLanes; ++c) wide[kSide * x + kLanes * r + c] = row[kLanes * x + c];
+  }
+  const int *first = taps.first.data(), *count = taps.count.data(), *weight = taps.weights(0);
   for (int i = 0; i < side; ++i, weight += taps.most) {
-    const int *pixel = wide + kLanes * (first[i] - begin);
+    const int *pixels = wide + kSide * (first[i] - begin);
     Ints sum = Ints{} + kHalf;
     for (int k = 0; k < count[i]; ++k) {
-      Ints value;
-      std::memcpy(&value, pixel + kLanes * k, sizeof value);
-      sum += value * weight[k];
+      Ints values;
+      std::memcpy(&values, pixels + kSide * k, sizeof values);
+      sum += values * weight[k];
     }
-    std::memcpy(sums + kLanes * i, &sum, sizeof sum);
+    sum >>= kBits;
+    uint8_t found[kSide];
+    for (int j = 0; j < kSide; ++j) found[j] = uint8_t(sum[j]);
+    for (int r = 0; r < some; ++r) std::memcpy(out + r * out_stride + kLanes * i, found + kLanes * r, kLanes);
   }
-  for (int i = 0; i < kLanes * side; ++i) out[i] = uint8_t(sums[i] >> kBits);
 }
 
 // `count` rows of `width` bytes to one, block by block, so that the sums stay in registers.
@@ -103,6 +113,44 @@ void spread(const uint8_t *row, uint8_t *out, int side) {
   const std::ptrdiff_t plane = std::ptrdiff_t(side) * side;
   for (int c = 0; c < 3; ++c)
     for (int x = 0; x < side; ++x) out[c * plane + x] = row[kLanes * x + c];
+}
+
+// What `resample` takes, with strides in bytes.
+struct Job {
+  const uint8_t *in;
+  std::ptrdiff_t stride, line; // of the source, and of `side` pixels
+  int left, top, side;
+  uint8_t *out;
+};
+
+void rows_first(const Job &job, Scratch &s) {
+  const Taps &down = s.down;
+  const int rows = down.end() - down.begin();
+  s.rows.resize(job.line * rows), s.row.resize(job.line);
+  for (int y = 0; y < rows; y += kRows)
+    along_rows(job.in + job.stride * (down.begin() + y - job.top), job.stride, s.rows.data() + job.line * y, job.line,
+               std::min(kRows, rows - y), job.left, job.side, s);
+  for (int y = 0; y < job.side; ++y) {
+    const uint8_t *first = s.rows.data() + job.line * (down.first[y] - down.begin());
+    down_columns(first, job.line, s.row.data(), int(job.line), down.weights(y), down.count[y]);
+    spread(s.row.data(), job.out + std::ptrdiff_t(y) * job.side, job.side);
+  }
+}
+
+void columns_first(const Job &job, Scratch &s) {
+  const Taps &down = s.down;
+  const int begin = s.across.begin(), width = kLanes * (s.across.end() - begin);
+  s.rows.resize(job.line * kRows), s.row.resize(std::size_t(width) * kRows);
+  for (int y = 0; y < job.side; y += kRows) {
+    const int some = std::min(kRows, job.side - y);
+    for (int r = 0; r < some; ++r) {
+      const uint8_t *first = job.in + job.stride * (down.first[y + r] - job.top) + kLanes * (begin - job.left);
+      down_columns(first, job.stride, s.row.data() + r * width, width, down.weights(y + r), down.count[y + r]);
+    }
+    along_rows(s.row.data(), width, s.rows.data(), job.line, some, begin, job.side, s);
+    for (int r = 0; r < some; ++r)
+      spread(s.rows.data() + job.line * r, job.out + std::ptrdiff_t(y + r) * job.side, job.side);
+  }
 }
 
 inline uint8_t blend(int from, int to, float factor) {
@@ -133,31 +181,14 @@ void needed(int length, int resized, int from, int shown, int *range) {
 // (shown_left, shown_top) on, to `out` [3, side, side]. `pixels` are 4 bytes each, `stride` pixels a row, and begin at
 // (left, top), as seen from the box's corner; they hold what `needed` says.
 void resample(const uint8_t *pixels, int64_t stride, int left, int top, int width, int height, int resized_width,
-              int resized_height, int shown_left, int shown_top, int side, bool mirrored, bool columns_first,
+              int resized_height, int shown_left, int shown_top, int side, bool mirrored, bool by_columns_first,
               uint8_t *out) {
   thread_local Scratch s;
   s.across.set(width, resized_width, shown_left, side, mirrored);
   s.down.set(height, resized_height, shown_top, side);
-  const Taps &across = s.across, &down = s.down;
-  const std::ptrdiff_t in = kLanes * stride, line = kLanes * side;
-  const int columns = kLanes * (across.end() - across.begin());
-  s.wide.resize(columns), s.sums.resize(line);
-  s.row.resize(std::max<std::size_t>(line, columns)), s.rows.resize(line * (columns_first ? 1 : down.end() - down.begin()));
-  if (!columns_first)
-    for (int y = down.begin(); y < down.end(); ++y)
-      along_row(pixels + in * (y - top), s.rows.data() + line * (y - down.begin()), left, side, s);
-  for (int y = 0; y < side; ++y) {
-    const int *weight = down.weight.data() + std::size_t(y) * down.most;
-    if (columns_first) {
-      const uint8_t *first = pixels + in * (down.first[y] - top) + kLanes * (across.begin() - left);
-      down_columns(first, in, s.row.data(), columns, weight, down.count[y]);
-      along_row(s.row.data(), s.rows.data(), across.begin(), side, s);
-    } else {
-      const uint8_t *first = s.rows.data() + line * (down.first[y] - down.begin());
-      down_columns(first, line, s.row.data(), int(line), weight, down.count[y]);
-    }
-    spread((columns_first ? s.rows : s.row).data(), out + std::ptrdiff_t(y) * side, side);
-  }
+  s.wide.resize(std::size_t(kSide) * (s.across.end() - s.across.begin()));
+  const Job job{pixels, std::ptrdiff_t(kLanes * stride), std::ptrdiff_t(kLanes) * side, left, top, side, out};
+  by_columns_first ? columns_first(job, s) : rows_first(job, s);
 }
 
 // From black to the image and beyond.
