@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from lt_bench import ranks
 from lt_bench.data.opening import open_split
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
@@ -27,8 +28,8 @@ MOST = 3
 BACKWARD = 3
 """A step costs so many times what a prediction of its images costs; with frozen features one time."""
 
-Machine = tuple[str, int, str, str]
-"""Processor or GPU, threads (0: of a GPU), precision, what is compiled."""
+Machine = tuple[str, int, str, str, int]
+"""Processor or GPU, threads (0: of a GPU), precision, what is compiled, processes."""
 Run = tuple[str, Recipe, int]
 """A run's title, recipe and seed."""
 Training = tuple[str, int]
@@ -68,7 +69,8 @@ class Known:
             return None
         where, compiled = record.environment, record.environment.compile
         threads = where.threads if where.device == "cpu" else 0
-        machine = (where.cpu if threads else where.device, threads, where.precision, str(compiled or ""))
+        device = where.cpu if threads else where.device
+        machine = (device, threads, where.precision, str(compiled or ""), where.processes)
         work = _work(record.recipe, sum(record.dataset.train_counts), record.test_images)
         return cls(record.recipe_sha256, _kind(record.recipe), machine, work, record.timing.wall_s)
 
@@ -141,7 +143,7 @@ class Estimator:
         options = self.options
         found = choose_runtime(options.device, options.precision, options.compile, COMPILE_FROM_STEPS)
         threads = self.threads if found.device.type == "cpu" else 0
-        return found.device_name, threads, found.precision, found.compiled or ""
+        return found.device_name, threads, found.precision, found.compiled or "", ranks.count()
 
     def _identity(self, recipe: Recipe, seed: int) -> str:
         """As far as it stands in the name of a record."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from lt_bench.adversary import LEVELS, Attack
 from lt_bench.data.augment import Normalisation
 from lt_bench.mixing import sent
+from lt_bench.ranks.division import for_images
 
 ADAM_EPS = 1e-9
 """Against gradients of a sum over the batch, which the objective is."""
@@ -74,13 +75,17 @@ class Ball:
 def start(images: Tensor, attack: Attack, rng: np.random.Generator) -> Tensor:
     """Where the ascent begins, as a change of pixels [B, 3, H, W], before it is projected."""
     radius = attack.radius / LEVELS
+
+    def draw(law: Callable[..., np.ndarray]) -> np.ndarray:
+        return for_images(len(images), lambda size: law((size, *images.shape[1:]), np.float32))
+
     match attack.start:
         case "uniform":
-            drawn = radius * (2 * rng.random(images.shape, np.float32) - 1)
+            drawn = radius * (2 * draw(rng.random) - 1)
         case "normal":
-            drawn = 0.001 * rng.standard_normal(images.shape, np.float32)
+            drawn = 0.001 * draw(rng.standard_normal)
         case "one-sided":
-            drawn = radius * rng.random(images.shape, np.float32)
+            drawn = radius * draw(rng.random)
         case "image":
             return torch.zeros_like(images)
     return sent(drawn, images.device)

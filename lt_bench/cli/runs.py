@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lt_bench import ranks
 from lt_bench.cli import completion
 from lt_bench.cli.app import app
 from lt_bench.cli.options import (
@@ -65,18 +66,21 @@ def run(
     """
     from lt_bench.sweep import Sweep
 
-    load_plugins(plugin)
-    sweep = Sweep.plan(
-        recipe,
-        parse_seeds(seeds),
-        run_options(data_root, records, work, device, precision, compile, workers, force, resume, track),
-    )
-    if dry_run or try_out:
-        from lt_bench import preview
+    with ranks.joined():
+        if ranks.count() > 1 and (dry_run or try_out):
+            raise UserError(f"--{'dry-run' if dry_run else 'try'}: not under torchrun; it is for one process")
+        load_plugins(plugin)
+        sweep = Sweep.plan(
+            recipe,
+            parse_seeds(seeds),
+            run_options(data_root, records, work, device, precision, compile, workers, force, resume, track),
+        )
+        if dry_run or try_out:
+            from lt_bench import preview
 
-        preview.dry_run(sweep) if dry_run else preview.try_all(sweep)
-    else:
-        sweep.execute(stop_on_failure=True)
+            preview.dry_run(sweep) if dry_run else preview.try_all(sweep)
+        else:
+            sweep.execute(stop_on_failure=True)
 
 
 @app.command()
@@ -108,6 +112,8 @@ def sweep(
     """Run recipes x seeds. One failed run does not stop the rest; a spent budget stops at an epoch and can go on."""
     from lt_bench.sweep import Sweep, engine_named, parse_budget
 
+    if ranks.started().count > 1:
+        raise UserError("sweep: not under torchrun, whose processes train one run together; lt-bench run takes several")
     if budget is not None and not missing:
         raise UserError("--all with --budget would begin with the same runs each time; leave one of them out")
     engine = engine_named(on, jobs, resources)

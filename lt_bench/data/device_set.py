@@ -12,7 +12,7 @@ from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.augmentations import Augment, draw_all, vary
 from lt_bench.data.cards import Card, Channels
-from lt_bench.data.types import Batch, IntArray, Views
+from lt_bench.data.types import Batch, IntArray, Views, cut
 
 
 class DeviceSet:
@@ -40,26 +40,35 @@ class DeviceSet:
         self._scale, self._shift = normalisation(*augmentation.normalisation(card), device)
 
     def stream(
-        self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
+        self,
+        order: IntArray,
+        batch_size: int,
+        rng: np.random.Generator,
+        progress: float = 0.0,
+        places: Sequence[slice] | None = None,
     ) -> Iterator[Batch]:
         """Augmented batches; all draws of the epoch are made before the first one."""
         views = self._draw(order, rng)
-        shown = self._shown(views)
         draws = draw_all(self.steps, progress, len(order), self.height, self.width, rng, self._labels.device)
-        chunk = batch_size * max([1, *(step.batches_at_once for step in self.steps)])
-        for start in range(0, len(order), chunk):
-            part = slice(start, start + chunk)
-            images = vary(self._views[tuple(views[:, part])], self.steps, draws, part, normalised=False)
-            labels = self._labels[views[0, part]]
-            for k, batch in enumerate(self._batches(images, labels, batch_size)):
-                first = start + k * batch_size
-                part = slice(first, first + len(batch.labels))
+        parts = cut(len(order), batch_size)
+        if places is not None:
+            chosen, parts = packed(places)
+            views, draws = views[:, chosen], [tuple(one[chosen] for one in drawn) for drawn in draws]
+        shown = self._shown(views)
+        at_once = max([1, *(step.batches_at_once for step in self.steps)])
+        for first in range(0, len(parts), at_once):
+            group = parts[first : first + at_once]
+            chunk = slice(group[0].start, group[-1].stop)
+            images = vary(self._views[tuple(views[:, chunk])], self.steps, draws, chunk, normalised=False)
+            labels = self._labels[views[0, chunk]]
+            for part, batch in zip(group, self._batches(images, labels, shifted(group, -chunk.start)), strict=True):
                 yield Batch(vary(batch.images, self.steps, draws, part, normalised=True), batch.labels, shown[part])
 
-    def clean(self, batch_size: int) -> Iterator[Batch]:
+    def clean(self, batch_size: int, places: Sequence[slice] | None = None) -> Iterator[Batch]:
         """The images as they are, in order, normalised."""
         p = self.augmentation.padding
-        return self._batches(self._views[:, 0, p, p], self._labels, batch_size)
+        parts = cut(len(self.labels), batch_size) if places is None else places
+        return self._batches(self._views[:, 0, p, p], self._labels, parts)
 
     def whole(self, batch_size: int) -> Iterator[Tensor]:
         """The images as they are, in order."""
@@ -89,10 +98,20 @@ class DeviceSet:
         both = torch.stack([padded, padded.flip(-1)] if self.flip else [padded], dim=1)
         return both.unfold(3, self.height, 1).unfold(4, self.width, 1).permute(0, 1, 3, 4, 2, 5, 6)
 
-    def _batches(self, images: Tensor, labels: Tensor, batch_size: int) -> Iterator[Batch]:
-        for start in range(0, len(labels), batch_size):
-            part = slice(start, start + batch_size)
+    def _batches(self, images: Tensor, labels: Tensor, parts: Sequence[slice]) -> Iterator[Batch]:
+        for part in parts:
             yield Batch(images[part].float().mul_(self._scale).add_(self._shift), labels[part])
+
+
+def packed(places: Sequence[slice]) -> tuple[IntArray, list[slice]]:
+    """All places of an order, int64, and where each of the batches lies among them."""
+    chosen = [np.arange(place.start, place.stop) for place in places]
+    ends = np.cumsum([len(one) for one in chosen]).tolist()
+    return np.concatenate(chosen), [slice(end - len(one), end) for end, one in zip(ends, chosen, strict=True)]
+
+
+def shifted(parts: Sequence[slice], by: int) -> list[slice]:
+    return [slice(part.start + by, part.stop + by) for part in parts]
 
 
 def normalisation(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:

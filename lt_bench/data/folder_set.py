@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from lt_bench.data.fast_views import fast, show
 from lt_bench.data.folder import FilePart
 from lt_bench.data.packed import Source, source_of
 from lt_bench.data.reading import reason
-from lt_bench.data.types import Batch, IntArray, Views
+from lt_bench.data.types import Batch, IntArray, Views, cut
 from lt_bench.data.views import CentreView, Chooser, RandomView, View, WholeView
 from lt_bench.errors import RunError
 
@@ -56,26 +55,34 @@ class FolderSet:
         fast()  # before there are workers that would each look for it
 
     def stream(
-        self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
+        self,
+        order: IntArray,
+        batch_size: int,
+        rng: np.random.Generator,
+        progress: float = 0.0,
+        places: Sequence[slice] | None = None,
     ) -> Iterator[Batch]:
         """Augmented batches. Each place in the order has a seed of its own, so workers do not change the result."""
         seeds = rng.integers(0, 2**32, len(order), dtype=np.uint32)
         draws = draw_all(self.steps, progress, len(order), self.side, self.side, rng, self.device)
-        return self._batches(order, batch_size, self._train_view, seeds, draws)
+        parts = cut(len(order), batch_size) if places is None else places
+        return self._batches(order, parts, self._train_view, seeds, draws)
 
-    def clean(self, batch_size: int) -> Iterator[Batch]:
+    def clean(self, batch_size: int, places: Sequence[slice] | None = None) -> Iterator[Batch]:
         """The images resized and centre-cropped, in order."""
-        return self._batches(np.arange(len(self.labels)), batch_size, self._test_view, None)
+        parts = cut(len(self.labels), batch_size) if places is None else places
+        return self._batches(np.arange(len(self.labels)), parts, self._test_view, None)
 
     def whole(self, batch_size: int) -> Iterator[Tensor]:
         """The images resized to squares, in order."""
-        loaded = self._loaded(np.arange(len(self.labels)), batch_size, WholeView(self.side), None)
+        order, parts = np.arange(len(self.labels)), cut(len(self.labels), batch_size)
+        loaded = self._loaded(order, parts, WholeView(self.side), None)
         return (images.to(self.device, non_blocking=True) for images, _ in loaded)
 
     def _batches(
         self,
         order: IntArray,
-        batch_size: int,
+        parts: Sequence[slice],
         choose: Chooser,
         seeds: np.ndarray | None,
         draws: Sequence[Draws] = (),
@@ -83,19 +90,18 @@ class FolderSet:
         steps = self.steps if draws else ()
         positions = torch.from_numpy(order).to(self.device)
         labels = self._labels[positions]
-        for k, loaded in enumerate(self._loaded(order, batch_size, choose, seeds)):
-            part = slice(k * batch_size, (k + 1) * batch_size)
+        for part, loaded in zip(parts, self._loaded(order, parts, choose, seeds), strict=True):
             images, shown = (tensor.to(self.device, non_blocking=True) for tensor in loaded)
             pixels = vary(images, steps, draws, part, normalised=False).mul(self._scale).add_(self._shift)
             views = Views(positions[part], shown[:, :4], shown[:, 4] > 0)
             yield Batch(vary(pixels, steps, draws, part, normalised=True), labels[part], views)
 
     def _loaded(
-        self, order: IntArray, batch_size: int, choose: Chooser, seeds: np.ndarray | None
+        self, order: IntArray, parts: Sequence[slice], choose: Chooser, seeds: np.ndarray | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the chosen views, decoded in worker processes."""
         loader: DataLoader[tuple[Tensor, Tensor] | str] = DataLoader(
-            _Decoder(self.part, self.source, order, batch_size, choose, self.side, seeds),
+            _Decoder(self.part, self.source, order, parts, choose, self.side, seeds),
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
@@ -112,23 +118,23 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
         part: FilePart,
         source: Source,
         order: IntArray,
-        batch_size: int,
+        parts: Sequence[slice],
         choose: Chooser,
         side: int,
         seeds: np.ndarray | None,
     ) -> None:
-        self.part, self.source, self.order, self.batch_size = part, source, order, batch_size
+        self.part, self.source, self.order, self.parts = part, source, order, parts
         self.choose, self.side, self.seeds = choose, side, seeds
 
     def __len__(self) -> int:
-        return math.ceil(len(self.order) / self.batch_size)
+        return len(self.parts)
 
     def __getitem__(self, k: int) -> tuple[Tensor, Tensor] | str:
         # A message instead of an exception: the loader would wrap that in a traceback.
         if k >= len(self):
             raise IndexError(k)
         state = torch.get_rng_state()
-        places = range(k * self.batch_size, min((k + 1) * self.batch_size, len(self.order)))
+        places = range(self.parts[k].start, self.parts[k].stop)
         try:
             self.source.expect(self.order[places.start : places.stop])
             # All are opened before the first is decoded: code that is still in the cache runs several times as fast.

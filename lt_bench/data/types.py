@@ -113,6 +113,11 @@ class Batch:
         return Batch(images, labels, None if self.views is None else self.views.to(device))
 
 
+def cut(images: int, batch_size: int) -> list[slice]:
+    """Where each batch lies in an order of so many images, the last one shorter when it does not divide."""
+    return [slice(start, min(start + batch_size, images)) for start in range(0, images, batch_size)]
+
+
 class ImageSet(Protocol):
     """A labelled set of images, device-resident or streamed from files.
 
@@ -122,16 +127,22 @@ class ImageSet(Protocol):
     labels: IntArray
 
     def stream(
-        self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
+        self,
+        order: IntArray,
+        batch_size: int,
+        rng: np.random.Generator,
+        progress: float = 0.0,
+        places: Sequence[slice] | None = None,
     ) -> Iterator[Batch]:
         """Augmented batches of the images at `order`, the last one shorter when it does not divide.
 
-        `progress` is the share of the training that is over, in [0, 1].
+        `progress` is the share of the training that is over, in [0, 1]. `places` are those of the order that are asked
+        for, a batch each: what is drawn is drawn for all, what is made is made of these alone.
         """
         ...
 
-    def clean(self, batch_size: int) -> Iterator[Batch]:
-        """All images once, in order, under the evaluation transform."""
+    def clean(self, batch_size: int, places: Sequence[slice] | None = None) -> Iterator[Batch]:
+        """All images once, in order, under the evaluation transform; or those at `places`, a batch each."""
         ...
 
     def whole(self, batch_size: int) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lt_bench.data.types import ImageSet, IntArray
 from lt_bench.errors import RunError
+from lt_bench.ranks.division import gathered, own_batches
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def predict(
         RunError: A logit is not finite, as when training has diverged.
     """
     predicted, confidence, finite, kept = [], [], [], []
+    own = own_batches(len(image_set.labels), batch_size)
     with torch.inference_mode():
-        for batch in image_set.clean(batch_size):
+        for batch in image_set.clean(batch_size) if own is None else image_set.clean(batch_size, own):
             logits = score(batch.images).float()
             predicted.append(logits.argmax(1).short())
             confidence.append(logits.softmax(1).amax(1))
@@ -65,8 +67,8 @@ def predict(
             if on_batch is not None:
                 on_batch()
         # The results stay on the device until here: a transfer per batch would wait for each batch.
-        broken = int((~torch.cat(finite)).sum())
-        if broken:
-            raise RunError(f"the logits of {broken} of {len(image_set.labels)} images are not finite")
-        found = [torch.cat(parts).cpu().numpy() for parts in (predicted, confidence, kept) if parts]
-        return Predictions(image_set.labels, *found)
+        whole, *found = gathered([torch.cat(parts) for parts in (finite, predicted, confidence, kept) if parts])
+    broken = int((~whole).sum())
+    if broken:
+        raise RunError(f"the logits of {broken} of {len(image_set.labels)} images are not finite")
+    return Predictions(image_set.labels, *found)

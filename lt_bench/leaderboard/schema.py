@@ -110,6 +110,11 @@ class Environment(Settings):
     precision: Name
     compile: bool | Name
     """What was compiled; False: nothing."""
+    processes: Annotated[int, Field(ge=1, lt=2**31)] = added(1)
+    """That shared every batch, each with a device like this one. What compares the images of a batch with each other,
+    as contrastive losses do, compared those of a process."""
+    synchronised_batch_norm: bool = added(False)
+    """Whether batch normalisation took the rows of all processes."""
 
 
 class Timing(Settings):

@@ -14,6 +14,7 @@ from torch import Tensor
 from lt_bench.data.types import ClassStats, Counts, Step, effective_number
 from lt_bench.lazy import lazily
 from lt_bench.mixing import Mixed, Share, Term, each_class
+from lt_bench.ranks.division import over_batch
 from lt_bench.registry import Component
 from lt_bench.settings import Settings, added
 
@@ -171,7 +172,7 @@ class Loss(Component, torch.nn.Module, ABC):
         weights = self.class_weights[labels]
         if (self.config.mean or self.usual_mean()) == "plain":
             return (weights * losses).mean()
-        return (weights * losses).sum() / weights.sum()
+        return (weights * losses).sum() / over_batch(weights.sum())
 
     def usual_mean(self) -> Mean:
         """The mean that is taken where the settings do not say: that of the loss's own code."""

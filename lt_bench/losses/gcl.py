@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats
 from lt_bench.losses import Loss
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
 
@@ -47,7 +48,9 @@ class GCL(Loss):
         self.register_buffer("delta", noise_share(stats), persistent=False)
 
     def disturbed(self, logits: Tensor, labels: Sequence[Tensor], rng: np.random.Generator) -> Tensor:
-        drawn = np.abs(rng.standard_normal(logits.shape, np.float32) / 3).clip(max=1)
+        size, classes = logits.shape
+        normal = for_images(size, lambda images: rng.standard_normal((images, classes), np.float32))
+        drawn = np.abs(normal / 3).clip(max=1)
         return self.clouded(logits, torch.from_numpy(drawn).to(logits.device, non_blocking=True))
 
     def clouded(self, logits: Tensor, noise: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats
 from lt_bench.losses import Loss
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
 
@@ -40,7 +41,8 @@ class SoftmaxEqualisation(Loss):
         self.register_buffer("rare", stats.prior < self.config.lam, persistent=False)
 
     def disturbed(self, logits: Tensor, labels: Sequence[Tensor], rng: np.random.Generator) -> Tensor:
-        drawn = torch.from_numpy(rng.random(logits.shape) < self.config.gamma)
+        size, classes = logits.shape
+        drawn = torch.from_numpy(for_images(size, lambda images: rng.random((images, classes))) < self.config.gamma)
         left_out = drawn.to(logits.device, non_blocking=True) & self.rare  # [B, C]
         for own in labels:
             left_out = left_out.scatter(1, own[:, None], False)

@@ -60,6 +60,9 @@ class Method(Component, torch.nn.Module, ABC):
     class Config(Settings):
         """No settings."""
 
+    divisible: ClassVar[bool] = True
+    """Whether several processes may train it, each on its rows of every batch: not where the loss itself moves weights,
+    or needs batches as `streams` arranged them."""
     arranges_batches: ClassVar[bool] = False
     """Whether an order of `streams` says which images meet in a batch, so that none may come in between."""
 

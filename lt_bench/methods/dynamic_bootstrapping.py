@@ -20,6 +20,7 @@ from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.methods import Method, Suspects, Task
 from lt_bench.methods.beta_mixture import LOOKUP, BetaMixture
 from lt_bench.models.network import Network
+from lt_bench.ranks.division import order_of
 from lt_bench.registry import Info, between
 
 OUTLIERS = (5, 95)
@@ -91,7 +92,7 @@ class DynamicBootstrapping(Method):
 
     def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         batch, config, epoch = batches["main"], self.config, step.epoch
-        partner = torch.from_numpy(step.rng.permutation(len(batch.labels))).to(batch.labels.device)
+        partner = torch.from_numpy(order_of(len(batch.labels), step.rng)).to(batch.labels.device)
         share = float(step.rng.beta(config.beta, config.beta))
         given = F.one_hot(batch.labels, len(self.prior)).float()
         if epoch.index < begins(config, epoch.total):

@@ -35,6 +35,7 @@ class EarlyStopping(Method):
     timing = "phase_stop {phase_stop}"
     refined: ClassVar[tuple[str, ...]]
     """Parts of the branch that are learned anew, and then not known to the run's optimizer."""
+    divisible = False
     cap: ClassVar[float] = float("inf")
     """The most that a class counts for."""
 

@@ -11,6 +11,7 @@ from lt_bench.data.types import ClassStats, Epoch
 from lt_bench.methods import Method, Task
 from lt_bench.methods.experts import MultiExpert, cross_entropies
 from lt_bench.mixing import Share
+from lt_bench.ranks.division import over_batch
 from lt_bench.registry import Info
 
 
@@ -51,7 +52,7 @@ class ResLT(MultiExpert):
     def criterion(self, logits: Tensor, labels: Tensor, share: Share, epoch: Epoch) -> Tensor:
         # Every image is a term of z_H: there is always something to divide by.
         terms = self.trained[:, labels]  # [3, B]
-        ice = (share * terms * cross_entropies(logits, labels)).sum() / terms.sum()
+        ice = (share * terms * cross_entropies(logits, labels)).sum() / over_batch(terms.sum())
         fused = (share * F.cross_entropy(logits.sum(0), labels, reduction="none")).mean()
         return self.config.beta * ice + (1 - self.config.beta) * fused
 

@@ -15,6 +15,7 @@ from lt_bench.data.augment import AS_PIXELS, Normalisation
 from lt_bench.data.types import Batch, ClassStats, Counts, Epoch, IntArray, Step
 from lt_bench.lazy import lazily
 from lt_bench.models.network import Network
+from lt_bench.ranks.division import order_of, permuted
 from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
@@ -323,12 +324,7 @@ def each_class(terms: Sequence[Term], logits: Tensor) -> Iterator[tuple[Tensor, 
 
 def permutation(batch: Batch, rng: np.random.Generator) -> Tensor:
     """A random order int64 [B] of a batch, on its device. Fixed points are allowed."""
-    return torch.from_numpy(rng.permutation(len(batch.labels))).to(batch.labels.device, non_blocking=True)
-
-
-def permuted(batch: Batch, rng: np.random.Generator) -> Batch:
-    """The batch in a random order, the usual partner of a mix."""
-    return batch[permutation(batch, rng)]
+    return torch.from_numpy(order_of(len(batch.labels), rng)).to(batch.labels.device, non_blocking=True)
 
 
 def sent(drawn: np.ndarray, device: torch.device) -> Tensor:

@@ -15,6 +15,7 @@ from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mixed, Objective, Term
 from lt_bench.mixing.mix_block import attention, with_channel
 from lt_bench.mixing.momentum_mix import MomentumMix, is_last
+from lt_bench.ranks.division import order_of
 from lt_bench.registry import Info
 
 
@@ -135,7 +136,7 @@ class AdAutoMix(MomentumMix):
         size, device = len(batch.labels), batch.labels.device
 
         def orders() -> tuple[Tensor, ...]:
-            found = [step.rng.permutation(size) for _ in range(self.config.samples)]
+            found = [order_of(size, step.rng) for _ in range(self.config.samples)]
             if self.config.samples == 2:
                 found[0] = np.arange(size)
             return tuple(torch.from_numpy(order).to(device, non_blocking=True) for order in found)

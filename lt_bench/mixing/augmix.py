@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from lt_bench.data.augmentations.operations import FUNCTIONS
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Answer, Mix, Mixed, Objective, sent
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
 OPERATIONS = (
@@ -77,8 +78,9 @@ class AugMix(Mix):
         pixels = ((batch.images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
         size, width = len(pixels), self.config.width
         copies = pixels.repeat(width, 1, 1, 1)
-        chains = (chained(copies, draw(size * width, self.config.severity, step.rng)) / 255 - mean) / std
-        weights = step.rng.dirichlet(np.ones(width), size) * step.rng.beta(1, 1, (size, 1))
+        drawn = for_images(size * width, lambda n: np.stack(draw(n, self.config.severity, step.rng), -1))
+        chains = (chained(copies, Drawn(*np.moveaxis(drawn, -1, 0))) / 255 - mean) / std
+        weights = for_images(size, lambda n: step.rng.dirichlet(np.ones(width), n) * step.rng.beta(1, 1, (n, 1)))
         w = sent(weights.T, device)[..., None, None, None]  # [width, B, 1, 1, 1], m in it
         return (1 - w.sum(0)) * batch.images + (w * chains.view(width, *batch.images.shape)).sum(0)
 

@@ -15,6 +15,7 @@ from lt_bench.mixing import Mixed, Objective
 from lt_bench.mixing.mix_block import MixBlock, Pairing, excess
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.mixing.momentum_mix import MomentumMix, is_last, progress
+from lt_bench.ranks.division import order_of
 from lt_bench.registry import Info
 
 
@@ -67,7 +68,7 @@ class AutoMix(MomentumMix):
     def pairings(self, batch: Batch, step: Step) -> tuple[Pairing, Pairing]:
         """Shares and partners of the images that the Mix Block learns from, and of those that the network does."""
         shares = [draw_share(self.config.alpha, step.rng) for _ in range(2)]
-        orders = [torch.from_numpy(step.rng.permutation(len(batch.labels))) for _ in range(2)]
+        orders = [torch.from_numpy(order_of(len(batch.labels), step.rng)) for _ in range(2)]
         device = batch.labels.device
         first, second = map(Pairing, (order.to(device, non_blocking=True) for order in orders), shares)
         return first, second

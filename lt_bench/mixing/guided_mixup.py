@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step
-from lt_bench.mixing import Mix, Mixed, Objective, permuted
+from lt_bench.mixing import Mix, Mixed, Objective
+from lt_bench.ranks.division import order_of
 from lt_bench.registry import Info
 
 LARGEST = 128
@@ -82,7 +83,7 @@ class GuidedMixup(Mix):
         if self.config.pairing == "greedy":
             order = greedy_cycle(torch.cdist(saliency.flatten(1), saliency.flatten(1)))
         else:
-            order = permuted(Batch(saliency, torch.arange(len(saliency), device=saliency.device)), step.rng).labels
+            order = torch.from_numpy(order_of(len(saliency), step.rng)).to(saliency.device, non_blocking=True)
         other, partner = saliency[order], batch[order]
         mask = saliency / (saliency + other)
         share = mask.mean((1, 2))

@@ -11,6 +11,7 @@ from torch import Tensor
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Objective, Term, sent
 from lt_bench.mixing.generators import InFront, pair_mix
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
 
@@ -54,7 +55,8 @@ class LUMix(InFront):
     def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
         mixed = self(batch, partner, step)
         answer = objective.answer(mixed.images)
-        drawn = sent(step.rng.beta(self.config.alpha, self.config.alpha, len(batch.labels)), batch.labels.device)
+        alpha, rng = self.config.alpha, step.rng
+        drawn = sent(for_images(len(batch.labels), lambda n: rng.beta(alpha, alpha, n)), batch.labels.device)
         return objective.loss(answer, self.moved(mixed.terms, answer.prediction, drawn))
 
     def moved(self, terms: tuple[Term, ...], logits: Tensor, drawn: Tensor) -> tuple[Term, ...]:

@@ -15,6 +15,7 @@ from lt_bench.errors import UserError
 from lt_bench.mixing import Mix, Mixed, Objective
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.models.network import Network
+from lt_bench.ranks.division import order_of
 from lt_bench.registry import Info
 
 
@@ -70,7 +71,7 @@ class ManifoldMixup(Mix):
 
     def draw(self, batch: Batch, step: Step) -> tuple[Tensor, float]:
         """A permutation int64 [B] of the batch and the share in [0, 1] that an image keeps."""
-        order = torch.from_numpy(step.rng.permutation(len(batch.labels)))
+        order = torch.from_numpy(order_of(len(batch.labels), step.rng))
         return order.to(batch.labels.device, non_blocking=True), draw_share(self.config.alpha, step.rng)
 
 

@@ -6,6 +6,7 @@ import torch
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Mixed, permuted, sent
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
 
@@ -23,8 +24,9 @@ class MixedExample(Mix):
         partner = partner or permuted(batch, step.rng)
         size, _, height, width = batch.images.shape
         device = batch.images.device
-        row, column = (sent(step.rng.integers(side, size=size), device) for side in (height, width))
-        weight = sent(step.rng.random(size), device)
+        row = sent(for_images(size, lambda n: step.rng.integers(height, size=n)), device)
+        column = sent(for_images(size, lambda n: step.rng.integers(width, size=n)), device)
+        weight = sent(for_images(size, step.rng.random), device)
         # The part of image i in every pixel: its rows above the cut in the one, its columns left of it in the other.
         above = (torch.arange(height, device=device) < row[:, None]).float()[:, None, :, None]
         before = (torch.arange(width, device=device) < column[:, None]).float()[:, None, None, :]

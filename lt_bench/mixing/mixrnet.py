@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import Field, FiniteFloat
 
 from lt_bench.data.types import Batch, Epoch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, permuted, sent
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
 FIFTH = 0.2
@@ -45,7 +47,8 @@ class MixRNet(Mix):
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         other = partner or permuted(batch, step.rng)
-        share = sent(self.draw_shares(len(batch.labels), step.rng), batch.labels.device)
+        drawn = for_images(len(batch.labels), partial(self.draw_shares, rng=step.rng))
+        share = sent(drawn, batch.labels.device)
         images = torch.lerp(other.images, batch.images, share[:, None, None, None])
         return Mixed(images, ((batch.labels, share), (other.labels, 1 - share)))
 

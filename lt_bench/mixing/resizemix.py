@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from pydantic import Field, model_validator
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, permuted
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
 
@@ -43,7 +46,9 @@ class ResizeMix(Mix):
         size, _, *sides = batch.images.shape
         scale = step.rng.uniform(self.config.smallest, self.config.largest)
         small = [int(side * scale) for side in sides]
-        corners = np.stack([draw_corners(size, *pair, step.rng) for pair in zip(sides, small, strict=True)], 1)
+        pairs = zip(sides, small, strict=True)
+        draws = [partial(draw_corners, side=side, small=box, rng=step.rng) for side, box in pairs]
+        corners = np.stack([for_images(size, draw) for draw in draws], 1)
         images = pasted(batch.images, partner.images, torch.from_numpy(corners), scale)
         share = 1 - small[0] * small[1] / (sides[0] * sides[1])
         return Mixed(images, ((batch.labels, share), (partner.labels, 1 - share)))

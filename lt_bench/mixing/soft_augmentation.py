@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, sent
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info, between
 
 ATTEMPTS = 100
@@ -59,8 +61,9 @@ class SoftAugmentation(Mix):
         if step.epoch.index >= round(self.config.until * step.epoch.total):
             return Mixed.plain(batch)
         size, channels, *sides = batch.images.shape
-        shifts = np.stack([draw_shifts(size, side, self.config.sigma * side, step.rng) for side in sides], 1)
-        fill = step.rng.normal(0, self.config.background, (size, channels))
+        draws = [partial(draw_shifts, side=side, sigma=self.config.sigma * side, rng=step.rng) for side in sides]
+        shifts = np.stack([for_images(size, draw) for draw in draws], 1)
+        fill = for_images(size, lambda images: step.rng.normal(0, self.config.background, (images, channels)))
         p = self.confidence(np.prod(1 - np.abs(shifts) / sides, axis=1))
         device = batch.images.device
         images = shifted(batch.images, torch.from_numpy(shifts).to(device, non_blocking=True), sent(fill, device))

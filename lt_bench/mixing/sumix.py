@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, ClassStats, Step
-from lt_bench.mixing import Answer, Mix, Mixed, Objective, Share
+from lt_bench.mixing import Answer, Mix, Mixed, Objective, Share, permutation
 from lt_bench.mixing.feature_maps import check_one_branch, untouched, watched
 from lt_bench.mixing.generators import InFront, pair_mix
 from lt_bench.models.network import Network
@@ -68,7 +68,7 @@ class SUMix(InFront):
 
     def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
         size = len(batch.labels)
-        order = torch.from_numpy(step.rng.permutation(size)).to(batch.labels.device, non_blocking=True)
+        order = permutation(batch, step.rng)
         mixed: Mixed = self.generator(batch, partner or batch[order], step)
         if len(mixed.terms) == 1:
             return objective.of(mixed) + (untouched(self.uncertain) if self.uncertain is not None else 0.0)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, Step
 from lt_bench.mixing import Mix, Mixed, sent
+from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info, between
 
 
@@ -51,7 +52,7 @@ class UniMix(Mix):
         if step.epoch.index not in self.active_epochs(self.config, range(total), total):
             return Mixed.plain(batch)
         other = partner or self.draw_partners(batch, step.rng)
-        b = step.rng.beta(self.config.alpha, self.config.alpha, len(batch.labels))
+        b = for_images(len(batch.labels), lambda n: step.rng.beta(self.config.alpha, self.config.alpha, n))
         share = shifted(sent(b, batch.labels.device), self.partner_part(batch.labels, other.labels))
         images = torch.lerp(other.images, batch.images, share[:, None, None, None])
         return Mixed(images, ((batch.labels, share), (other.labels, 1 - share)))
@@ -70,7 +71,7 @@ class UniMix(Mix):
         """As many images as the batch has, by `partner_law`. An image may meet itself."""
         # By inversion on the device, where the labels are: only the uniform draws come from the host.
         edges = self.partner_law(batch.labels).cumsum(dim=0)
-        u = sent(rng.random(len(edges)), edges.device)
+        u = sent(for_images(len(edges), rng.random), edges.device)
         drawn = torch.searchsorted(edges, u * edges[-1], right=True)
         # Rounding can put u * total exactly on the last edge; the clamp keeps such a draw inside.
         chosen = drawn.clamp_max(len(edges) - 1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lt_bench import ranks
 from lt_bench.data.types import IntArray
 from lt_bench.errors import RunError, UserError
 from lt_bench.evaluation.metrics import top1
@@ -112,7 +113,8 @@ class Owner:
     """Digest."""
     seed: int
     setting: dict[str, str]
-    """Device, precision and compilation, as the command line calls them: they change the arithmetic."""
+    """Device, precision and compilation, as the command line calls them: they change the arithmetic. What is left out
+    of it may be anything."""
 
 
 def save_checkpoint(path: Path, state: State, owner: Owner) -> None:
@@ -148,8 +150,9 @@ def load_checkpoint(path: Path, state: State, owner: Owner, job: Job, recorded: 
         UserError: It is that of another run, damaged, or made another way.
     """
     try:
-        _check_bytes(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        source = path if ranks.count() == 1 else io.BytesIO(ranks.from_first(path.read_bytes))
+        _check_bytes(source)
+        content = torch.load(source, map_location="cpu", weights_only=True)
         _check_owner(path, Owner(**content["owner"]), owner)
         if content["ended"] in recorded:
             return
@@ -169,12 +172,14 @@ def load_checkpoint(path: Path, state: State, owner: Owner, job: Job, recorded: 
     state.resumed += 1
 
 
-def _check_bytes(path: Path) -> None:
+def _check_bytes(source: Path | io.BytesIO) -> None:
     """Compare the checksums in the file with its bytes, which torch.load does not."""
-    if not path.is_file():
+    if isinstance(source, Path) and not source.is_file():
         raise ValueError("not a regular file")
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(source) as archive:
         damaged = archive.testzip()
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
     if damaged is not None:
         raise ValueError(f"{damaged} is damaged")
 
@@ -187,8 +192,8 @@ def _check_owner(path: Path, made: Owner, owner: Owner) -> None:
             "--no-resume trains anew"
         )
     for key, value in made.setting.items():
-        if owner.setting.get(key) != value:
+        if owner.setting.get(key, value) != value:
             raise UserError(
-                f"{path}: made with {key} {value}, now {key} is {owner.setting.get(key)}; "
+                f"{path}: made with {key} {value}, now {key} is {owner.setting[key]}; "
                 f"go on with --{key} {value} or begin anew with --no-resume"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lt_bench import ranks
 from lt_bench.data.sets import ImageSets
 from lt_bench.data.types import Batch, Epoch, ImageSet, IntArray, Step
 from lt_bench.errors import RunError
@@ -23,6 +24,8 @@ from lt_bench.methods import Method
 from lt_bench.models import Network
 from lt_bench.models.norm import single_values
 from lt_bench.protocol import Protocol
+from lt_bench.ranks.division import Division, divisions, places, shared, summed, weighted
+from lt_bench.ranks.gradients import as_first, sum_gradients
 from lt_bench.training.checkpoint import History, State
 from lt_bench.training.runtime import Runtime
 
@@ -86,6 +89,7 @@ def _end_epoch(job: Job, state: State, epoch: Epoch, train_loss: float) -> None:
     with torch.no_grad():
         job.method.end_epoch(epoch, job.scores, lambda: job.sets.train.clean(EVALUATION_BATCH))
         job.method.look(epoch, job.scores, partial(views_of, job.sets.train, epoch))
+        as_first(job.method)
     state.curve.append({"epoch": epoch.index, "lr": job.protocol.lr(epoch.index), "train_loss": train_loss})
     if (epoch.index + 1) % job.protocol.evaluate_every == 0 or epoch.index + 1 == epoch.total:
         evaluate(job, state)
@@ -129,22 +133,14 @@ def _told(when: str) -> Iterator[None]:
 
 def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None]) -> float:
     """One pass over the method's streams. Returns the mean training loss."""
-    job.network.train()
-    job.method.train()
-    for regulariser in job.network.regularisers:
-        regulariser.begin(epoch)
-    # Nothing here draws from torch's global generator, but a network may, and what regularises it does.
-    torch.manual_seed(int(epoch.rng("torch").integers(2**63)))
-    size, accumulate, repeats = job.protocol.batch_size, job.protocol.accumulate, job.protocol.repeated_augmentation
-    copies = job.protocol.batch_augmentation
+    _begin_epoch(job, epoch)
+    size, accumulate, copies = job.protocol.batch_size, job.protocol.accumulate, job.protocol.batch_augmentation
+    repeats = job.protocol.repeated_augmentation
     orders = {name: repeated(order, repeats) for name, order in job.method.streams(epoch).items()}
-    streams = [
-        job.sets.train.stream(np.repeat(order, copies), copies * size, epoch.rng(f"augment/{name}"), epoch.progress)
-        for name, order in orders.items()
-    ]
     images = len(next(iter(orders.values())))
-    steps = math.ceil(images / size)
-    shares = shares_of_batches(images, size, accumulate).to(job.runtime.device)
+    steps, divided = math.ceil(images / size), divisions(copies * images, copies * size)
+    streams = _streams(job, epoch, orders, divided)
+    shares = weighted(shares_of_batches(images, size, accumulate), divided).to(job.runtime.device)
     rng = epoch.rng("method")
     losses = []
     for index, batches in enumerate(zip(*streams, strict=True)):
@@ -152,20 +148,45 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
             set_rate(state.optimizer, job.protocol.lr(epoch.index, index // accumulate, math.ceil(steps / accumulate)))
             state.optimizer.zero_grad(set_to_none=True)
         job.runtime.begin_step()
-        shortest = min(len(batch.labels) for batch in batches)
+        step, length = Step(epoch, index, steps, rng), divided[index].total
         # An epoch may end in a batch of one image, of which a deep stage may make one pixel.
-        single = single_values(job.network, job.method) if shortest == 1 else nullcontext()
-        with job.runtime.uncompiled(when=shortest < copies * size), job.runtime.autocast(), single:
-            step = Step(epoch, index, steps, rng)
+        single = single_values(job.network, job.method) if length == 1 else nullcontext()
+        with (
+            job.runtime.uncompiled(when=length < copies * size),
+            job.runtime.autocast(),
+            single,
+            shared(divided[index]),
+        ):
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), step)
         loss.backward(shares[index].expand_as(loss))  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         if (index + 1) % accumulate == 0 or index + 1 == steps:
+            sum_gradients(state.optimizer)
             state.optimizer.step()
             job.method.after_step(job.network, step)
             on_step()
     state.images += images
-    return mean_loss(torch.stack(losses), epoch)
+    return mean_loss(summed(weighted(torch.stack(losses), divided)), epoch)
+
+
+def _begin_epoch(job: Job, epoch: Epoch) -> None:
+    """All that goes before its first batch."""
+    job.network.train()
+    job.method.train()
+    for regulariser in job.network.regularisers:
+        regulariser.begin(epoch)
+    # Nothing here draws from torch's global generator, but a network may, and what regularises it does.
+    torch.manual_seed(int(epoch.rng("torch").integers(2**63)) + ranks.rank())
+
+
+def _streams(
+    job: Job, epoch: Epoch, orders: Mapping[str, IntArray], divided: Sequence[Division]
+) -> list[Iterator[Batch]]:
+    """The batches of each stream; of several processes, this one's part of each."""
+    copies, own = job.protocol.batch_augmentation, places(divided)
+    sources = [(np.repeat(order, copies), epoch.rng(f"augment/{name}")) for name, order in orders.items()]
+    size = copies * job.protocol.batch_size
+    return [job.sets.train.stream(order, size, rng, epoch.progress, own) for order, rng in sources]
 
 
 def repeated(order: IntArray, times: int) -> IntArray:

@@ -6,15 +6,17 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from lt_bench import ranks
 from lt_bench.data.opening import open_split
 from lt_bench.data.sets import image_sets
 from lt_bench.data.split import Split
@@ -26,6 +28,8 @@ from lt_bench.leaderboard.record import find_record, load_record, record_folder,
 from lt_bench.methods import Method, Task
 from lt_bench.mixing.teachers import Kind, Teacher, teach, training_maps
 from lt_bench.models.norm import check_statistics
+from lt_bench.protocol import Protocol
+from lt_bench.ranks.gradients import as_first
 from lt_bench.recipe import Recipe
 from lt_bench.stages import DecoupledNetwork
 from lt_bench.training.averaging import WeightAverage
@@ -35,7 +39,7 @@ from lt_bench.training.network import build_recipe_network
 from lt_bench.training.noise import measure_noise
 from lt_bench.training.optimizers import build_optimizer
 from lt_bench.training.options import BudgetSpent, Options, Outcome
-from lt_bench.training.progress import on_screen
+from lt_bench.training.progress import Progress, on_screen
 from lt_bench.training.recording import draft_record, last_top1, make_record, now
 from lt_bench.training.runtime import choose_runtime
 from lt_bench.training.second_stage import prepare_second_stage
@@ -56,16 +60,17 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     """
     split = open_split(recipe.data, options.data_root)
     identity = recipe.identity(split.digest, seed)
-    if (done := _finished(identity, options)) is not None:
+    if (done := ranks.from_first(lambda: _finished(identity, options))) is not None:
         return done
     _check_budget(options)
-    check_writable(options.records)
+    ranks.from_first(lambda: check_writable(options.records))
     first = recipe.first()
     start = None if first is None else _first_stage(first, split, seed, replace(options, first_of=recipe.name))
     folder = _folder(recipe, split, seed, options)
-    with _locked(folder, wait=options.wait):
+    with _locked(folder, wait=options.wait) if ranks.is_first() else nullcontext():
         # Another process may have finished this run since.
-        return _finished(identity, options) or _complete(recipe, split, seed, options, folder, start)
+        done = ranks.from_first(lambda: _finished(identity, options))
+        return done or _complete(recipe, split, seed, options, folder, start)
 
 
 def _complete(
@@ -74,8 +79,16 @@ def _complete(
     """Train to the end and write weights and record."""
     _check_budget(options)  # which a first stage, or waiting for another process, may have spent
     job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
-    check_writable(options.records / record_folder(draft_record(recipe, split, job, start)))
+    records = options.records / record_folder(draft_record(recipe, split, job, start))
+    ranks.from_first(lambda: check_writable(records))
     state = train(recipe, split, job, folder, options)
+    return ranks.from_first(lambda: _leave(recipe, split, job, state, options, folder, start))
+
+
+def _leave(
+    recipe: Recipe, split: Split, job: Job, state: State, options: Options, folder: Path, start: Weights | None
+) -> Outcome:
+    """Write weights and record of a finished training."""
     noise = None if split.given is None else measure_noise(job, split, split.given, folder)
     record = make_record(recipe, split, job, state, start, noise)
     environment, timing = record.environment, record.timing
@@ -83,7 +96,7 @@ def _complete(
     trained = Trained(timing.wall_s, last_top1(record), environment.precision, environment.device)
     unkept = None
     try:
-        save_weights(folder / FILE, job.evaluated, recipe, split.digest, seed, trained)
+        save_weights(folder / FILE, job.evaluated, recipe, split.digest, job.seed, trained)
     except UserError as error:
         unkept = error
     path = write_record(record, state.last_predictions(split.test.labels), options.records)
@@ -98,12 +111,16 @@ def _complete(
 def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> Weights:
     """The weights that a second stage starts from: those of an ordinary run, which is made here if need be."""
     folder = _folder(recipe, split, seed, options)
-    with _locked(folder, wait=True):
+
+    def left() -> tuple[list[Path], Outcome | None, bool]:
         # The name is not part of the identity: the same run may lie in another recipe's folder.
         found = sorted(folder.parent.parent.glob(f"*/{folder.name}/{FILE}"))
         kept = _finished(recipe.identity(split.digest, seed), replace(options, force=False))
         # Ended between its weights and its record, the run has a checkpoint still, and goes on to its record.
-        cut = kept is None and (folder / CHECKPOINT).exists()
+        return found, kept, kept is None and (folder / CHECKPOINT).exists()
+
+    with _locked(folder, wait=True) if ranks.is_first() else nullcontext():
+        found, kept, cut = ranks.from_first(left)
         if cut or not found:
             # A record alone is of no use, and a second one of the same run would be as good as the first.
             if kept is not None:
@@ -111,13 +128,18 @@ def _first_stage(recipe: Recipe, split: Split, seed: int, options: Options) -> W
             records = options.records if kept is None else folder / AGAIN
             _complete(recipe, split, seed, replace(options, records=records, force=False), folder)
         path = found[0] if found and not cut else folder / FILE
-        try:
-            weights = read_weights(path)
-        except UserError as error:
-            raise UserError(f"{error}; without this file the first stage is trained anew") from None
-        if not weights.are_of(recipe, split.digest, seed):
-            raise UserError(f"{path}: the weights of another run; without this file the first stage is trained anew")
-        return weights
+        return ranks.from_first(lambda: _stage_weights(path, recipe, split, seed))
+
+
+def _stage_weights(path: Path, recipe: Recipe, split: Split, seed: int) -> Weights:
+    """The weights of a first stage. Raises UserError for what is not that."""
+    try:
+        weights = read_weights(path)
+    except UserError as error:
+        raise UserError(f"{error}; without this file the first stage is trained anew") from None
+    if not weights.are_of(recipe, split.digest, seed):
+        raise UserError(f"{path}: the weights of another run; without this file the first stage is trained anew")
+    return weights
 
 
 def check_writable(folder: Path) -> None:
@@ -165,6 +187,7 @@ def build_job(
     phases, batch_size = recipe.phase_choices(), recipe.protocol.batch_size
     task = Task(sets.train.labels, stats, phases, normalisation, batch_size)
     choice = recipe.method_choice()
+    _check_ranks(choice.component, recipe.training)
     method: Method = choice.component(task, choice.config)
     network = runtime.prepare(network)
     method.attach(network)
@@ -172,6 +195,20 @@ def build_job(
         _teach(method, sets.train, split, options, runtime.device)
     check_statistics(network, method)
     return Job(method.to(runtime.device), network, recipe.training, sets, runtime, seed, num_classes)
+
+
+def _check_ranks(method: type[Method], protocol: Protocol) -> None:
+    """Raise UserError if so many processes as there are cannot share the batches of a training."""
+    if ranks.count() == 1:
+        return
+    if not method.divisible:
+        raise UserError(
+            f"method {method.name}: looks at whole batches or has an optimizer of its own, and so cannot be trained by"
+            f" {ranks.count()} processes; start it without torchrun"
+        )
+    rows = protocol.batch_size * protocol.batch_augmentation
+    if rows < ranks.count():
+        raise UserError(f"protocol.batch_size: {rows} images cannot be shared by {ranks.count()} processes")
 
 
 def _teach(method: Method, train: ImageSet, split: Split, options: Options, device: torch.device) -> None:
@@ -205,20 +242,19 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
     images = len(job.sets.train.labels)
     steps = -(-images // recipe.protocol.images_per_step)
     title = f"{owner.run}{_part(recipe, options)}"
-    follow = options.progress or on_screen
+    follow = (options.progress or on_screen) if ranks.is_first() else Progress
     told = Tracked(title, recipe.identity(split.digest, job.seed), recipe.resolved(), folder, len(state.curve))
     screen = follow(title, job.runtime.description, state, epochs, images, steps)
-    with tracking(options.track, told) as track, screen as progress:
+    with tracking(options.track if ranks.is_first() else None, told) as track, screen as progress:
 
         def finish_epoch() -> None:
             # Before the checkpoint: an epoch that it does not hold is trained again, and written again.
             found = job.method.diagnostics(Epoch(state.curve[-1]["epoch"], epochs, job.seed))
-            save_diagnostics(folder, len(state.curve), found, counts, recipe, job.seed)
-            state.ended = now()
-            save_checkpoint(folder / CHECKPOINT, state, owner)
-            # A line more, so that it can be followed; one that is cut short is mended by the next call.
-            with _writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(state.curve[-1]) + "\n")
+            if ranks.is_first():
+                save_diagnostics(folder, len(state.curve), found, counts, recipe, job.seed)
+                state.ended = now()
+                save_checkpoint(folder / CHECKPOINT, state, owner)
+                _log(folder, state.curve[-1])
             track(state.curve[-1])
             progress.epoch()
             if len(state.curve) < epochs:
@@ -230,19 +266,27 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
     return state
 
 
+def _log(folder: Path, entry: dict[str, Any]) -> None:
+    """A line more, so that it can be followed; one that is cut short is mended by the next call."""
+    with _writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
 def _begun(recipe: Recipe, split: Split, job: Job, owner: Owner, folder: Path, options: Options) -> State:
     """The state to go on from, of the folder's checkpoint or fresh, with recipe and log so far in the folder."""
     state, checkpoint = initial_state(job), folder / CHECKPOINT
-    if checkpoint.exists() and not options.restart:
+    if ranks.from_first(lambda: checkpoint.exists() and not options.restart):
         identity = recipe.identity(split.digest, job.seed)
         # A process may have been killed between its record and its clean-up: then to go on would be to copy.
-        recorded = _recorded(identity, options.records, folder / AGAIN) if options.force else set()
-        load_checkpoint(checkpoint, state, owner, job, recorded)
+        recorded = ranks.from_first(lambda: _recorded(identity, options.records, folder / AGAIN))
+        load_checkpoint(checkpoint, state, owner, job, recorded if options.force else set())
     if isinstance(job.network, DecoupledNetwork):
         prepare_second_stage(job, job.network, state)
-    with _writing(folder):
-        write_atomically(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in state.curve).encode())
-        write_atomically(folder / "recipe.json", (json.dumps(recipe.resolved(), indent=1) + "\n").encode())
+    as_first(job.network, job.method)
+    if ranks.is_first():
+        with _writing(folder):
+            write_atomically(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in state.curve).encode())
+            write_atomically(folder / "recipe.json", (json.dumps(recipe.resolved(), indent=1) + "\n").encode())
     return state
 
 
@@ -256,7 +300,9 @@ def _part(recipe: Recipe, options: Options) -> str:
 def _owner(recipe: Recipe, split: Split, job: Job) -> Owner:
     runtime = job.runtime
     compiled = "on" if runtime.compiled else "off"
-    setting = {"device": runtime.device.type, "precision": runtime.precision, "compile": compiled}
+    setting = {"device": runtime.device.type, "precision": runtime.precision}
+    if ranks.count() == 1:  # several processes compile nothing, which is not to keep one from going on
+        setting["compile"] = compiled
     title = f"{recipe.data.name} {recipe.name} seed {job.seed}"
     return Owner(title, recipe.sha256(), split.digest, job.seed, setting)
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lt_bench import ranks
 from lt_bench.errors import UserError
 from lt_bench.models import Network
 from lt_bench.models.norm import fuse, kernels
@@ -88,7 +89,8 @@ class Runtime:
         count = torch.get_num_threads()
         threads = f", {count} thread{'s' * (count > 1)}" if self.device.type == "cpu" else ""
         without = f"not compiled ({self.why_not})" if self.why_not else "not compiled"
-        return f"{self.device_name}{threads}, {self.precision}, {self.compiled or without}"
+        processes = f"{ranks.count()} processes on " if ranks.count() > 1 else ""
+        return f"{processes}{self.device_name}{threads}, {self.precision}, {self.compiled or without}"
 
     @property
     def device_name(self) -> str:
@@ -119,6 +121,11 @@ def choose_runtime(
         torch.cuda.reset_peak_memory_stats()
     if compile == "off":
         return Runtime(torch.device(name), chosen)
+    if ranks.count() > 1:
+        # Compiled code has its own batch normalisation, of the rows of one process.
+        if compile == "on":
+            raise UserError(f"--compile on: not with {ranks.count()} processes, which normalise their batches together")
+        return Runtime(torch.device(name), chosen, None, f"{ranks.count()} processes")
     if name == "cuda":
         compiled, why_not = _torch_compile(needed=compile == "on", steps=steps)
     else:
@@ -214,6 +221,8 @@ def environment(runtime: Runtime) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "precision": runtime.precision,
         "compile": runtime.compiled or False,
+        "processes": ranks.count(),
+        "synchronised_batch_norm": ranks.count() > 1,
     }
 
 

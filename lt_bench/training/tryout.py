@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -134,12 +134,17 @@ class _Part:
         self.labels = self.all.labels
 
     def stream(
-        self, order: IntArray, batch_size: int, rng: np.random.Generator, progress: float = 0.0
+        self,
+        order: IntArray,
+        batch_size: int,
+        rng: np.random.Generator,
+        progress: float = 0.0,
+        places: Sequence[slice] | None = None,
     ) -> Iterator[Batch]:
-        return self.all.stream(order, batch_size, rng, progress)
+        return self.all.stream(order, batch_size, rng, progress, places)
 
-    def clean(self, batch_size: int) -> Iterator[Batch]:
-        return self.few.clean(batch_size)
+    def clean(self, batch_size: int, places: Sequence[slice] | None = None) -> Iterator[Batch]:
+        return self.few.clean(batch_size, places)
 
     def whole(self, batch_size: int) -> Iterator[Tensor]:
         return self.few.whole(batch_size)

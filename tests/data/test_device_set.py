@@ -50,6 +50,20 @@ def test_batches_are_normalised_float_with_their_own_labels_and_the_last_is_shor
     assert batches[0].images.dtype == torch.float32
 
 
+@pytest.mark.parametrize("settings", [{}, {"autoaugment": True, "cutout": 16}])
+def test_parts_of_batches_are_together_the_batches(settings: dict[str, object]) -> None:
+    images, order = device_set(TRAIN.images[:7], **settings), np.array([5, 3, 3, 6, 0, 1, 2])
+    whole = list(images.stream(order, 5, generator(0, "a")))
+    halves = [[slice(0, 3), slice(5, 6)], [slice(3, 5), slice(6, 7)]]
+    parts = [list(images.stream(order, 5, generator(0, "a"), 0.0, places)) for places in halves]
+    for batch, *shared in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([one.images for one in shared]), batch.images)
+        assert torch.equal(torch.cat([one.labels for one in shared]), batch.labels)
+        views = [one.views for one in (batch, *shared) if one.views is not None]
+        assert torch.equal(torch.cat([one.boxes for one in views[1:]]), views[0].boxes)
+    assert torch.equal(pixels(list(images.clean(3, [slice(3, 6)]))), pixels(list(images.clean(3))[1:2]))
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"padding": 0}, {"padding_mode": "reflect"}, {"autoaugment": True, "cutout": 16}]
 )

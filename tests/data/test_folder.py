@@ -82,7 +82,7 @@ def test_a_replaced_image_changes_the_content_digest(root: Path) -> None:
     assert before.content_sha256 != after.content_sha256
 
 
-def test_batches_do_not_depend_on_the_number_of_workers(root: Path) -> None:
+def test_batches_do_not_depend_on_the_number_of_workers_nor_on_who_else_makes_parts_of_them(root: Path) -> None:
     order = np.array([8, 0, 3, 3, 5, 1, 7])
     state = torch.get_rng_state()
     runs = [list(sets(root, workers).train.stream(order, 3, generator(0, "a"))) for workers in (0, 1, 2)]
@@ -91,6 +91,11 @@ def test_batches_do_not_depend_on_the_number_of_workers(root: Path) -> None:
     for run in runs:
         assert torch.cat([b.labels for b in run]).tolist() == [TRAIN_LABELS[i] for i in order]
         assert torch.equal(torch.cat([b.images for b in run]), torch.cat([b.images for b in runs[0]]))
+    halves = [[slice(0, 2), slice(3, 4), slice(6, 7)], [slice(2, 3), slice(4, 6)]]
+    first, second = (list(sets(root).train.stream(order, 3, generator(0, "a"), 0.0, half)) for half in halves)
+    for batch, one, other in zip(runs[0], first, second, strict=False):
+        assert torch.equal(torch.cat([one.images, other.images]), batch.images)
+    assert torch.equal(first[2].images, runs[0][2].images)
     same_image = runs[0][0].images[2], runs[0][1].images[0]
     assert not torch.equal(*same_image)
     other = list(sets(root).train.stream(order, 3, generator(0, "a", epoch=1)))
