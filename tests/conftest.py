@@ -74,8 +74,10 @@ class Done:
 def lt_bench(
     working_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Done]:
-    """The command line as the console script calls it, but in this process."""
+    """The command line as the console script calls it, but in this process, and on no terminal."""
     from lt_bench.cli import main
+
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
 
     def call(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["lt-bench", *map(str, arguments)])

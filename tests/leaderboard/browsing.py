@@ -43,7 +43,7 @@ def window(browser: Any, path: Path, state: str = "", *, dark: bool = False, vie
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
     page.on("dialog", lambda dialog: wrong.append(f"dialog {dialog.message}") or dialog.dismiss())
-    page.set_default_timeout(5000)
+    page.set_default_timeout(30_000)
     page.goto(f"{path.as_uri()}#{state}")
     yield page
     context.close()
