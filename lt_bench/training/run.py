@@ -208,7 +208,7 @@ def _check_ranks(method: type[Method], protocol: Protocol) -> None:
         )
     rows = protocol.batch_size * protocol.batch_augmentation
     if rows < ranks.count():
-        raise UserError(f"protocol.batch_size: {rows} images cannot be shared by {ranks.count()} processes")
+        raise UserError(f"protocol.batch_size: a batch of {rows} cannot be shared by {ranks.count()} processes")
 
 
 def _teach(method: Method, train: ImageSet, split: Split, options: Options, device: torch.device) -> None:

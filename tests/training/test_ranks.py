@@ -28,8 +28,8 @@ from lt_bench.ranks.division import Division, for_images, order_of, over_batch, 
 from lt_bench.training import loop
 from lt_bench.training import run as run_module
 
-RECIPES = ("ce", "cmo-at-once", "dbn-mix", "balpoe", "class-balanced-sampling", "csce", "mixed-example")
-"""A weighted mean and draws for every image are there for themselves; the issue asks for the others."""
+RECIPES = ("ce", "cmo-at-once", "dbn-mix", "balpoe", "class-balanced-sampling", "csce")
+"""Plain, two streams, partners from the batch, experts, another sampler, a weighted mean."""
 CMO = "mix: {name: cmo, probability: 0.9, start_epoch: -1, stop_before_end: 0}\n"
 SHORT = (
     "data.n_max=12",
@@ -145,7 +145,7 @@ def test_the_death_of_one_ends_all_with_a_line_and_others_go_on(folders: tuple[P
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["digits-lt/ce", "protocol.batch_size=2"], "protocol.batch_size: 2 images cannot be shared by 3 processes"),
+        (["digits-lt/ce", "protocol.batch_size=2"], "batch_size: a batch of 2 cannot be shared by 3 processes"),
         (["digits-lt/paddles"], "method paddles: looks at whole batches or has an optimizer of its own"),
         (["digits-lt/no-such"], "no-such"),
         (["digits-lt/ce", "--dry-run"], "--dry-run: not under torchrun"),
