@@ -70,7 +70,7 @@ def test_what_costs_another_time_is_not_told(record: Path) -> None:
 
 def test_the_shipped_board_counts_where_it_is_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Estimator(Options(device="cpu"), 1)
-    known.__dict__["machine"] = ("AMD EPYC", 1, "float32", "")
+    known.__dict__["machine"] = ("AMD EPYC", 1, "float32", "", 1)
     recipe = tiny("ride", "data.n_max=110")
     assert known.of(recipe) is None  # another network
     from lt_bench.recipe import load_recipe
@@ -78,7 +78,7 @@ def test_the_shipped_board_counts_where_it_is_of_this_machine(monkeypatch: pytes
     found = known.of(load_recipe("digits-lt/ce"))
     assert found is not None
     assert found.source.endswith(" of the shipped board of this recipe")
-    known.__dict__["machine"] = ("AMD EPYC", 1, "float16", "")
+    known.__dict__["machine"] = ("AMD EPYC", 1, "float16", "", 1)
     assert known.of(load_recipe("digits-lt/ce")) is None
 
 
