@@ -109,6 +109,7 @@ __all__ = [
     "permutation",
     "permuted",
     "sent",
+    "with_maps",
 ]
 
 __getattr__ = lazily(
@@ -325,6 +326,17 @@ def each_class(terms: Sequence[Term], logits: Tensor) -> Iterator[tuple[Tensor, 
 def permutation(batch: Batch, rng: np.random.Generator) -> Tensor:
     """A random order int64 [B] of a batch, on its device. Fixed points are allowed."""
     return torch.from_numpy(order_of(len(batch.labels), rng)).to(batch.labels.device, non_blocking=True)
+
+
+def with_maps(
+    batch: Batch, partner: Batch | None, maps_of: Callable[[Batch], Tensor], rng: np.random.Generator
+) -> tuple[Tensor, Batch, Tensor]:
+    """Maps [B, H, W] of a batch, its partner, by default the batch in a random order, and the partner's maps."""
+    maps = maps_of(batch)
+    if partner is not None:
+        return maps, partner, maps_of(partner)
+    order = permutation(batch, rng)
+    return maps, batch[order], maps[order]
 
 
 def sent(drawn: np.ndarray, device: torch.device) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step
-from lt_bench.mixing import Mix, Mixed, Objective, permutation, sent
+from lt_bench.mixing import Mix, Mixed, Objective, sent, with_maps
 from lt_bench.mixing.guided_mixup import gradient_length
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.mixing.smooth_cut import smoothest_levels
@@ -77,12 +77,7 @@ class PuzzleMix(Mix):
         share, wanted = draw_share(self.config.alpha, step.rng), 2 ** int(step.rng.integers(1, 5))
         if share == 1:
             return Mixed.plain(batch)
-        saliency = saliency_of(batch)
-        if partner is None:
-            order = permutation(batch, step.rng)
-            partner, other = batch[order], saliency[order]
-        else:
-            other = saliency_of(partner)
+        saliency, partner, other = with_maps(batch, partner, saliency_of, step.rng)
         with torch.no_grad():
             return self.puzzled(batch, partner, torch.stack([saliency, other]).float(), share, wanted)
 

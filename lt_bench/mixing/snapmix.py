@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.errors import UserError
-from lt_bench.mixing import Mix, Mixed, Objective, permutation
+from lt_bench.mixing import Mix, Mixed, Objective, with_maps
 from lt_bench.mixing.boxes import Box, draw_box
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.models.backbones.cutting import Pooled, Pooling
@@ -73,12 +73,7 @@ class SnapMix(Mix):
         if not all(box.area for box in boxes):
             return Mixed.plain(batch)
         into, cut = boxes
-        maps = maps_of(batch)
-        if partner is None:
-            order = permutation(batch, step.rng)
-            partner, others = batch[order], maps[order]
-        else:
-            others = maps_of(partner)
+        maps, partner, others = with_maps(batch, partner, maps_of, step.rng)
         shares = self.shares(1 - inside(maps, into), inside(others, cut), batch.labels == partner.labels)
         images = resized_into(batch.images, partner.images, into, cut)
         return Mixed(images, ((batch.labels, shares[0]), (partner.labels, shares[1])))

@@ -278,8 +278,10 @@ def _begun(recipe: Recipe, split: Split, job: Job, owner: Owner, folder: Path, o
     if ranks.from_first(lambda: checkpoint.exists() and not options.restart):
         identity = recipe.identity(split.digest, job.seed)
         # A process may have been killed between its record and its clean-up: then to go on would be to copy.
-        recorded = ranks.from_first(lambda: _recorded(identity, options.records, folder / AGAIN))
-        load_checkpoint(checkpoint, state, owner, job, recorded if options.force else set())
+        recorded = ranks.from_first(
+            lambda: _recorded(identity, options.records, folder / AGAIN) if options.force else set()
+        )
+        load_checkpoint(checkpoint, state, owner, job, recorded)
     if isinstance(job.network, DecoupledNetwork):
         prepare_second_stage(job, job.network, state)
     as_first(job.network, job.method)
