@@ -40,9 +40,9 @@ from train_step import ratio
 from lt_bench.data import Augmentation, load_card
 from lt_bench.data.fast_views import fast, show
 from lt_bench.data.folder import FilePart
-from lt_bench.data.folder_set import FolderSet
 from lt_bench.data.packed import Files, pack
 from lt_bench.data.types import generator
+from lt_bench.data.view_set import ViewSet
 from lt_bench.data.views import RandomView
 
 SIDE = 224
@@ -79,8 +79,8 @@ def suite(part: FilePart, arguments: argparse.Namespace, compiled: bool, packed:
         if not compiled:
             changed.enter_context(patch("lt_bench.data.fast_views.fast", lambda: None))
         if not packed:
-            changed.enter_context(patch("lt_bench.data.folder_set.source_of", lambda part, cache: Files(part)))
-        images = FolderSet(part, CARD, settings, CPU, arguments.workers)
+            changed.enter_context(patch("lt_bench.data.pictures.source_of", lambda part, cache: Files(part)))
+        images = ViewSet(part, CARD, settings, CPU, arguments.workers)
         for batch in images.stream(order, arguments.batch, generator(0, "images")):
             yield len(batch.labels)
 

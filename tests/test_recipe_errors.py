@@ -212,7 +212,11 @@ def fill(text: str) -> str:
         ("data.factor=ten", "data.factor: should be a valid number, found 'ten'"),
         ("mix=cmoo", "mix: 'cmoo' is not a known mix; did you mean cmo?"),
         ("loss=ldam", "model.head: the loss ldam needs the head cosine"),
-        ("protocol=imagenet-lt-90ep", "protocol: augmentation.kind: digits-lt needs crop-flip, found resized-crop"),
+        ("protocol.augmentation.interpolation=bicubic", "interpolation belongs to resized-crop, the kind is crop-flip"),
+        (
+            "protocol.augmentation={kind: resized-crop, interpolation: cubic}",
+            "protocol.augmentation.interpolation: .*bilinear.*bicubic.*cubic",
+        ),
         ("protocol.optimizer=adam", "protocol.optimizer.name: 'adam' is not a known optimizer; did you mean adamw?"),
         (
             "protocol.optimizer.name=[1]",

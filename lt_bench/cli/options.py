@@ -53,7 +53,7 @@ Work = Annotated[Path, path_option("--work", help="Folder of checkpoints, logs a
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, float32 or bf16.")]
 CompileName = Annotated[str, typer.Option("--compile", help="auto, on or off: code compiled for this machine.")]
-Workers = Annotated[int, typer.Option(min=0, help="Decoding processes per stream of image files.")]
+Workers = Annotated[int, typer.Option(min=0, help="Decoding processes per stream of image files or resized crops.")]
 Recipes = Annotated[
     list[str],
     typer.Argument(

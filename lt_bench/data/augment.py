@@ -12,9 +12,11 @@ from lt_bench.settings import Settings, added
 
 _ONLY = {
     "crop-flip": ("padding", "padding_mode", "rotation", "autoaugment", "cutout", "enlarge"),
-    "resized-crop": ("size", "scale", "color_jitter", "test_resize"),
+    "resized-crop": ("size", "scale", "color_jitter", "test_resize", "interpolation"),
 }
 
+Interpolation = Literal["bilinear", "bicubic"]
+"""How pixels between pixels are made, as Pillow does: where an image shrinks, over as many pixels as one will show."""
 
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -34,7 +36,8 @@ class Augmentation(Settings):
     """Order of the steps: crop, flip, colour jitter, then what `steps` names, and the normalisation."""
 
     kind: Literal["crop-flip", "resized-crop"] = "crop-flip"
-    """`crop-flip` for small, device-resident images; `resized-crop` for image files."""
+    """`crop-flip` for small, device-resident images; `resized-crop` for image files, and for small images that are
+    to be seen as these are."""
     flip: bool | None = None
     """Mirror half of the images. None: as the card says."""
     mean: tuple[Share, Share, Share] | None = None
@@ -65,6 +68,8 @@ class Augmentation(Settings):
     """Strength of the brightness, contrast and saturation jitter (`resized-crop`)."""
     test_resize: int | None = Field(default=None, gt=0, le=4096)
     """Shorter side at test time, before the centre crop (`resized-crop`). None: size * 256 / 224."""
+    interpolation: Interpolation = added("bilinear")
+    """Of every resize (`resized-crop`)."""
 
     def steps(self) -> dict[str, dict[str, Any]]:
         """All augmentations that it names beside crop, flip and the jitter of image files, with their settings."""
@@ -86,10 +91,9 @@ class Augmentation(Settings):
         return Normalisation(self.mean or card.mean, self.std or card.std)
 
     def check(self, card: Card) -> None:
-        """Raise UserError if it is not made for the images of a data set."""
-        fitting = "resized-crop" if isinstance(card.source, FolderSource) else "crop-flip"
-        if self.kind != fitting:
-            raise UserError(f"augmentation.kind: {card.name} needs {fitting}, found {self.kind}")
+        """Raise UserError if it is not made for the images of a data set: files are not all of one size."""
+        if isinstance(card.source, FolderSource) and self.kind != "resized-crop":
+            raise UserError(f"augmentation.kind: {card.name} needs resized-crop, found {self.kind}")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

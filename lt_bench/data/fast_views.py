@@ -18,17 +18,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lt_bench.data.augment import Interpolation
 from lt_bench.data.decoding import as_rgb, open_image
 from lt_bench.data.views import LIGHT, View, by_pillow
 from lt_bench.native import NoCompilerError, load_native
 
+FILTERS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
+"""Interpolations, in the order of resample.cpp."""
 _END = b"\xff\xd9"
 """Of a whole JPEG. Others are left to Pillow, which knows what to say of them."""
 _FOLDER = Path(__file__).parent
 
 
 def show(data: bytes, image: Image.Image, view: View, out: Tensor) -> None:
-    """Write a view of an image file, opened from `data`, to `out`, uint8 [3, side, side]. Raises UnreadableError."""
+    """Write a view of an image to `out`, uint8 [3, side, side]. Raises UnreadableError.
+
+    The image was opened from a file's bytes `data`, or is in memory and has none.
+    """
     compiled = fast()
     if compiled is None:
         out.copy_(by_pillow(as_rgb(image), view))
@@ -54,16 +60,17 @@ class Compiled:
             pixels = seen.ctypes.data
         lost = [length - resized for length, resized in zip(size, view.resized, strict=True)]
         columns_first = self.tall_first and lost[1] > max(0, 2 * lost[0])
-        place = (part[0] - left, part[1] - top, *size, *view.resized, *view.corner, view.side)
+        kind = FILTERS.index(view.interpolation)
+        place = (kind, part[0] - left, part[1] - top, *size, *view.resized, *view.corner, view.side)
         self.resampler.resample(pixels, part[2], *place, view.mirrored, columns_first, out.data_ptr())
         for name, factor in view.light:
             getattr(self.resampler, name)(out.data_ptr(), view.side**2, factor)
 
     def _needed(self, view: View) -> ctypes.Array[ctypes.c_uint]:
         """Left, top, width and height of what a view depends on."""
-        part, ends = (ctypes.c_uint * 4)(), (ctypes.c_int * 2)()
+        part, ends, kind = (ctypes.c_uint * 4)(), (ctypes.c_int * 2)(), FILTERS.index(view.interpolation)
         for axis in range(2):
-            self.resampler.needed(view.box[2 + axis], view.resized[axis], view.corner[axis], view.side, ends)
+            self.resampler.needed(kind, view.box[2 + axis], view.resized[axis], view.corner[axis], view.side, ends)
             part[axis], part[2 + axis] = view.box[axis] + ends[0], ends[1] - ends[0]
         return part
 
@@ -84,19 +91,20 @@ class Compiled:
         return torch.equal(found, by_pillow(as_rgb(open_image(io.BytesIO(data))), view))
 
 
-_VIEWS = [
+_BILINEAR = [
     View((21, 40, 61, 75), (48, 48), (0, 0), 48, True, (("contrast", 1.3), ("brightness", 0.7), ("saturation", 1.4))),
     View((50, 7, 52, 151), (48, 48), (0, 0), 48, False, (("saturation", 0.6), ("brightness", 1.4), ("contrast", 0.8))),
     View((3, 5, 30, 23), (48, 48), (0, 0), 48),
     View((0, 0, 120, 170), (60, 85), (6, 18), 48),
 ]
+_VIEWS = [view._replace(interpolation=filter_) for view in _BILINEAR for filter_ in FILTERS]
 
 
 def _probes() -> list[bytes]:
-    """Noise with large and small waves, in the ways in which colours are subsampled."""
+    """Noise with large and small waves, black and white in places, in the ways in which colours are subsampled."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 200, (17, 12, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
-    image = Image.fromarray(coarse + rng.integers(0, 56, coarse.shape, dtype=np.uint8))
+    coarse = rng.integers(-100, 300, (17, 12, 3)).repeat(10, 0).repeat(10, 1)
+    image = Image.fromarray(np.clip(coarse + rng.integers(0, 56, coarse.shape), 0, 255).astype(np.uint8))
     files = [io.BytesIO() for _ in range(4)]
     for subsampling, file in enumerate(files[:3]):
         image.save(file, "JPEG", quality=90, subsampling=subsampling)
@@ -118,8 +126,8 @@ def fast() -> Compiled | None:
 def _resampler() -> ctypes.CDLL:
     library = load_native(_FOLDER / "resample.cpp", "-ffp-contract=off")
     pointer, number, many = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
-    library.needed.argtypes, library.needed.restype = [*[number] * 4, pointer], None
-    places = [number] * 9
+    library.needed.argtypes, library.needed.restype = [*[number] * 5, pointer], None
+    places = [number] * 10
     library.resample.argtypes = [pointer, many, *places, ctypes.c_bool, ctypes.c_bool, pointer]
     library.resample.restype = None
     for name in LIGHT:

@@ -1,4 +1,4 @@
-// What Pillow makes of a crop, to the bit: bilinear resize, mirror image, brightness, contrast and saturation.
+// What Pillow makes of a crop, to the bit: bilinear or bicubic resize, mirror image, brightness, contrast and saturation.
 //
 // A resized pixel is a weighted sum along the row, rounded to 8 bits, and then one along the column, in integers: weights
 // in units of 2^-22, made in double precision. Only the rows and columns that are shown are worked out. Blending is in
@@ -17,6 +17,24 @@ constexpr int kBits = 22;
 constexpr int kHalf = 1 << (kBits - 1);
 constexpr int kLanes = 4; // red, green, blue and one that is not used
 
+// Weight of a pixel by its distance from the centre, 0 from the support on. Distances are in pixels of the source, or of
+// the result where these are larger.
+struct Filter {
+  double support;
+  double (*at)(double);
+};
+
+double triangle(double x) { return x < 1.0 ? 1.0 - x : 0.0; }
+
+// Keys' cubic convolution with a = -1/2.
+double cubic(double x) {
+  constexpr double a = -0.5;
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+  return x < 2.0 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
+}
+
+constexpr Filter kFilters[] = {{1.0, triangle}, {2.0, cubic}}; // as FILTERS in fast_views.py
+
 // Which pixels of a side make each of the shown ones: `count[i]` of them from `first[i]` on.
 struct Taps {
   int most = 0; // weights of one shown pixel
@@ -24,24 +42,24 @@ struct Taps {
   std::vector<double> exact;
 
   // A side of `length` pixels becomes one of `resized`, of which `shown` are wanted, from `from` on, or backwards.
-  void set(int length, int resized, int from, int shown, bool mirrored = false) {
+  void set(const Filter &filter, int length, int resized, int from, int shown, bool mirrored = false) {
     const double scale = double(length) / resized, stretch = std::max(scale, 1.0), shrink = 1.0 / stretch;
-    most = int(std::ceil(stretch)) * 2 + 1;
+    const double reach = filter.support * stretch;
+    most = int(std::ceil(reach)) * 2 + 1;
     first.resize(shown), count.resize(shown), weight.assign(size_t(shown) * most, 0), exact.resize(most);
     for (int step = 0; step < shown; ++step) {
       const int i = mirrored ? shown - 1 - step : step;
       const double centre = (from + step + 0.5) * scale;
-      first[i] = std::max(0, int(centre - stretch + 0.5));
-      count[i] = std::min(length, int(centre + stretch + 0.5)) - first[i];
+      first[i] = std::max(0, int(centre - reach + 0.5));
+      count[i] = std::min(length, int(centre + reach + 0.5)) - first[i];
       double sum = 0;
       for (int k = 0; k < count[i]; ++k) {
-        const double distance = std::fabs((k + first[i] - centre + 0.5) * shrink);
-        exact[k] = distance < 1.0 ? 1.0 - distance : 0.0;
+        exact[k] = filter.at(std::fabs((k + first[i] - centre + 0.5) * shrink));
         sum += exact[k];
       }
       for (int k = 0; k < count[i]; ++k) {
         const double share = sum != 0.0 ? exact[k] / sum : exact[k];
-        weight[size_t(i) * most + k] = int(0.5 + share * (1 << kBits));
+        weight[size_t(i) * most + k] = int((share < 0 ? -0.5 : 0.5) + share * (1 << kBits));
       }
     }
   }
@@ -61,8 +79,11 @@ struct Scratch {
   std::vector<int> wide; // some rows side by side, pixel by pixel
 };
 
-// `some` of kRows rows to `side` pixels each. The source begins with pixel `left`; strides are in bytes. Weights are
-// positive and add up to 1: nothing overflows.
+// A sum of pixels by weights. These add up to 1, and those above 0 to less than 2, so that nothing overflows; but where
+// some are negative the sum may leave 0 to 255.
+inline uint8_t rounded(int sum) { return uint8_t(std::min(std::max(sum >> kBits, 0), 255)); }
+
+// `some` of kRows rows to `side` pixels each. The source begins with pixel `left`; strides are in bytes.
 void along_rows(const uint8_t *in, std::ptrdiff_t in_stride, uint8_t *out, std::ptrdiff_t out_stride, int some, int left,
                 int side, Scratch &s) {
   const Taps &taps = s.across;
@@ -82,9 +103,8 @@ void along_rows(const uint8_t *in, std::ptrdiff_t in_stride, uint8_t *out, std::
       std::memcpy(&values, pixels + kSide * k, sizeof values);
       sum += values * weight[k];
     }
-    sum >>= kBits;
     uint8_t found[kSide];
-    for (int j = 0; j < kSide; ++j) found[j] = uint8_t(sum[j]);
+    for (int j = 0; j < kSide; ++j) found[j] = rounded(sum[j]);
     for (int r = 0; r < some; ++r) std::memcpy(out + r * out_stride + kLanes * i, found + kLanes * r, kLanes);
   }
 }
@@ -104,7 +124,7 @@ void down_columns(const uint8_t *rows, std::ptrdiff_t stride, uint8_t *out, int 
       else
         for (int i = 0; i < some; ++i) sum[i] += row[i] * share;
     }
-    for (int i = 0; i < some; ++i) out[x + i] = uint8_t(sum[i] >> kBits);
+    for (int i = 0; i < some; ++i) out[x + i] = rounded(sum[i]);
   }
 }
 
@@ -171,21 +191,21 @@ void towards(uint8_t *image, int64_t values, int level, float factor) {
 extern "C" {
 
 // First source pixel that is needed along one side, and the one behind the last.
-void needed(int length, int resized, int from, int shown, int *range) {
+void needed(int filter, int length, int resized, int from, int shown, int *range) {
   thread_local Taps taps;
-  taps.set(length, resized, from, shown);
+  taps.set(kFilters[filter], length, resized, from, shown);
   range[0] = taps.begin(), range[1] = taps.end();
 }
 
 // Of a box of width x height pixels, resized to resized_width x resized_height, the `side` x `side` pixels from
 // (shown_left, shown_top) on, to `out` [3, side, side]. `pixels` are 4 bytes each, `stride` pixels a row, and begin at
 // (left, top), as seen from the box's corner; they hold what `needed` says.
-void resample(const uint8_t *pixels, int64_t stride, int left, int top, int width, int height, int resized_width,
-              int resized_height, int shown_left, int shown_top, int side, bool mirrored, bool by_columns_first,
-              uint8_t *out) {
+void resample(const uint8_t *pixels, int64_t stride, int filter, int left, int top, int width, int height,
+              int resized_width, int resized_height, int shown_left, int shown_top, int side, bool mirrored,
+              bool by_columns_first, uint8_t *out) {
   thread_local Scratch s;
-  s.across.set(width, resized_width, shown_left, side, mirrored);
-  s.down.set(height, resized_height, shown_top, side);
+  s.across.set(kFilters[filter], width, resized_width, shown_left, side, mirrored);
+  s.down.set(kFilters[filter], height, resized_height, shown_top, side);
   s.wide.resize(std::size_t(kSide) * (s.across.end() - s.across.begin()));
   const Job job{pixels, std::ptrdiff_t(kLanes * stride), std::ptrdiff_t(kLanes) * side, left, top, side, out};
   by_columns_first ? columns_first(job, s) : rows_first(job, s);

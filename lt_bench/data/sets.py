@@ -43,7 +43,7 @@ def image_sets(
     *,
     varied: bool = True,
 ) -> ImageSets:
-    """Image sets of a split. `workers` is the number of decoding processes per stream of image files.
+    """Image sets of a split. `workers` is the number of processes per stream of resized crops.
 
     Training images get the `further` augmentations, names with settings, beside those of the protocol; or none at all,
     where they are not to be `varied`.
@@ -55,10 +55,10 @@ def image_sets(
     steps = in_order({**augmentation.steps(), **further})
 
     def make(part: ArrayPart | FilePart, varied: bool) -> ImageSet:
-        if isinstance(part, FilePart):
-            from lt_bench.data.folder_set import FolderSet  # noqa: PLC0415 (needs torchvision and the loader)
+        if isinstance(part, FilePart) or augmentation.kind == "resized-crop":
+            from lt_bench.data.view_set import ViewSet  # noqa: PLC0415 (needs torchvision and the loader)
 
-            return FolderSet(part, split.card, augmentation, device, workers, steps if varied else (), varied=varied)
+            return ViewSet(part, split.card, augmentation, device, workers, steps if varied else (), varied=varied)
         if augmentation.enlarge is not None:
             part = replace(part, images=resized(part.images, augmentation.enlarge))
         # Parts that are only looked at need no room for crops and mirror images.

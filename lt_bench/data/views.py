@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from lt_bench.data.augment import Augmentation
+from lt_bench.data.augment import Augmentation, Interpolation
 
 MIRRORED = 0.5
 """Probability of mirroring an image."""
@@ -36,6 +36,7 @@ class View(NamedTuple):
     mirrored: bool = False
     light: tuple[tuple[str, float], ...] = ()
     """Names of LIGHT with factors, in the order in which they are applied."""
+    interpolation: Interpolation = "bilinear"
 
     def shown(self, width: int, height: int) -> list[float]:
         """Of an image of this size: left, top, right and bottom in shares of it, and 1 if mirrored."""
@@ -57,7 +58,7 @@ class RandomView:
 
     def __init__(self, augmentation: Augmentation, flip: bool) -> None:
         jitter = augmentation.color_jitter
-        self.side, self.flip = augmentation.size, flip
+        self.side, self.flip, self.interpolation = augmentation.size, flip, augmentation.interpolation
         self.crop = v2.RandomResizedCrop(augmentation.size, scale=augmentation.scale)
         self.jitter = v2.ColorJitter(jitter, jitter, jitter) if jitter else None
 
@@ -65,7 +66,8 @@ class RandomView:
         box = self.crop.make_params([image])
         mirrored = self.flip and bool(torch.rand(1) < MIRRORED)
         place = (box["left"], box["top"], box["width"], box["height"])
-        return View(place, (self.side, self.side), (0, 0), self.side, mirrored, self._light())
+        size = (self.side, self.side)
+        return View(place, size, (0, 0), self.side, mirrored, self._light(), self.interpolation)
 
     def _light(self) -> tuple[tuple[str, float], ...]:
         if self.jitter is None:
@@ -77,30 +79,32 @@ class RandomView:
 class CentreView:
     """The shorter side brought to `resize` pixels, and the square in the middle."""
 
-    def __init__(self, side: int, resize: int) -> None:
-        self.side, self.resize = side, resize
+    def __init__(self, side: int, resize: int, interpolation: Interpolation = "bilinear") -> None:
+        self.side, self.resize, self.interpolation = side, resize, interpolation
 
     def __call__(self, image: Image.Image) -> View:
         shorter = min(image.size)
         width, height = (int(self.resize * length / shorter) for length in image.size)
         corner = round((width - self.side) / 2), round((height - self.side) / 2)
-        return View((0, 0, *image.size), (width, height), corner, self.side)
+        return View((0, 0, *image.size), (width, height), corner, self.side, interpolation=self.interpolation)
 
 
 class WholeView:
     """The whole image as a square."""
 
-    def __init__(self, side: int) -> None:
-        self.side = side
+    def __init__(self, side: int, interpolation: Interpolation = "bilinear") -> None:
+        self.side, self.interpolation = side, interpolation
 
     def __call__(self, image: Image.Image) -> View:
-        return View((0, 0, *image.size), (self.side, self.side), (0, 0), self.side)
+        size = (self.side, self.side)
+        return View((0, 0, *image.size), size, (0, 0), self.side, interpolation=self.interpolation)
 
 
 def by_pillow(image: Image.Image, view: View) -> Tensor:
     """The pixels of a view of an RGB image, uint8 [3, side, side]: the ones that every other way must give."""
     left, top, width, height = view.box
-    seen = F.resized_crop(image, top, left, height, width, [view.resized[1], view.resized[0]])
+    size, mode = [view.resized[1], view.resized[0]], InterpolationMode(view.interpolation)
+    seen = F.resized_crop(image, top, left, height, width, size, mode)
     seen = F.crop(seen, view.corner[1], view.corner[0], view.side, view.side)
     seen = F.horizontal_flip(seen) if view.mirrored else seen
     for name, factor in view.light:

@@ -12,18 +12,24 @@ import PIL
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from lt_bench.data import Augmentation, fast_views
+from lt_bench.data.augment import Interpolation
 from lt_bench.data.decoding import UnreadableError, as_rgb, open_image
-from lt_bench.data.fast_views import Compiled, show
+from lt_bench.data.fast_views import FILTERS, Compiled, show
 from lt_bench.data.views import CentreView, Chooser, RandomView, View, WholeView, by_pillow
 from lt_bench.native import NoCompilerError
 
 LATEST_PILLOW = 13
 """The last whose pixels are known to be imitated."""
-SETTINGS = Augmentation(kind="resized-crop", size=40)
-CHOICES: list[Chooser] = [*[RandomView(SETTINGS, flip=True)] * 4, CentreView(40, 46), WholeView(40)]
+MODES = [InterpolationMode.BILINEAR, InterpolationMode.BICUBIC]
+
+
+def choices(interpolation: Interpolation) -> list[Chooser]:
+    settings = Augmentation(kind="resized-crop", size=40, interpolation=interpolation)
+    fixed = CentreView(40, 46, interpolation), WholeView(40, interpolation)
+    return [*[RandomView(settings, flip=True)] * 4, *fixed]
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -71,26 +77,35 @@ def files() -> Iterator[bytes]:
         yield encoded(image, "PNG")
 
 
-def test_pixels_are_pillows_to_the_bit() -> None:
+@pytest.mark.parametrize("interpolation", FILTERS)
+def test_pixels_are_pillows_to_the_bit(interpolation: Interpolation) -> None:
     for seed, data in enumerate(files()):
-        assert_the_same(data, CHOICES, seed)
+        assert_the_same(data, choices(interpolation), seed)
+
+
+def test_what_a_bicubic_sum_has_beyond_black_and_white_is_cut_off() -> None:
+    columns, rows = np.meshgrid(np.arange(60) // 7 % 2, np.arange(50) // 5 % 2)
+    data = encoded(Image.fromarray(np.repeat((columns ^ rows)[..., None] * 255, 3, 2).astype(np.uint8)), "PNG")
+    assert_the_same(data, [WholeView(40, "bicubic"), WholeView(97, "bicubic")])
 
 
 @pytest.mark.data
 def test_pixels_of_photographs_are_pillows_to_the_bit(data_root: Path) -> None:
-    settings = Augmentation(kind="resized-crop", size=224)
+    settings = [Augmentation(kind="resized-crop", size=224, interpolation=each) for each in FILTERS]
     with tarfile.open(data_root / "imagenet-sample.tar") as tar:
         photographs = [tar.extractfile(member) for member in tar if member.isfile()]
         for seed, file in enumerate(photographs[::4]):
             assert file is not None
-            assert_the_same(file.read(), [RandomView(settings, flip=True), CentreView(224, 256)], seed)
+            shown = [RandomView(each, flip=True) for each in settings]
+            assert_the_same(file.read(), [*shown, CentreView(224, 256), CentreView(224, 256, "bicubic")], seed)
 
 
-def test_a_view_in_the_middle_is_torchvisions() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_view_in_the_middle_is_torchvisions(mode: InterpolationMode) -> None:
     for size in ((160, 121), (97, 211), (64, 64)):
         image = picture(*size)
-        theirs = v2.Compose([v2.Resize(46), v2.CenterCrop(40), v2.PILToTensor()])(image)
-        assert torch.equal(by_pillow(image, CentreView(40, 46)(image)), theirs)
+        theirs = v2.Compose([v2.Resize(46, mode), v2.CenterCrop(40), v2.PILToTensor()])(image)
+        assert torch.equal(by_pillow(image, CentreView(40, 46, mode.value)(image)), theirs)
 
 
 def test_a_view_says_what_is_seen() -> None:

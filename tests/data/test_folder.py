@@ -25,8 +25,8 @@ from torchvision.transforms import v2
 from lt_bench.data import Augmentation, DataSpec, ImageSets, describe, export_split, image_sets, load_card, open_split
 from lt_bench.data.cards import Card, FolderSource, ImageList
 from lt_bench.data.folder import read_list
-from lt_bench.data.folder_set import FolderSet
 from lt_bench.data.types import generator
+from lt_bench.data.view_set import ViewSet
 from lt_bench.data.views import RandomView, by_pillow
 from lt_bench.errors import RunError, UserError
 
@@ -409,7 +409,7 @@ def test_odd_names_and_deep_images_are_decoded(root: Path) -> None:
     (root / "mini" / "train.txt").write_bytes("".join(lines).replace("\n", "\r\n").encode("utf-8-sig"))
     part = read_list(root / "mini", ImageList(file="train.txt", images=4), 3)
     assert len(part.sizes()) == 4
-    batch = next(FolderSet(part, mini_card(), SETTINGS, torch.device("cpu"), 0).clean(4))
+    batch = next(ViewSet(part, mini_card(), SETTINGS, torch.device("cpu"), 0).clean(4))
     card = mini_card()
     grey = torch.tensor([(128 / 255 - m) / s for m, s in zip(card.mean, card.std, strict=True)])
     torch.testing.assert_close(batch.images, grey[None, :, None, None].expand(4, 3, 16, 16), atol=1e-5, rtol=1e-5)
@@ -436,7 +436,7 @@ def test_decoding_that_ends_says_so_in_one_line(root: Path, monkeypatch: pytest.
     def full(_: torch.Tensor) -> None:
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
 
-    monkeypatch.setattr("lt_bench.data.folder_set.open_image", decode)
+    monkeypatch.setattr("lt_bench.data.pictures.open_image", decode)
     if end == "no room":
         monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     with pytest.raises(RunError, match="fewer --workers need less") as error:

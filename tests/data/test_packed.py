@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from lt_bench.cli import app
 from lt_bench.data import Augmentation, packed
 from lt_bench.data.folder import FilePart
-from lt_bench.data.folder_set import FolderSet
 from lt_bench.data.packed import Files, Index, PackedFiles, pack, pack_folder, source_of
 from lt_bench.data.types import generator
+from lt_bench.data.view_set import ViewSet
 from lt_bench.errors import UserError
 
 NAMES = tuple(f"c{k % 2}/{k}.JPEG" for k in range(7))
@@ -68,9 +68,9 @@ def test_a_pack_is_the_files_and_their_digests(part: FilePart, cache: Path) -> N
 def test_a_run_sees_the_same_images_in_a_pack(part: FilePart, cache: Path, workers: int) -> None:
     def batches() -> list[torch.Tensor]:
         settings = Augmentation(kind="resized-crop", size=16)
-        images = FolderSet(part, tiny_card(), settings, torch.device("cpu"), workers)
+        images = ViewSet(part, tiny_card(), settings, torch.device("cpu"), workers)
         order = np.array([6, 0, 3, 3, 5])
-        return [type(images.source), *(b.images for b in images.stream(order, 3, generator(0, "a")))]
+        return [type(images.pictures.source), *(b.images for b in images.stream(order, 3, generator(0, "a")))]
 
     loose = batches()
     pack(part.folder, NAMES, cache)

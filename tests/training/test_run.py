@@ -403,9 +403,11 @@ def test_a_device_that_is_not_there(tmp_path: Path) -> None:
         train(tiny(), tmp_path, device="cuda")
 
 
-def test_an_augmentation_for_other_images(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"augmentation\.kind: digits-lt needs crop-flip, found resized-crop"):
-        train(tiny("ce", "protocol.augmentation={kind: resized-crop}"), tmp_path)
+def test_small_images_are_trained_on_as_image_files_are(tmp_path: Path) -> None:
+    seen = "protocol.augmentation={kind: resized-crop, size: 24, interpolation: bicubic}"
+    record = load_record(train(tiny("ce", seen), tmp_path, workers=0).record)
+    assert record.recipe["protocol"]["augmentation"]["interpolation"] == "bicubic"
+    assert sum(record.selections["last"].total) == 600
 
 
 # --- budget ------------------------------------------------------------------------------------------

@@ -1,38 +1,35 @@
-"""Large images: decoded and augmented one by one in worker processes, normalised on the device."""
+"""Images that are shown in part and resized: one by one in worker processes, normalised on the device."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from lt_bench.data.arrays import cache_folder
+from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.augmentations import Augment, Draws, draw_all, vary
 from lt_bench.data.cards import Card
-from lt_bench.data.decoding import UnreadableError, open_image
+from lt_bench.data.decoding import UnreadableError
 from lt_bench.data.device_set import normalisation
 from lt_bench.data.fast_views import fast, show
 from lt_bench.data.folder import FilePart
-from lt_bench.data.packed import Source, source_of
-from lt_bench.data.reading import reason
+from lt_bench.data.pictures import Picture, Pictures, pictures_of
 from lt_bench.data.types import Batch, IntArray, Views, cut
 from lt_bench.data.views import CentreView, Chooser, RandomView, View, WholeView
 from lt_bench.errors import RunError
 
 
-class FolderSet:
+class ViewSet:
     """Random resized crop, flip and colour jitter, then further steps; at test time resize and centre crop."""
 
     def __init__(
         self,
-        part: FilePart,
+        part: FilePart | ArrayPart,
         card: Card,
         augmentation: Augmentation,
         device: torch.device,
@@ -42,12 +39,12 @@ class FolderSet:
         varied: bool = True,
     ) -> None:
         self.labels = part.labels
-        self.part = part
-        self.source = source_of(part, cache_folder(None))
+        self.pictures = pictures_of(part)
         self.device = device
         self.workers = workers
-        self.steps, self.side = steps, augmentation.size
-        self._test_view: Chooser = CentreView(self.side, augmentation.test_resize or round(self.side * 256 / 224))
+        self.steps, self.side, self.interpolation = steps, augmentation.size, augmentation.interpolation
+        resize = augmentation.test_resize or round(self.side * 256 / 224)
+        self._test_view: Chooser = CentreView(self.side, resize, self.interpolation)
         flip = card.flip if augmentation.flip is None else augmentation.flip
         self._train_view: Chooser = RandomView(augmentation, flip) if varied else self._test_view
         self._labels = torch.from_numpy(part.labels).to(device)
@@ -76,7 +73,7 @@ class FolderSet:
     def whole(self, batch_size: int) -> Iterator[Tensor]:
         """The images resized to squares, in order."""
         order, parts = np.arange(len(self.labels)), cut(len(self.labels), batch_size)
-        loaded = self._loaded(order, parts, WholeView(self.side), None)
+        loaded = self._loaded(order, parts, WholeView(self.side, self.interpolation), None)
         return (images.to(self.device, non_blocking=True) for images, _ in loaded)
 
     def _batches(
@@ -101,7 +98,7 @@ class FolderSet:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the chosen views, decoded in worker processes."""
         loader: DataLoader[tuple[Tensor, Tensor] | str] = DataLoader(
-            _Decoder(self.part, self.source, order, parts, choose, self.side, seeds),
+            _Decoder(self.pictures, order, parts, choose, self.side, seeds),
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
@@ -115,15 +112,14 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
 
     def __init__(
         self,
-        part: FilePart,
-        source: Source,
+        pictures: Pictures,
         order: IntArray,
         parts: Sequence[slice],
         choose: Chooser,
         side: int,
         seeds: np.ndarray | None,
     ) -> None:
-        self.part, self.source, self.order, self.parts = part, source, order, parts
+        self.pictures, self.order, self.parts = pictures, order, parts
         self.choose, self.side, self.seeds = choose, side, seeds
 
     def __len__(self) -> int:
@@ -136,13 +132,13 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
         state = torch.get_rng_state()
         places = range(self.parts[k].start, self.parts[k].stop)
         try:
-            self.source.expect(self.order[places.start : places.stop])
+            self.pictures.expect(self.order[places.start : places.stop])
             # All are opened before the first is decoded: code that is still in the cache runs several times as fast.
             opened = [self._opened(place) for place in places]
             images, shown = _room(len(places), self.side)
             for each, image in zip(opened, images, strict=True):
                 self._show(each, image)
-            return images, shown.copy_(torch.tensor([each.view.shown(*each.image.size) for each in opened]))
+            return images, shown.copy_(torch.tensor([each.view.shown(*each.picture.image.size) for each in opened]))
         except UnreadableError as error:
             return str(error)
         finally:
@@ -153,29 +149,21 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
         if self.seeds is not None:
             # Not torch.manual_seed, which would also reseed the accelerators.
             torch.default_generator.manual_seed(int(self.seeds[place]))
-        try:
-            data = self.source.read(position)
-            image = open_image(io.BytesIO(data))
-        except (UnreadableError, OSError) as error:
-            raise self._unreadable(position, error) from None
-        return _Opened(position, data, image, self.choose(image))
+        picture = self.pictures.open(position)
+        return _Opened(position, picture, self.choose(picture.image))
 
     def _show(self, opened: _Opened, out: Tensor) -> None:
         try:
-            show(opened.data, opened.image, opened.view, out)
+            show(opened.picture.data, opened.picture.image, opened.view, out)
         except UnreadableError as error:
-            raise self._unreadable(opened.position, error) from None
-
-    def _unreadable(self, position: int, error: Exception) -> UnreadableError:
-        return UnreadableError(f"{self.part.folder / self.part.files[position]}: not a readable image: {reason(error)}")
+            raise self.pictures.unreadable(opened.position, error) from None
 
 
 class _Opened(NamedTuple):
-    """An image file before it is decoded, and what is to be seen of it."""
+    """An image before it is decoded, and what is to be seen of it."""
 
     position: int
-    data: bytes
-    image: Image.Image
+    picture: Picture
     view: View
 
 
