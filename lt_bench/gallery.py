@@ -51,7 +51,8 @@ def mixture(recipe: Recipe, size: int, seed: int, data_root: Path | None, teache
     Raises UserError for a recipe that mixes nothing, or whose coin falls against it too often.
     """
     split = open_split(recipe.data, data_root)
-    sets = image_sets(split, recipe.protocol.augmentation, torch.device("cpu"), 0, recipe.augment)
+    seen, epochs = recipe.protocol.augmentation, recipe.protocol.epochs
+    sets = image_sets(split, seen, torch.device("cpu"), 0, recipe.augment, epochs=epochs)
     mix, epoch = _mix(recipe, split.counts, seed)
     network = build_recipe_network(recipe, len(split.counts), seed, trained=True)
     mix.attach(network)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, FiniteFloat, model_validator
@@ -12,8 +14,20 @@ from lt_bench.settings import Settings, added
 
 _ONLY = {
     "crop-flip": ("padding", "padding_mode", "rotation", "autoaugment", "cutout", "enlarge"),
-    "resized-crop": ("size", "scale", "color_jitter", "test_resize", "interpolation"),
+    "resized-crop": (
+        *("size", "scale", "minimalist", "color_jitter"),
+        *("test_resize", "test_views", "interpolation"),
+    ),
 }
+
+_RISES: dict[str, Callable[[float], float]] = {
+    "convex": lambda t: 1 - math.sqrt(1 - t * t),
+    "linear": lambda t: t,
+    "concave": lambda t: math.sqrt(1 - (1 - t) ** 2),
+    "min": lambda t: 0.0,
+    "max": lambda t: 1.0,
+}
+"""How far the smallest crop has grown at a time from 0, the first epoch, to 1, the last."""
 
 Interpolation = Literal["bilinear", "bicubic"]
 """How pixels between pixels are made, as Pillow does: where an image shrinks, over as many pixels as one will show."""
@@ -64,10 +78,17 @@ class Augmentation(Settings):
     """Side of the images fed to the network (`resized-crop`)."""
     scale: tuple[float, float] = (0.08, 1.0)
     """Range of the crop's share of the image area (`resized-crop`)."""
+    minimalist: Literal["convex", "linear", "concave", "min", "max"] | None = added(None)
+    """Square crops (`resized-crop`) whose smallest share of the image rises over the epochs from the lower end of
+    `scale` to the upper: minimalist data augmentation (Shi et al., 2025). `min` stays at the lower end, `max` at the
+    upper. None: the range of `scale` in every epoch, with sides in ratios from 3/4 to 4/3."""
     color_jitter: FiniteFloat = Field(default=0.4, ge=0, le=10)
     """Strength of the brightness, contrast and saturation jitter (`resized-crop`)."""
     test_resize: int | None = Field(default=None, gt=0, le=4096)
-    """Shorter side at test time, before the centre crop (`resized-crop`). None: size * 256 / 224."""
+    """Shorter side at test time, before the crop (`resized-crop`). None: size * 256 / 224."""
+    test_views: Literal["centre", "five-crop"] = added("centre")
+    """What is predicted of a test image (`resized-crop`): the square in the middle, or the mean logits of that and of
+    the four in the corners."""
     interpolation: Interpolation = added("bilinear")
     """Of every resize (`resized-crop`)."""
 
@@ -81,6 +102,17 @@ class Augmentation(Settings):
         if self.cutout:
             found["cutout"] = {"side": self.cutout}
         return found | self.then
+
+    def scale_at(self, progress: float, epochs: int) -> tuple[float, float]:
+        """Range of the crop's share of the image area in the epoch before which a share `progress` of `epochs` is over.
+
+        A rise ends in the last epoch, which is the only one too.
+        """
+        if self.minimalist is None:
+            return self.scale
+        time = min(1.0, round(progress * epochs) / (epochs - 1)) if epochs > 1 else 1.0
+        low, high = self.scale
+        return low + _RISES[self.minimalist](time) * (high - low), high
 
     def side(self, card: Card) -> int:
         """Pixels on a side of what the network sees of a data set's images."""

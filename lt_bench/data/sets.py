@@ -42,11 +42,13 @@ def image_sets(
     further: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     *,
     varied: bool = True,
+    epochs: int = 1,
 ) -> ImageSets:
     """Image sets of a split. `workers` is the number of processes per stream of resized crops.
 
     Training images get the `further` augmentations, names with settings, beside those of the protocol; or none at all,
-    where they are not to be `varied`.
+    where they are not to be `varied`. What changes from epoch to epoch does so over the `epochs` of the training. Of
+    training images `clean` gives one view, whatever a test looks at.
 
     Raises UserError when the augmentation is not made for this kind of images.
     """
@@ -54,19 +56,21 @@ def image_sets(
 
     steps = in_order({**augmentation.steps(), **further})
 
-    def make(part: ArrayPart | FilePart, varied: bool) -> ImageSet:
+    def make(part: ArrayPart | FilePart, augmentation: Augmentation, varied: bool) -> ImageSet:
         if isinstance(part, FilePart) or augmentation.kind == "resized-crop":
             from lt_bench.data.view_set import ViewSet  # noqa: PLC0415 (needs torchvision and the loader)
 
-            return ViewSet(part, split.card, augmentation, device, workers, steps if varied else (), varied=varied)
+            further = steps if varied else ()
+            return ViewSet(part, split.card, augmentation, device, workers, further, varied=varied, epochs=epochs)
         if augmentation.enlarge is not None:
             part = replace(part, images=resized(part.images, augmentation.enlarge))
         # Parts that are only looked at need no room for crops and mirror images.
         settings = augmentation if varied else augmentation.model_copy(update={"padding": 0, "flip": False})
         return DeviceSet(part, split.card, settings, device, steps if varied else ())
 
-    validation = None if split.validation is None else make(split.validation, varied=False)
-    return ImageSets(make(split.training, varied), validation, make(split.test, varied=False), split.counts)
+    validation = None if split.validation is None else make(split.validation, augmentation, varied=False)
+    train = make(split.training, augmentation.model_copy(update={"test_views": "centre"}), varied)
+    return ImageSets(train, validation, make(split.test, augmentation, varied=False), split.counts)
 
 
 def resized(images: np.ndarray, side: int) -> np.ndarray:

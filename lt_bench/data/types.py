@@ -98,7 +98,8 @@ class Views:
 class Batch:
     """Images float32 [B, 3, H, W], augmented and normalised, with labels int64 [B].
 
-    An image set says which `views` of its images they are; batches from elsewhere need not.
+    Of a test image there may be several views, [B, V, 3, H, W], whose mean logits are its prediction. An image set
+    says which `views` of its images they are, [B, V, ...] where there are several; batches from elsewhere need not.
     """
 
     images: Tensor
@@ -142,7 +143,10 @@ class ImageSet(Protocol):
         ...
 
     def clean(self, batch_size: int, places: Sequence[slice] | None = None) -> Iterator[Batch]:
-        """All images once, in order, under the evaluation transform; or those at `places`, a batch each."""
+        """All images once, in order, under the evaluation transform; or those at `places`, a batch each.
+
+        Sets of test and validation images may give several views of each.
+        """
         ...
 
     def whole(self, batch_size: int) -> Iterator[Tensor]:

@@ -20,7 +20,7 @@ from lt_bench.data.fast_views import fast, show
 from lt_bench.data.folder import FilePart
 from lt_bench.data.pictures import Picture, Pictures, pictures_of
 from lt_bench.data.types import Batch, IntArray, Views, cut
-from lt_bench.data.views import CentreView, Chooser, RandomView, View, WholeView
+from lt_bench.data.views import Chooser, RandomView, View, WholeView, fixed_views
 from lt_bench.errors import RunError
 
 
@@ -37,16 +37,15 @@ class ViewSet:
         steps: Sequence[Augment] = (),
         *,
         varied: bool = True,
+        epochs: int = 1,
     ) -> None:
         self.labels = part.labels
         self.pictures = pictures_of(part)
         self.device = device
         self.workers = workers
-        self.steps, self.side, self.interpolation = steps, augmentation.size, augmentation.interpolation
-        resize = augmentation.test_resize or round(self.side * 256 / 224)
-        self._test_view: Chooser = CentreView(self.side, resize, self.interpolation)
-        flip = card.flip if augmentation.flip is None else augmentation.flip
-        self._train_view: Chooser = RandomView(augmentation, flip) if varied else self._test_view
+        self.steps, self.side, self.augmentation = steps, augmentation.size, augmentation
+        self.flip = card.flip if augmentation.flip is None else augmentation.flip
+        self.varied, self.epochs = varied, epochs
         self._labels = torch.from_numpy(part.labels).to(device)
         self._scale, self._shift = normalisation(*augmentation.normalisation(card), device)
         fast()  # before there are workers that would each look for it
@@ -63,42 +62,44 @@ class ViewSet:
         seeds = rng.integers(0, 2**32, len(order), dtype=np.uint32)
         draws = draw_all(self.steps, progress, len(order), self.side, self.side, rng, self.device)
         parts = cut(len(order), batch_size) if places is None else places
-        return self._batches(order, parts, self._train_view, seeds, draws)
+        random = RandomView(self.augmentation, self.flip, progress, self.epochs)
+        views = [random] if self.varied else fixed_views(self.augmentation)
+        return self._batches(order, parts, views, seeds, draws)
 
     def clean(self, batch_size: int, places: Sequence[slice] | None = None) -> Iterator[Batch]:
-        """The images resized and centre-cropped, in order."""
+        """The images resized and cropped, in order: [B, 3, S, S], or the five crops of each, [B, 5, 3, S, S]."""
         parts = cut(len(self.labels), batch_size) if places is None else places
-        return self._batches(np.arange(len(self.labels)), parts, self._test_view, None)
+        return self._batches(np.arange(len(self.labels)), parts, fixed_views(self.augmentation), None)
 
     def whole(self, batch_size: int) -> Iterator[Tensor]:
         """The images resized to squares, in order."""
         order, parts = np.arange(len(self.labels)), cut(len(self.labels), batch_size)
-        loaded = self._loaded(order, parts, WholeView(self.side, self.interpolation), None)
-        return (images.to(self.device, non_blocking=True) for images, _ in loaded)
+        loaded = self._loaded(order, parts, [WholeView(self.side, self.augmentation.interpolation)], None)
+        return (images.squeeze(1).to(self.device, non_blocking=True) for images, _ in loaded)
 
     def _batches(
         self,
         order: IntArray,
         parts: Sequence[slice],
-        choose: Chooser,
+        choosers: Sequence[Chooser],
         seeds: np.ndarray | None,
         draws: Sequence[Draws] = (),
     ) -> Iterator[Batch]:
         steps = self.steps if draws else ()
         positions = torch.from_numpy(order).to(self.device)
         labels = self._labels[positions]
-        for part, loaded in zip(parts, self._loaded(order, parts, choose, seeds), strict=True):
-            images, shown = (tensor.to(self.device, non_blocking=True) for tensor in loaded)
+        for part, loaded in zip(parts, self._loaded(order, parts, choosers, seeds), strict=True):
+            images, shown = (tensor.squeeze(1).to(self.device, non_blocking=True) for tensor in loaded)
             pixels = vary(images, steps, draws, part, normalised=False).mul(self._scale).add_(self._shift)
-            views = Views(positions[part], shown[:, :4], shown[:, 4] > 0)
+            views = Views(positions[part], shown[..., :4], shown[..., 4] > 0)
             yield Batch(vary(pixels, steps, draws, part, normalised=True), labels[part], views)
 
     def _loaded(
-        self, order: IntArray, parts: Sequence[slice], choose: Chooser, seeds: np.ndarray | None
+        self, order: IntArray, parts: Sequence[slice], choosers: Sequence[Chooser], seeds: np.ndarray | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of the chosen views, decoded in worker processes."""
+        """Batches of the chosen views, one by each chooser, decoded in worker processes."""
         loader: DataLoader[tuple[Tensor, Tensor] | str] = DataLoader(
-            _Decoder(self.pictures, order, parts, choose, self.side, seeds),
+            _Decoder(self.pictures, order, parts, choosers, self.side, seeds),
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
@@ -108,19 +109,19 @@ class ViewSet:
 
 
 class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
-    """Item k is the k-th batch, uint8 [B, 3, S, S] and what it shows [B, 5], or why it could not be decoded."""
+    """Item k is the k-th batch, uint8 [B, V, 3, S, S] and what it shows [B, V, 5], or why it could not be decoded."""
 
     def __init__(
         self,
         pictures: Pictures,
         order: IntArray,
         parts: Sequence[slice],
-        choose: Chooser,
+        choosers: Sequence[Chooser],
         side: int,
         seeds: np.ndarray | None,
     ) -> None:
         self.pictures, self.order, self.parts = pictures, order, parts
-        self.choose, self.side, self.seeds = choose, side, seeds
+        self.choosers, self.side, self.seeds = choosers, side, seeds
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -135,10 +136,10 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
             self.pictures.expect(self.order[places.start : places.stop])
             # All are opened before the first is decoded: code that is still in the cache runs several times as fast.
             opened = [self._opened(place) for place in places]
-            images, shown = _room(len(places), self.side)
+            images, shown = _room(len(places), len(self.choosers), self.side)
             for each, image in zip(opened, images, strict=True):
                 self._show(each, image)
-            return images, shown.copy_(torch.tensor([each.view.shown(*each.picture.image.size) for each in opened]))
+            return images, shown.copy_(torch.tensor([each.shown() for each in opened]))
         except UnreadableError as error:
             return str(error)
         finally:
@@ -150,13 +151,17 @@ class _Decoder(Dataset[tuple[Tensor, Tensor] | str]):
             # Not torch.manual_seed, which would also reseed the accelerators.
             torch.default_generator.manual_seed(int(self.seeds[place]))
         picture = self.pictures.open(position)
-        return _Opened(position, picture, self.choose(picture.image))
+        return _Opened(position, picture, [choose(picture.image) for choose in self.choosers])
 
     def _show(self, opened: _Opened, out: Tensor) -> None:
+        image = opened.picture.image
+        data = opened.picture.data if len(out) == 1 else b""  # for several views Pillow decodes the image, but once
         try:
-            show(opened.picture.data, opened.picture.image, opened.view, out)
+            for view, pixels in zip(opened.views, out, strict=True):
+                show(data, image, view, pixels)
         except UnreadableError as error:
             raise self.pictures.unreadable(opened.position, error) from None
+        image.close()  # or what was decoded would be kept until the batch is whole
 
 
 class _Opened(NamedTuple):
@@ -164,15 +169,19 @@ class _Opened(NamedTuple):
 
     position: int
     picture: Picture
-    view: View
+    views: list[View]
+
+    def shown(self) -> list[list[float]]:
+        """As `View.shown`, of each."""
+        return [view.shown(*self.picture.image.size) for view in self.views]
 
 
-def _room(images: int, side: int) -> tuple[Tensor, Tensor]:
+def _room(images: int, views: int, side: int) -> tuple[Tensor, Tensor]:
     """What a batch is written to; by a worker in shared memory. Raises UnreadableError where there is no room.
 
     The loader's queue would move it there, but in a thread whose errors leave the run waiting for ever.
     """
-    batch = torch.empty(images, 3, side, side, dtype=torch.uint8), torch.empty(images, 5)
+    batch = torch.empty(images, views, 3, side, side, dtype=torch.uint8), torch.empty(images, views, 5)
     try:
         if get_worker_info():
             for tensor in batch:

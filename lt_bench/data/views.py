@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,11 +24,15 @@ LIGHT = {
 """What is jittered, in the order in which torchvision numbers it."""
 
 
+Box = tuple[int, int, int, int]
+"""Left, top, width and height, in pixels."""
+
+
 class View(NamedTuple):
     """A square of `side` pixels that an image is shown as. All places are in pixels, left and width before others."""
 
-    box: tuple[int, int, int, int]
-    """Left, top, width and height of what is resized."""
+    box: Box
+    """Of what is resized."""
     resized: tuple[int, int]
     """Width and height that the box is brought to."""
     corner: tuple[int, int]
@@ -49,25 +54,55 @@ class View(NamedTuple):
         return [left, top, right, bottom, float(self.mirrored)]
 
 
+CENTRE = (0.5, 0.5)
+PLACES = {"centre": (CENTRE,), "five-crop": ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), CENTRE)}
+"""Of the squares that are shown of a test image, how far to the right and down; in the order of torchvision."""
+
 Chooser = Callable[[Image.Image], View]
 """Which view of an image, of which it needs only the size."""
 
 
-class RandomView:
-    """Random resized crop, flip and colour jitter, with the draws of torchvision's transforms."""
+class Rectangles:
+    """Boxes with a share of the area in `scale` and sides in ratios from 3/4 to 4/3, with the draws of torchvision."""
 
-    def __init__(self, augmentation: Augmentation, flip: bool) -> None:
-        jitter = augmentation.color_jitter
+    def __init__(self, scale: tuple[float, float]) -> None:
+        self.crop = v2.RandomResizedCrop(1, scale=scale)
+
+    def __call__(self, image: Image.Image) -> Box:
+        box = self.crop.make_params([image])
+        return box["left"], box["top"], box["width"], box["height"]
+
+
+class Squares:
+    """Squares with a share of the area in `scale`, or as large as there is room for."""
+
+    def __init__(self, scale: tuple[float, float]) -> None:
+        self.scale = scale
+
+    def __call__(self, image: Image.Image) -> Box:
+        area, largest = math.prod(image.size), min(image.size) ** 2
+        low, high = (min(share * area, largest) for share in self.scale)
+        side = max(1, round(math.sqrt(torch.empty(1, dtype=torch.float64).uniform_(low, high).item())))
+        left, top = (int(torch.randint(length - side + 1, (1,))) for length in image.size)
+        return left, top, side, side
+
+
+class RandomView:
+    """Random resized crop, flip and colour jitter, with the draws of torchvision's transforms.
+
+    Crops are those of the epoch before which a share `progress` of the training is over.
+    """
+
+    def __init__(self, augmentation: Augmentation, flip: bool, progress: float = 0.0, epochs: int = 1) -> None:
+        scale, jitter = augmentation.scale_at(progress, epochs), augmentation.color_jitter
+        self.box = Rectangles(scale) if augmentation.minimalist is None else Squares(scale)
         self.side, self.flip, self.interpolation = augmentation.size, flip, augmentation.interpolation
-        self.crop = v2.RandomResizedCrop(augmentation.size, scale=augmentation.scale)
         self.jitter = v2.ColorJitter(jitter, jitter, jitter) if jitter else None
 
     def __call__(self, image: Image.Image) -> View:
-        box = self.crop.make_params([image])
+        box, size = self.box(image), (self.side, self.side)
         mirrored = self.flip and bool(torch.rand(1) < MIRRORED)
-        place = (box["left"], box["top"], box["width"], box["height"])
-        size = (self.side, self.side)
-        return View(place, size, (0, 0), self.side, mirrored, self._light(), self.interpolation)
+        return View(box, size, (0, 0), self.side, mirrored, self._light(), self.interpolation)
 
     def _light(self) -> tuple[tuple[str, float], ...]:
         if self.jitter is None:
@@ -76,17 +111,31 @@ class RandomView:
         return tuple((names[k], drawn[f"{names[k]}_factor"]) for k in drawn["fn_idx"].tolist() if k < len(names))
 
 
-class CentreView:
-    """The shorter side brought to `resize` pixels, and the square in the middle."""
+class FixedView:
+    """The shorter side brought to `resize` pixels, and the square in the middle, or at another of PLACES."""
 
-    def __init__(self, side: int, resize: int, interpolation: Interpolation = "bilinear") -> None:
-        self.side, self.resize, self.interpolation = side, resize, interpolation
+    def __init__(
+        self,
+        side: int,
+        resize: int,
+        interpolation: Interpolation = "bilinear",
+        place: tuple[float, float] = CENTRE,
+    ) -> None:
+        self.side, self.resize, self.interpolation, self.place = side, resize, interpolation, place
 
     def __call__(self, image: Image.Image) -> View:
         shorter = min(image.size)
         width, height = (int(self.resize * length / shorter) for length in image.size)
-        corner = round((width - self.side) / 2), round((height - self.side) / 2)
+        across, down = self.place
+        corner = round((width - self.side) * across), round((height - self.side) * down)
         return View((0, 0, *image.size), (width, height), corner, self.side, interpolation=self.interpolation)
+
+
+def fixed_views(augmentation: Augmentation) -> tuple[FixedView, ...]:
+    """All that an evaluation looks at in an image."""
+    size, resize = augmentation.size, augmentation.test_resize or round(augmentation.size * 256 / 224)
+    places = PLACES[augmentation.test_views]
+    return tuple(FixedView(size, resize, augmentation.interpolation, place) for place in places)
 
 
 class WholeView:

@@ -34,6 +34,14 @@ class Predictions:
             )
 
 
+def scores_of(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Logits float32 [B, C] of images [B, 3, H, W], or their mean over V views of each, [B, V, 3, H, W]."""
+    if images.ndim < 5:
+        return score(images).float()
+    # View after view: the network needs no more memory than for one.
+    return torch.stack([score(view).float() for view in images.unbind(1)]).mean(0)
+
+
 def predict(
     score: Callable[[Tensor], Tensor],
     image_set: ImageSet,
@@ -46,7 +54,8 @@ def predict(
 
     Args:
         score: Maps images [B, 3, H, W] to logits [B, C]; the network is expected to be in evaluation mode.
-        image_set: The labelled images, read once in order under the evaluation transform.
+        image_set: The labelled images, read once in order under the evaluation transform, where logits of several
+            views are averaged.
         batch_size: Images per call of `score`.
         keep_logits: Whether the logits are to be had afterwards; they take 4 bytes an image and class.
         on_batch: Called after every batch.
@@ -58,7 +67,7 @@ def predict(
     own = own_batches(len(image_set.labels), batch_size)
     with torch.inference_mode():
         for batch in image_set.clean(batch_size) if own is None else image_set.clean(batch_size, own):
-            logits = score(batch.images).float()
+            logits = scores_of(score, batch.images)
             predicted.append(logits.argmax(1).short())
             confidence.append(logits.softmax(1).amax(1))
             finite.append(logits.isfinite().all(1))

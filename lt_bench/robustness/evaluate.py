@@ -56,6 +56,8 @@ def attack_weights(path: Path, trials: Sequence[Trial], images: int | None, opti
     if searched:
         auto_attack()
     weights = read_weights(path)
+    if weights.recipe.protocol.augmentation.test_views != "centre":
+        raise UserError(f"{path}: protocol.augmentation.test_views: an attack is on one view of an image, not on five")
     split = open_split(weights.recipe.data, options.data_root)
     if searched and len(split.counts) < FEWEST:
         raise UserError(f"--with autoattack: its targeted parts need {FEWEST} classes, found {len(split.counts)}")

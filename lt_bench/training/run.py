@@ -179,7 +179,8 @@ def build_job(
     steps = epochs * -(-int(split.counts.sum()) // recipe.protocol.batch_size)
     runtime = choose_runtime(options.device, options.precision, options.compile, steps)
     seen = recipe.training.augmentation
-    sets = image_sets(split, seen, runtime.device, options.workers, recipe.augment, varied=not recipe.plain_images)
+    varied, length = not recipe.plain_images, recipe.training.epochs
+    sets = image_sets(split, seen, runtime.device, options.workers, recipe.augment, varied=varied, epochs=length)
     num_classes = len(split.counts)
     network = build_recipe_network(recipe, num_classes, seed, start, trained=not epochs)
     stats = ClassStats.of(sets.train.labels, num_classes)

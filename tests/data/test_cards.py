@@ -156,6 +156,8 @@ def test_a_set_of_list_files_leaves_nothing_to_choose(setting: dict[str, object]
         ({"kind": "resized-crop", "cutout": 16}, "cutout belongs to crop-flip"),
         ({"kind": "resized-crop", "enlarge": 40}, "enlarge belongs to crop-flip"),
         ({"size": 64}, "size belongs to resized-crop"),
+        ({"test_views": "five-crop"}, "test_views belongs to resized-crop"),
+        ({"minimalist": "convex"}, "minimalist belongs to resized-crop"),
         ({"kind": "resized-crop", "scale": [0.5, 0.1]}, "scale must rise"),
         ({"std": [0.2, 0, 0.2]}, "std must be positive"),
         ({"kind": "resized-crop", "test_resize": 200}, "test_resize must be at least"),

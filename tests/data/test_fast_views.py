@@ -18,7 +18,7 @@ from lt_bench.data import Augmentation, fast_views
 from lt_bench.data.augment import Interpolation
 from lt_bench.data.decoding import UnreadableError, as_rgb, open_image
 from lt_bench.data.fast_views import FILTERS, Compiled, show
-from lt_bench.data.views import CentreView, Chooser, RandomView, View, WholeView, by_pillow
+from lt_bench.data.views import Chooser, FixedView, RandomView, View, WholeView, by_pillow
 from lt_bench.native import NoCompilerError
 
 LATEST_PILLOW = 13
@@ -28,7 +28,7 @@ MODES = [InterpolationMode.BILINEAR, InterpolationMode.BICUBIC]
 
 def choices(interpolation: Interpolation) -> list[Chooser]:
     settings = Augmentation(kind="resized-crop", size=40, interpolation=interpolation)
-    fixed = CentreView(40, 46, interpolation), WholeView(40, interpolation)
+    fixed = FixedView(40, 46, interpolation), WholeView(40, interpolation)
     return [*[RandomView(settings, flip=True)] * 4, *fixed]
 
 
@@ -97,7 +97,7 @@ def test_pixels_of_photographs_are_pillows_to_the_bit(data_root: Path) -> None:
         for seed, file in enumerate(photographs[::4]):
             assert file is not None
             shown = [RandomView(each, flip=True) for each in settings]
-            assert_the_same(file.read(), [*shown, CentreView(224, 256), CentreView(224, 256, "bicubic")], seed)
+            assert_the_same(file.read(), [*shown, FixedView(224, 256), FixedView(224, 256, "bicubic")], seed)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -105,7 +105,7 @@ def test_a_view_in_the_middle_is_torchvisions(mode: InterpolationMode) -> None:
     for size in ((160, 121), (97, 211), (64, 64)):
         image = picture(*size)
         theirs = v2.Compose([v2.Resize(46, mode), v2.CenterCrop(40), v2.PILToTensor()])(image)
-        assert torch.equal(by_pillow(image, CentreView(40, 46, mode.value)(image)), theirs)
+        assert torch.equal(by_pillow(image, FixedView(40, 46, mode.value)(image)), theirs)
 
 
 def test_a_view_says_what_is_seen() -> None:
@@ -134,7 +134,7 @@ def test_without_a_compiler_or_headers_the_pixels_are_the_same(monkeypatch: pyte
     monkeypatch.setattr(fast_views, "fast", lambda: way)
     data = encoded(picture(160, 120), quality=85)
     image = open_image(io.BytesIO(data))
-    view, found = CentreView(40, 46)(image), torch.empty(3, 40, 40, dtype=torch.uint8)
+    view, found = FixedView(40, 46)(image), torch.empty(3, 40, 40, dtype=torch.uint8)
     show(data, image, view, found)
     assert torch.equal(found, by_pillow(as_rgb(open_image(io.BytesIO(data))), view))
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,3 +235,10 @@ def test_weights_that_are_none_are_refused(lt_bench: LtBench, tmp_path: Path) ->
     refused(lt_bench("attack", "absent.safetensors"), "absent.safetensors")
     (tmp_path / "text.safetensors").write_text("not weights")
     refused(lt_bench("attack", "text.safetensors"), "not the weights of a run")
+
+
+def test_several_views_of_an_image_are_not_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny("ce", "protocol.augmentation={kind: resized-crop, size: 24, test_views: five-crop}")
+    monkeypatch.setattr(evaluate, "read_weights", lambda path: SimpleNamespace(recipe=recipe))
+    with pytest.raises(UserError, match=r"w: protocol.augmentation.test_views: an attack is on one view"):
+        attack_weights(Path("w"), QUICK, None, options(tmp_path))

@@ -404,10 +404,16 @@ def test_a_device_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_small_images_are_trained_on_as_image_files_are(tmp_path: Path) -> None:
-    seen = "protocol.augmentation={kind: resized-crop, size: 24, interpolation: bicubic}"
+    seen = "protocol.augmentation={kind: resized-crop, size: 24, interpolation: bicubic, test_views: five-crop}"
     record = load_record(train(tiny("ce", seen), tmp_path, workers=0).record)
     assert record.recipe["protocol"]["augmentation"]["interpolation"] == "bicubic"
     assert sum(record.selections["last"].total) == 600
+
+
+def test_images_are_told_how_long_the_training_is(tmp_path: Path) -> None:
+    recipe = tiny("ce", "protocol.augmentation={kind: resized-crop, size: 24, minimalist: convex}")
+    job = run_module.build_job(recipe, open_split(recipe.data), 0, options(tmp_path, workers=0), epochs=0)
+    assert job.sets.train.epochs == 5
 
 
 # --- budget ------------------------------------------------------------------------------------------
