@@ -33,7 +33,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 from train_step import ratio
 
@@ -162,7 +162,7 @@ def bytes_of(data: bytes) -> torch.Tensor:
 
 def afterwards(files: Sequence[bytes], jitter: float) -> dict[str, Stage]:
     opened = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
-    crop = v2.RandomResizedCrop(SIDE)
+    crop, cubic = v2.RandomResizedCrop(SIDE), v2.RandomResizedCrop(SIDE, interpolation=InterpolationMode.BICUBIC)
     cropped = [(image, crop.make_params([image])) for image in opened]
     small = [crop.transform(*pair) for pair in cropped]
     decoded = [decode_jpeg(bytes_of(data), mode=ImageReadMode.RGB) for data in files]
@@ -171,6 +171,7 @@ def afterwards(files: Sequence[bytes], jitter: float) -> dict[str, Stage]:
     return {
         "crop and resize, by Pillow": (lambda pair: crop.transform(*pair), cropped),
         "the same, by torch on bytes": (lambda pair: crop.transform(*pair), pixels),
+        "the same, bicubic, by Pillow": (lambda pair: cubic.transform(*pair), cropped),
         "flip": (F.horizontal_flip, small),
         "jitter, by Pillow": (v2.ColorJitter(jitter, jitter, jitter), small),
         "tensor": (F.pil_to_tensor, small),
@@ -182,15 +183,18 @@ def compiled(files: Sequence[bytes], jitter: float) -> dict[str, Stage]:
     fast()  # found before it is timed
     out = torch.empty(3, SIDE, SIDE, dtype=torch.uint8)
 
-    def shown(color_jitter: float) -> None:
-        choose = RandomView(Augmentation(kind="resized-crop", size=SIDE, color_jitter=color_jitter), flip=True)
+    def shown(changes: dict[str, Any]) -> None:
+        torch.manual_seed(0)  # the same crops by every interpolation
+        settings = {"kind": "resized-crop", "size": SIDE, "color_jitter": 0.0, **changes}
+        choose = RandomView(Augmentation.read(settings), flip=True)
         headers = [Image.open(io.BytesIO(data)) for data in files]
         for data, image, view in zip(files, headers, list(map(choose, headers)), strict=True):
             show(data, image, view, out)
 
     return {
-        "**header, decode, crop, resize and flip, compiled**": (shown, [0.0]),
-        "**the same with jitter**": (shown, [jitter]),
+        "**header, decode, crop, resize and flip, compiled**": (shown, [{}]),
+        "**the same with jitter**": (shown, [{"color_jitter": jitter}]),
+        "**the same, bicubic, without jitter**": (shown, [{"interpolation": "bicubic"}]),
     }
 
 

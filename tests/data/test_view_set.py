@@ -73,6 +73,16 @@ def test_workers_and_parts_of_batches_change_nothing() -> None:
         assert torch.equal(batch.images, torch.cat([part.images for part in parts]))
 
 
+def test_the_preprocessing_of_clip_is_torchvisions_on_pillow_images() -> None:
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    steps = [v2.Resize(256, InterpolationMode.BICUBIC), v2.CenterCrop(224), v2.ToImage()]
+    theirs = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+    images = view_set(size=224, interpolation="bicubic", mean=mean, std=std)
+    (first, *_) = images.clean(4)
+    expected = torch.stack([theirs(picture(k)) for k in range(4)])
+    torch.testing.assert_close(first.images, expected, atol=2e-6, rtol=0)
+
+
 def test_images_are_normalised_as_the_data_set_says() -> None:
     card = tiny_card()
     mean, std = (torch.tensor(values)[:, None, None] for values in (card.mean, card.std))
