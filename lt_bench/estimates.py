@@ -183,7 +183,8 @@ def _cost(kind: str, name: str) -> str:
 def _work(recipe: Mapping[str, Any], train: int, test: int) -> float:
     """What a training of so many images, evaluated on so many, costs: in predictions of an image."""
     stage, protocol = recipe.get("second_stage"), recipe["protocol"]
-    epochs = protocol["epochs"] if stage is None else stage["stage"]["epochs"]
+    idle = (recipe["model"].get("tuner") or {}).get("name") == "none"
+    epochs = stage["stage"]["epochs"] if stage is not None else 0 if idle else protocol["epochs"]
     evaluations = max(1, -(-epochs // protocol["evaluate_every"]))
     return float((BACKWARD if stage is None else 1) * epochs * train + evaluations * test)
 

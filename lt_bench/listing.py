@@ -12,7 +12,7 @@ from lt_bench.protocol import shipped_protocol
 from lt_bench.recipe import PHASE_FAMILIES
 from lt_bench.recipe.files import PROTOCOLS, SETTINGS, headline, own_settings, shipped
 from lt_bench.recipe.layers import FIELDS, PARTS
-from lt_bench.registry import FAMILIES, Component, members
+from lt_bench.registry import FAMILIES, NETWORK, Component, members
 from lt_bench.yaml_files import read_yaml
 
 Members = Mapping[str, Mapping[str, type[Any]]]
@@ -24,8 +24,6 @@ PLURALS = {
 }
 KINDS = {PLURALS.get(kind, f"{kind}s"): kind for kind in FAMILIES}
 """Lists of one family, by the word that asks for them."""
-NETWORK = ("head", "backbone")
-"""Families that make up the network. A method works on top of it."""
 
 
 def listing(what: str) -> list[dict[str, Any]]:
@@ -72,9 +70,11 @@ def fits(kind: str, component: type[Any], other_kind: str, other: type[Any]) -> 
     The facts are those that a recipe is checked against: `uses` of methods, `heads` of methods and stages, and what
     losses and some mixes need and heads give, cosines or features.
     """
-    if "augment" in (kind, other_kind):
-        return kind == "augment" or None  # Images are varied before anything else sees them: not worth a word each.
-    if "regularise" in (kind, other_kind):
+    both = {kind, other_kind}
+    if both & {"augment", "tuner", "start"}:
+        # Images are varied before anything else sees them: not worth a word each. Of tuners only a recipe knows.
+        return (kind == "augment" and not both & {"tuner", "start"}) or None
+    if "regularise" in both:
         # Of a backbone it needs a place, which only the built network shows.
         return (kind == "regularise" and other_kind != "backbone") or None
     if kind in PHASE_FAMILIES and other_kind in PHASE_FAMILIES:

@@ -14,13 +14,13 @@ from typing import Any
 import lt_bench
 from lt_bench.errors import UserError
 from lt_bench.files import beginning, in_words, write_atomically
-from lt_bench.listing import KINDS, NETWORK, Members, all_members, combines_with
+from lt_bench.listing import KINDS, Members, all_members, combines_with
 from lt_bench.losses import ClassWeights
 from lt_bench.markdown import escape, link, table_row
 from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Recipe, Reported, load_recipe
 from lt_bench.recipe.files import PROTOCOLS, SETTINGS, Node, shipped, shipped_recipes
 from lt_bench.recipe.layers import papers_of
-from lt_bench.registry import FAMILIES, lookup, members, named, plugin_digest
+from lt_bench.registry import FAMILIES, NETWORK, lookup, members, named, plugin_digest
 from lt_bench.settings import Settings
 from lt_bench.yaml_files import read_yaml
 
@@ -225,7 +225,9 @@ def _recipe_cost(recipe: Recipe) -> str:
 def recipe_costs(recipe: Recipe) -> list[str]:
     """Of the parts that have one. That of a head is in its method's; a second stage comes after all steps."""
     parts = [(kind, node["name"]) for kind, timeline in _used(recipe).items() for _, node in timeline]
-    costs = [lookup(kind, name).info.cost for kind, name in dict.fromkeys(parts) if kind not in (*NETWORK, "stage")]
+    costs = [
+        lookup(kind, name).info.cost for kind, name in dict.fromkeys(parts) if kind not in ("head", "backbone", "stage")
+    ]
     head = recipe.head_choice()
     usual, own = head.component.info.cost, head.component(head.config).cost
     costs = [own if cost == usual else cost for cost in costs]

@@ -114,11 +114,16 @@ FAMILIES = {
         Family("loss", "lt_bench.losses", "Loss"),
         Family("head", "lt_bench.models.heads", "Head"),
         Family("backbone", "lt_bench.models.backbones", "Backbone"),
+        Family("tuner", "lt_bench.models.tuners", "Tuner"),
+        Family("start", "lt_bench.models.starts", "Start"),
         Family("regularise", "lt_bench.regularisers", "Regulariser"),
         Family("method", "lt_bench.methods", "Method"),
         Family("stage", "lt_bench.stages", "Stage"),
     )
 }
+
+NETWORK = ("head", "backbone", "tuner", "start")
+"""Families that a recipe names under `model`: a network, what of it learns, and what its classifier begins as."""
 
 MOST_SOURCE = 2**24
 """Bytes of a plug-in's file."""

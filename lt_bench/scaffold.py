@@ -12,12 +12,10 @@ from string import Template
 
 from lt_bench.errors import UserError, unknown
 from lt_bench.files import in_words, write_together
-from lt_bench.registry import members
+from lt_bench.registry import NETWORK, members
 from lt_bench.templates import ABOUT, COMPONENTS, RECIPE, SECOND
 from lt_bench.yaml_files import parse_yaml
 
-NETWORK = ("backbone", "head")
-"""Families that a recipe names under `model`."""
 LONGEST = 60
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

@@ -6,6 +6,17 @@ from lt_bench.recipe.files import shipped_recipes
 
 SMALL = "augmentation.kind: .* needs resized-crop, found crop-flip"
 OWN = ("bbn", "dbn-mix", "m-dyr-h", "md-dyr-sh", "paddles", "paddles-semi", "paddles-semi-cifar-n")
+FOUNDATION = (
+    "zero-shot",
+    "linear-probe",
+    "full-fine-tuning",
+    "lift",
+    "lift-plus",
+    "lift-tte",
+    "lift-plus-tte",
+    "lift-in21k",
+)
+"""Recipes with protocols of their own, of pretrained networks that take images of 224 pixels and no others."""
 OF_64_PIXELS = ("imagenet-mini", "tiny-imagenet-lt")
 FILES = ("imagenet-lt", "inaturalist2018", "places-lt", *OF_64_PIXELS)
 """Settings of image files."""

@@ -32,7 +32,9 @@ PROMISED = {
     "loss": {"cross-entropy", "focal", "class-balanced", "ldam", "balanced-softmax", "logit-adjustment"},
     "head": {"linear", "cosine", "dual-branch", "bilateral", "experts", "ensemble", "residual-fusion"},
     "backbone": {"resnet20", "resnet32", "resnet44", "resnet56"},
-    "stage": {"crt", "lws", "tau-norm", "ncm", "max-norm", "disalign", "mislas"},
+    "stage": {"crt", "lws", "tau-norm", "ncm", "max-norm", "disalign", "mislas", "test-time-ensembling"},
+    "tuner": {"none", "classifier", "full", "bitfit", "vpt", "adapter", "adaptformer", "lora", "arbitrary"},
+    "start": {"text", "class-means"},
     "regularise": {"dropout", "drop-block", "max-dropout", "stochastic-depth", "shake-drop", "shake-shake"},
     "method": {"standard", "dbn-mix", "bbn", "balpoe", "sade", "ride", "ncl", "reslt"},
 }

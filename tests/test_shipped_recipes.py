@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipe_cases import BALANCED, LARGE, MISFITS, NOISY, SHIPPED
+from recipe_cases import BALANCED, FOUNDATION, LARGE, MISFITS, NOISY, SHIPPED
 
 from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
@@ -72,6 +72,8 @@ UNREAD = (
 FOR_SMALL_IMAGES = {f"imagenet-mini/{name}" for name in ("glmc-wide", "mixrnet", "shake-shake")}
 """Recipes whose networks take no images of 224 pixels."""
 
+TUNED = {name for name in SHIPPED if name.partition("/")[2] in FOUNDATION}
+
 loaded = cache(load_recipe)
 """Six hundred recipes take a while to read."""
 
@@ -131,7 +133,11 @@ def test_it_is_its_method_on_its_setting(name: str) -> None:
     recipe = loaded(name)
     setting, _, method = name.partition("/")
     assert (recipe.data.name, recipe.name) == (setting, method)
-    assert recipe.protocol.name == read_yaml(ROOT / "settings" / f"{setting}.yaml")["protocol"] or "own" in method
+    assert (
+        recipe.protocol.name == read_yaml(ROOT / "settings" / f"{setting}.yaml")["protocol"]
+        or "own" in method
+        or method in FOUNDATION
+    )
     assert not recipe.protocol_modified()
     assert recipe.plugins == {}
     assert recipe.overrides == ()
@@ -159,7 +165,7 @@ def test_the_commands_of_its_head_are_valid(method: str) -> None:
         assert (changed.sha256() == load_recipe(f"cifar100-lt/{method}").sha256()) == (not overrides), arguments
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FOR_SMALL_IMAGES])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FOR_SMALL_IMAGES | TUNED])
 def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     others = {"imagenet-lt": "imagenet-mini-20ep", "imagenet-mini": "imagenet-lt-90ep"}  # of images of the same kind
     recipe = loaded(name)

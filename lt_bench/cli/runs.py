@@ -137,7 +137,8 @@ def list_names(
         str,
         typer.Argument(
             help="methods (all but the network), or one family: procedures, stages, augmentations, regularisers, "
-            "mixes, losses, samplers, heads, backbones; or models, datasets, recipes, settings, protocols.",
+            "mixes, losses, samplers, heads, backbones, tuners, starts; or models, datasets, recipes, settings, "
+            "protocols.",
             autocompletion=completion.lists,
         ),
     ],

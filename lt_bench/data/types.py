@@ -114,6 +114,15 @@ class Batch:
         return Batch(images, labels, None if self.views is None else self.views.to(device))
 
 
+def first_of_each(labels: IntArray, count: int | None) -> IntArray:
+    """Positions int64 of at most so many images of each class, those that come first, in order; None: of all images."""
+    if count is None:
+        return np.arange(len(labels))
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    return np.sort(order[np.arange(len(labels)) - starts < count])
+
+
 def cut(images: int, batch_size: int) -> list[slice]:
     """Where each batch lies in an order of so many images, the last one shorter when it does not divide."""
     return [slice(start, min(start + batch_size, images)) for start in range(0, images, batch_size)]

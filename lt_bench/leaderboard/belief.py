@@ -79,6 +79,14 @@ class _FirstStage(_Part):
     plugins: dict[str, str]
 
 
+class _Tuner(_Part):
+    name: str
+
+
+class _Model(_Part):
+    tuner: _Tuner | None = None
+
+
 class _Recipe(_Part):
     """What a record repeats of its resolved recipe, or follows from it."""
 
@@ -86,9 +94,18 @@ class _Recipe(_Part):
     overrides: list[str]
     protocol: _Protocol
     data: _Data
+    model: _Model = _Model()
     external: dict[str, Any] | None = None
     second_stage: _SecondStage | None = None
     first_stage: _FirstStage | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of its own training, 0 where nothing learns."""
+        if self.second_stage is not None:
+            return self.second_stage.stage.epochs
+        idle = self.model.tuner is not None and self.model.tuner.name == "none"
+        return 0 if idle else self.protocol.epochs
 
 
 class _Said(NamedTuple):
@@ -226,8 +243,7 @@ def _split_by_card(facts: tuple[str, str, str, str, str | None]) -> _ByCard | No
 
 
 def _check_curve(record: Record, said: _Said) -> None:
-    curve, second = record.curve, said.recipe.second_stage
-    trained = said.recipe.protocol.epochs if second is None else second.stage.epochs
+    curve, trained = record.curve, said.recipe.epochs
     epochs = max(1, trained)  # what is not trained is evaluated once
     _same("length of curve", len(curve.epoch), epochs)
     if curve.epoch != tuple(range(epochs)):

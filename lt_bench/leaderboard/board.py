@@ -15,7 +15,7 @@ from lt_bench.csv_text import csv_text
 from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, beginning, in_words, write_together
-from lt_bench.leaderboard import noise
+from lt_bench.leaderboard import foundation, noise
 from lt_bench.leaderboard.aggregate import Row, Table, TableKey
 from lt_bench.leaderboard.page import Shown, page
 from lt_bench.leaderboard.probabilities import WHY
@@ -198,6 +198,7 @@ def _columns(table: Table) -> Columns:
         "Best on val": score("best_on_val"),
         **gap,
         **{title: score(name) for title, name in noise.SHOWN.items()},
+        **(foundation.columns() if table.key.condition.track == "foundation" else {}),
         "Paper": lambda row: _number(row.paper_top1),
         "Difference": lambda row: "" if row.difference is None else f"{row.difference:+.2f}",
         "Figure seen": lambda row: {None: "", True: "yes", False: "no"}[row.verified],

@@ -75,6 +75,8 @@ class Evidence:
     """Of training and evaluation, those of a first stage included where they are known."""
     images_per_s: float | None
     peak_memory_mb: float | None
+    parameters: tuple[int, int] | None
+    """Of a pretrained network: how many learned, of how many."""
     external: str | None
     """Who trained it, with another program."""
     families: tuple[str, ...]
@@ -96,6 +98,7 @@ class Evidence:
             seconds=timing.wall_s + _first_stage_s(record) if timing else None,
             images_per_s=timing.train_images_per_s if timing else None,
             peak_memory_mb=timing.peak_memory_mb if timing else None,
+            parameters=(record.pretrained.learned, record.pretrained.parameters) if record.pretrained else None,
             external=by,
             families=("external",) if by else families(record.recipe),
             figures=tuple(figure for figure in _list(reported) if isinstance(figure, dict)),
@@ -107,6 +110,7 @@ def families(recipe: Mapping[str, Any]) -> tuple[str, ...]:
     phases = [phase for phase in _list(recipe.get("phases")) if isinstance(phase, Mapping)]
     found = [kind for kind, plain in PLAIN.items() if any(not _is_plain(phase.get(kind), plain) for phase in phases)]
     found += [kind for kind in ("augment", "regularise") if recipe.get(kind)]
+    found += ["tuner"] * bool(_mapping(recipe.get("model")).get("tuner"))
     found += ["method"] * (not _is_plain(recipe.get("method"), "standard"))
     found += ["stage"] * bool(recipe.get("second_stage"))
     return tuple(found) or ("baseline",)
@@ -115,6 +119,10 @@ def families(recipe: Mapping[str, Any]) -> tuple[str, ...]:
 def _is_plain(part: Any, plain: str) -> bool:
     """Whether a component is the one that every recipe has which names no other."""
     return not isinstance(part, Mapping) or (part.get("name") == plain and not part.get("weights"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _list(value: Any) -> list[Any]:

@@ -117,6 +117,29 @@ class Environment(Settings):
     """Whether batch normalisation took the rows of all processes."""
 
 
+class Pretrained(Settings):
+    """The trained weights that a run started from, and how much of its network learned."""
+
+    network: Name
+    """Whose weights they are."""
+    source: Name
+    """Where they were had from."""
+    data: Name
+    """What they were trained on."""
+    sha256: Sha256
+    """Of their file."""
+    parameters: Count
+    """Of the whole network, its classifier included."""
+    learned: Count
+    """Those of them that learned."""
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Self:
+        if self.learned > self.parameters:
+            raise ValueError(f"{self.learned} of {self.parameters} parameters learned")
+        return self
+
+
 class Timing(Settings):
     """What the run cost."""
 
@@ -309,6 +332,8 @@ class Record(Settings):
     external: External | None = added(None)
     """Marks predictions of another program: what cannot be known of its training is empty."""
     first_stage: FirstStage | None = added(None)
+    pretrained: Pretrained | None = added(None)
+    """Where a network started from trained weights whose origin is known."""
     selections: dict[SelectionRule, Selection]
     """By rule. `best-on-test` is a diagnostic: nothing is ranked by it."""
     curve: Curve

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from lt_bench.leaderboard import noise
+from lt_bench.leaderboard import foundation, noise
 
 if TYPE_CHECKING:
     from lt_bench.leaderboard.schema import Record
@@ -58,6 +58,13 @@ TRACKS = (
         "Trained on images perturbed against the network, tested here on images as they are: what robustness costs. "
         "Accuracy under attack has tables of its own, `lt-bench leaderboard robust`.",
     ),
+    Track(
+        "foundation",
+        "Foundation models",
+        "Networks that others trained on far more images, of which a part is tuned. What they have seen is in each "
+        "title: no figure here can be compared with those of networks trained from scratch.",
+        columns=foundation.ABOUT,
+    ),
 )
 """In the order of the board."""
 
@@ -100,5 +107,22 @@ def _adversarial(record: Record) -> Condition | None:
     return Condition(track="adversarial", title="adversarial training", slug="adversarial")
 
 
-CONDITIONS: tuple[Callable[[Record], Condition | None], ...] = (_label_noise, _adversarial)
+def _foundation(record: Record) -> Condition | None:
+    model, found = record.recipe.get("model"), record.pretrained
+    if found is None and not (isinstance(model, dict) and model.get("tuner")):
+        return None
+    what = "weights of unknown origin" if found is None else f"{found.network}, trained on {found.data}"
+    slug = "unknown" if found is None else found.network.replace("/", "-").lower()
+    digest = "" if found is None else found.sha256
+    under = _label_noise(record) or _adversarial(record) or Condition()
+    return Condition(
+        track="foundation",
+        title=", ".join(filter(None, (what, under.title))),
+        slug="-".join(filter(None, (slug, under.slug))),
+        sha256="-".join(filter(None, (digest, under.sha256))),
+        overrides=under.overrides,
+    )
+
+
+CONDITIONS: tuple[Callable[[Record], Condition | None], ...] = (_foundation, _label_noise, _adversarial)
 """Of a record each says under what it was made, if that is of its track."""

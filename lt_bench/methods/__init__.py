@@ -63,6 +63,8 @@ class Method(Component, torch.nn.Module, ABC):
     divisible: ClassVar[bool] = True
     """Whether several processes may train it, each on its rows of every batch: not where the loss itself moves weights,
     or needs batches as `streams` arranged them."""
+    freezes_parts: ClassVar[bool] = False
+    """Whether it lets parts of the network stand still for a time, and all of it learn after."""
     arranges_batches: ClassVar[bool] = False
     """Whether an order of `streams` says which images meet in a batch, so that none may come in between."""
 

@@ -1,4 +1,4 @@
-"""Backbones and heads."""
+"""Backbones and heads, tuners of pretrained networks, and what classifiers begin as."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from lt_bench.data.types import generator
 from lt_bench.models.backbones import Backbone
 from lt_bench.models.heads import Head, all_stages
 from lt_bench.models.network import Network
+from lt_bench.models.tuners import Tuner
 from lt_bench.registry import lookup, named
 
-__all__ = ["Backbone", "Head", "Network", "build_backbone", "build_network"]
+__all__ = ["Backbone", "Head", "Network", "Tuner", "build_backbone", "build_network", "place_tuner"]
 
 AnyBackbone = str | Backbone | type[Backbone]
 """Its name as in a recipe, one with settings, or a class without."""
@@ -31,6 +32,13 @@ def build_network(backbone: AnyBackbone, head: str | Head, num_classes: int, see
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_initialisation(seed))
         return made.build(_made(backbone), num_classes)
+
+
+def place_tuner(tuner: Tuner, network: Network, num_classes: int, seed: int = 0) -> None:
+    """Let a tuner act in a network, what it adds drawn from `seed` alone. Raises UserError as its `place` does."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(seed, "tuner").integers(2**63)))
+        tuner.place(network, num_classes)
 
 
 def build_backbone(backbone: AnyBackbone, seed: int = 0) -> nn.Module:

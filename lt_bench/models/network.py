@@ -47,6 +47,10 @@ class Network(nn.Module):
         """Those that act in it, each a `regularisers.Regulariser`."""
         self.trunk_lr_factor = 1.0
         """Factor on the learning rate of the trunk."""
+        self.lr_factor = 1.0
+        """Factor on the learning rate of all of it."""
+        self.tuned: tuple[nn.Module, ...] = ()
+        """Pretrained parts of which a tuner says what learns: they compute in training as in evaluation."""
 
     def forward(self, images: Tensor) -> Tensor:
         shared = self.trunk(images)
@@ -95,7 +99,7 @@ class Network(nn.Module):
     def rates(self) -> Mapping[Tensor, float]:
         """What learns, each with a factor on the learning rate."""
         found = dict.fromkeys(self.parameters(), 1.0) | dict.fromkeys(self.trunk.parameters(), self.trunk_lr_factor)
-        return {parameter: rate for parameter, rate in found.items() if rate}
+        return {one: rate * self.lr_factor for one, rate in found.items() if rate and one.requires_grad}
 
     def slow_trunk(self, rate: float) -> None:
         """Let the trunk learn at a share of the learning rate; at 0 it stands still, its running statistics too.
@@ -111,6 +115,8 @@ class Network(nn.Module):
         super().train(mode)
         if not self.trunk_lr_factor:
             self.trunk.eval()
+        for part in self.tuned:
+            part.eval()
         return self
 
 

@@ -11,7 +11,7 @@ from lt_bench.protocol import Protocol
 from lt_bench.recipe.files import Node
 from lt_bench.recipe.layers import DEFAULTS, FIELDS
 from lt_bench.recipe.schema import PHASE_FAMILIES, ModelSettings
-from lt_bench.registry import named, vocabulary
+from lt_bench.registry import NETWORK, named, vocabulary
 from lt_bench.settings import Settings
 from lt_bench.validation import ending, paths
 
@@ -66,8 +66,8 @@ def _places(recipe: Node) -> Iterator[tuple[str, str, Any, str]]:
     model, second = recipe.get("model"), recipe.get("second_stage")
     yield from ((kind, kind, recipe.get(kind, usual), usual) for kind, usual in DEFAULTS.items())
     if isinstance(model, Mapping):
-        yield "model.head", "head", model.get("head"), "linear"
-        yield "model.backbone", "backbone", model.get("backbone"), ""
+        usual = {"head": "linear"}
+        yield from ((f"model.{kind}", kind, model.get(kind), usual.get(kind, "")) for kind in NETWORK)
     if isinstance(second, Mapping):
         second = {key: value for key, value in second.items() if key not in PHASE_FAMILIES}
     yield "second_stage", "stage", second, ""

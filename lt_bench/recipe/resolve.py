@@ -19,7 +19,7 @@ from lt_bench.recipe.hints import check_fields
 from lt_bench.recipe.layers import DEFAULTS, merge
 from lt_bench.recipe.rules import check
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe, Reported
-from lt_bench.registry import check_name, lookup, named, plugin_digest
+from lt_bench.registry import NETWORK, check_name, lookup, named, plugin_digest
 from lt_bench.validation import validated
 
 EXAMPLES = {"augment": "{cutout: {side: 8}}", "regularise": "{dropout: {rate: 0.5}}"}
@@ -40,6 +40,9 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(model, dict):
         model["head"] = component("head", model.get("head", "linear"), path, field="model.head")
         model["backbone"] = _backbone(model.get("backbone"), data, path)
+        for kind in ("tuner", "start"):
+            if model.get(kind) is not None:
+                model[kind] = component(kind, model[kind], path, f"model.{kind}")
     for kind in (kind for kind in EXAMPLES if kind in data):
         data[kind] = _several(kind, data[kind], path, kind)
     data["phases"] = _expand_phases(data.get("phases", [{"until": "100%"}]), top, data["protocol"]["epochs"], path)
@@ -151,7 +154,7 @@ def _named(data: Node) -> Iterator[tuple[str, str, Any]]:
     model, second, phases = (data.get(key) for key in ("model", "second_stage", "phases"))
     yield from ((kind, kind, data.get(kind)) for kind in DEFAULTS)
     if isinstance(model, dict):
-        yield from ((f"model.{kind}", kind, model.get(kind)) for kind in ("head", "backbone"))
+        yield from ((f"model.{kind}", kind, model.get(kind)) for kind in NETWORK)
     for kind in EXAMPLES:
         several = data.get(kind)
         yield from ((f"{kind}.{name}", kind, name) for name in (several if isinstance(several, dict) else ()))
@@ -196,6 +199,7 @@ def _plugin_digests(recipe: Recipe) -> dict[str, str]:
     model = recipe.model
     parts = [("method", recipe.method["name"]), ("head", model.head["name"])]
     parts.append(("backbone", named(model.backbone)["name"]))
+    parts += [(kind, node["name"]) for kind, node in (("tuner", model.tuner), ("start", model.start)) if node]
     if recipe.second_stage is not None:
         parts.append(("stage", recipe.second_stage.stage["name"]))
     parts += [("augment", name) for name in recipe.augment | recipe.protocol.augmentation.then]

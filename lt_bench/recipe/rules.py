@@ -106,16 +106,58 @@ def _an_augmentation_comes_once(parts: Parts) -> Iterator[str]:
 
 def _a_regulariser_changes_something(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
-    backbone = recipe.backbone_choice().config
-    if "zero-init" in recipe.regularise and (
-        getattr(backbone, "pretrained", False) or getattr(backbone, "weights", "")
-    ):
+    if "zero-init" in recipe.regularise and _pretrained(recipe.backbone_choice().config):
         yield "regularise.zero-init: the network starts from trained weights, of which it would undo a part"
     try:
         for regulariser in recipe.regularisers():
             regulariser.trained_under(recipe.protocol)
     except UserError as error:
         yield str(error)
+
+
+def _a_tuner_has_a_pretrained_network(parts: Parts) -> Iterator[str]:
+    recipe, tuner, start = parts.recipe, parts.recipe.tuner_choice(), parts.recipe.start_choice()
+    for field, chosen in (("tuner", tuner), ("start", start)):
+        if chosen is not None and not _pretrained(recipe.backbone_choice().config):
+            yield (
+                f"model.{field}: {chosen.component.name} needs pretrained weights; say model.backbone.pretrained, or "
+                "model.backbone.weights=FILE"
+            )
+
+
+def _a_tuner_says_what_learns(parts: Parts) -> Iterator[str]:
+    tuner = parts.recipe.tuner_choice()
+    if tuner is None:
+        return
+    name = tuner.component.name
+    if parts.recipe.model.trunk_lr_factor != 1:
+        yield f"model.trunk_lr_factor: what learns is said by the tuner {name}; leave it at 1"
+    if parts.method.freezes_parts:
+        yield f"model.tuner: the method {parts.method.name} says itself what learns; leave {name} out"
+    if parts.head.extends_stages:
+        yield f"model.tuner: {parts.head.name} has fresh layers among the pretrained ones, which {name} would freeze"
+
+
+def _a_classifier_can_begin_there(parts: Parts) -> Iterator[str]:
+    start, backbone = parts.recipe.start_choice(), parts.recipe.backbone_choice()
+    if start is None:
+        return
+    if start.component.reads_text and not backbone.component.reads_text:
+        yield (
+            f"model.start: {start.component.name} needs a backbone that reads text, such as "
+            f"clip/ViT-B-16-quickgelu, found {backbone.component.name}"
+        )
+    if parts.head.name not in STARTED:
+        yield f"model.start: is for the heads {', '.join(sorted(STARTED))}, found {parts.head.name}"
+
+
+STARTED = frozenset({"linear", "cosine", "scaled-cosine"})
+"""Heads of one classifier whose weight has a row for each class."""
+
+
+def _pretrained(backbone: Any) -> bool:
+    """Whether a backbone with these settings starts from trained weights."""
+    return bool(getattr(backbone, "pretrained", None) or getattr(backbone, "weights", None))
 
 
 def _a_network_fits_its_images(parts: Parts) -> Iterator[str]:
@@ -262,6 +304,9 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _images_are_augmented_as_their_kind,
     _an_augmentation_comes_once,
     _a_regulariser_changes_something,
+    _a_tuner_has_a_pretrained_network,
+    _a_tuner_says_what_learns,
+    _a_classifier_can_begin_there,
     _a_network_fits_its_images,
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,

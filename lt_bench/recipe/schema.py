@@ -58,6 +58,10 @@ class ModelSettings(Settings):
     backbone: str | Named
     """A bare word where the backbone has no settings."""
     head: Named
+    tuner: Named | None = added(None)
+    """What of a pretrained network learns. None: all of it, and it need not be pretrained."""
+    start: Named | None = added(None)
+    """What the classifier on a pretrained network begins as. None: as its head draws it."""
     trunk_lr_factor: float = added(1.0, ge=0, le=1, allow_inf_nan=False)
     """Factor on the learning rate of what all branches share. 0: it stands still, its running statistics too."""
 
@@ -146,7 +150,8 @@ class Recipe(Settings):
         for regulariser in self.regularisers():
             protocol = regulariser.trained_under(protocol)
         if stage is None:
-            return protocol
+            tuner = self.tuner_choice()
+            return protocol if tuner is None or tuner.component.learns else protocol.model_copy(update={"epochs": 0})
         config: Any = stage.config  # a Stage.Config, whose module imports torch
         optimizer = protocol.optimizer if isinstance(protocol.optimizer, SGD) else SGD()
         optimizer = optimizer.model_copy(update={"lr": config.lr})
@@ -175,6 +180,12 @@ class Recipe(Settings):
     def backbone_choice(self) -> Choice:
         return choice("backbone", self.model.backbone)
 
+    def tuner_choice(self) -> Choice | None:
+        return None if self.model.tuner is None else choice("tuner", self.model.tuner)
+
+    def start_choice(self) -> Choice | None:
+        return None if self.model.start is None else choice("start", self.model.start)
+
     def regularisers(self) -> Sequence[Regulariser]:
         """Those that it names, in the order in which they act."""
         if not self.regularise:
@@ -188,6 +199,8 @@ class Recipe(Settings):
         if self.second_stage is not None:
             # One without training has an epoch 0 as well, in which it is evaluated.
             return (_phase(max(1, self.training.epochs), self.second_stage),)
+        if not self.training.epochs:
+            return (_phase(1, self.phases[-1]),)
         return tuple(_phase(phase.until, phase) for phase in self.phases)
 
     @property

@@ -19,7 +19,7 @@ from lt_bench import __version__
 from lt_bench.data.augment import Normalisation
 from lt_bench.data.opening import open_split
 from lt_bench.data.split import Split
-from lt_bench.data.types import Batch, IntArray, generator
+from lt_bench.data.types import Batch, IntArray, first_of_each, generator
 from lt_bench.errors import UserError
 from lt_bench.files import in_words, sha256_of
 from lt_bench.robustness.record import RobustRecord, asked, find, write
@@ -56,8 +56,10 @@ def attack_weights(path: Path, trials: Sequence[Trial], images: int | None, opti
     if searched:
         auto_attack()
     weights = read_weights(path)
-    if weights.recipe.protocol.augmentation.test_views != "centre":
-        raise UserError(f"{path}: protocol.augmentation.test_views: an attack is on one view of an image, not on five")
+    if weights.recipe.training.augmentation.test_views != "centre":
+        raise UserError(
+            f"{path}: predicts by five views of an image, and an attack is on one; take the weights without"
+        )
     split = open_split(weights.recipe.data, options.data_root)
     if searched and len(split.counts) < FEWEST:
         raise UserError(f"--with autoattack: its targeted parts need {FEWEST} classes, found {len(split.counts)}")
@@ -95,13 +97,6 @@ def per_class(images: int | None, split: Split) -> int | None:
             f"--images {images}: expected {len(split.counts)} to {most}, alike for all classes; or none: all"
         )
     return each
-
-
-def first_of_each(labels: IntArray, sample: int | None) -> IntArray:
-    """Positions of the first images of each class, in the order of the set; of all for None."""
-    if sample is None:
-        return np.arange(len(labels))
-    return np.sort(np.concatenate([np.flatnonzero(labels == label)[:sample] for label in np.unique(labels)]))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class WeightAverage:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        named = {**dict(network.named_parameters()), **dict(network.named_buffers())}  # each once, unlike a state
+        learned = {name: one for name, one in network.named_parameters() if one.requires_grad}
+        named = {**learned, **dict(network.named_buffers())}  # each once, unlike a state
         self.weights = {name: tensor.detach() for name, tensor in named.items() if tensor.is_floating_point()}
         self.average = {name: tensor.clone() for name, tensor in self.weights.items()}
         self._move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]

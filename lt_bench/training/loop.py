@@ -22,6 +22,7 @@ from lt_bench.evaluation.predictions import Predictions, predict
 from lt_bench.leaderboard.record import Selection
 from lt_bench.methods import Method
 from lt_bench.models import Network
+from lt_bench.models.backbones import Provenance
 from lt_bench.models.norm import single_values
 from lt_bench.protocol import Protocol
 from lt_bench.ranks.division import Division, divisions, places, shared, summed, weighted
@@ -43,6 +44,10 @@ class Job:
     runtime: Runtime
     seed: int
     num_classes: int
+    provenance: Provenance | None = None
+    """Which trained weights the backbone began at."""
+    preparation_s: float = 0.0
+    """Seconds that it took to let the classifier begin as `model.start` says."""
 
     def scores(self, images: Tensor) -> Tensor:
         """Logits float32 [B, C] for prediction."""

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
-from lt_bench.models import Network, build_network
+from lt_bench.models import Network, build_network, place_tuner
 from lt_bench.recipe import Recipe
 from lt_bench.regularisers import place_all
 from lt_bench.stages import DecoupledNetwork, Stage
@@ -18,15 +18,26 @@ from lt_bench.training.weights import Weights
 
 
 def build_recipe_network(
-    recipe: Recipe, num_classes: int, seed: int, start: Weights | None = None, *, trained: bool = False
+    recipe: Recipe,
+    num_classes: int,
+    seed: int,
+    start: Weights | None = None,
+    *,
+    trained: bool = False,
+    empty: bool = False,
 ) -> Network:
     """The recipe's network, initialised by the seed, that of a second stage from the weights `start`.
 
-    Where weights will be loaded into it, for it is `trained`, pretrained ones are not asked for.
+    Where weights will be loaded into it, for it is `trained`, pretrained ones are not asked for, unless a tuner leaves
+    them as they are: then what is loaded does not have them. An `empty` network is only looked at.
     """
     parts, stage = (recipe.backbone_choice(), recipe.head_choice()), recipe.stage_choice()
     backbone, head = (part.component(part.config) for part in parts)
-    network = build_network(backbone.untrained() if trained or start else backbone, head, num_classes, seed)
+    tuner = recipe.tuner_choice()
+    loaded = (trained or start is not None) and tuner is None
+    network = build_network(backbone.untrained() if loaded or empty else backbone, head, num_classes, seed)
+    if tuner is not None:
+        place_tuner(tuner.component(tuner.config), network, num_classes, seed)
     if recipe.model.trunk_lr_factor != 1:
         network.slow_trunk(recipe.model.trunk_lr_factor)
     regularisers = recipe.regularisers()
@@ -46,7 +57,9 @@ def check_network(recipe: Recipe) -> None:
     try:
         with torch.device("meta"), _Undrawn():
             classes, stage = load_card(recipe.data.name).classes, recipe.stage_choice()
-            network = build_recipe_network(recipe.first() or recipe, classes, seed=0, trained=True)
+            backbone = recipe.backbone_choice()
+            backbone.component(backbone.config).check_source()
+            network = build_recipe_network(recipe.first() or recipe, classes, seed=0, empty=True)
             if stage is not None:
                 stage.component.adapted(network.branches[0].get_submodule("stage"))
     except UserError as error:

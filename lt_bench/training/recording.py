@@ -107,6 +107,7 @@ def make_record(
             "environment": environment(job.runtime),
             "timing": _timing(job, history),
             "first_stage": None if start is None else _first_stage(start, split),
+            "pretrained": _pretrained(recipe, job),
             "selections": history.selections,
             "curve": Curve.of(history.curve).model_dump(mode="json"),
             "label_noise": None if noise is None else noise.model_dump(mode="json"),
@@ -132,6 +133,17 @@ def dataset_of(split: Split) -> dict[str, Any]:
 
 def _first_stage(start: Weights, split: Split) -> dict[str, Any]:
     return {"identity": start.recipe.identity(split.digest, start.seed), **asdict(start.trained)}
+
+
+def _pretrained(recipe: Recipe, job: Job) -> dict[str, Any] | None:
+    """Of a network that began at trained weights: which, and how much of it learns, in its first stage too."""
+    if job.provenance is None:
+        return None
+    tuner, sizes = recipe.tuner_choice(), {name: one.numel() for name, one in job.network.named_parameters()}
+    idle = tuner is not None and not tuner.component.learns
+    # What a tuner keeps as it is has no place in a state.
+    learned = 0 if idle else sum(sizes[name] for name in sizes.keys() & job.network.state_dict().keys())
+    return job.provenance._asdict() | {"parameters": sum(sizes.values()), "learned": learned}
 
 
 def _timing(job: Job, history: History) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from lt_bench.training.progress import Progress, on_screen
 from lt_bench.training.recording import draft_record, last_top1, make_record, now
 from lt_bench.training.runtime import choose_runtime
 from lt_bench.training.second_stage import prepare_second_stage
+from lt_bench.training.start import start_classifier
 from lt_bench.training.tracking import Tracked, tracking
 from lt_bench.training.weights import FILE, Trained, Weights, read_weights, save_weights
 
@@ -78,7 +79,7 @@ def _complete(
 ) -> Outcome:
     """Train to the end and write weights and record."""
     _check_budget(options)  # which a first stage, or waiting for another process, may have spent
-    job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
+    job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start, begin=True)
     records = options.records / record_folder(draft_record(recipe, split, job, start))
     ranks.from_first(lambda: check_writable(records))
     state = train(recipe, split, job, folder, options)
@@ -170,11 +171,18 @@ def _finished(identity: str, options: Options) -> Outcome | None:
 
 
 def build_job(
-    recipe: Recipe, split: Split, seed: int, options: Options, *, epochs: int, start: Weights | None = None
+    recipe: Recipe,
+    split: Split,
+    seed: int,
+    options: Options,
+    *,
+    epochs: int,
+    start: Weights | None = None,
+    begin: bool = False,
 ) -> Job:
     """Everything that training needs, built from recipe, split and seed, for so many epochs (0: to evaluate).
 
-    A second stage begins at the weights `start`.
+    A second stage begins at the weights `start`. To `begin` is to let the classifier be what `model.start` says.
     """
     steps = epochs * -(-int(split.counts.sum()) // recipe.protocol.batch_size)
     runtime = choose_runtime(options.device, options.precision, options.compile, steps)
@@ -191,11 +199,16 @@ def build_job(
     _check_ranks(choice.component, recipe.training)
     method: Method = choice.component(task, choice.config)
     network = runtime.prepare(network)
-    method.attach(network)
+    begins = begin and start is None and recipe.model.start is not None
+    preparation_s = start_classifier(recipe, split, network, runtime, options.workers) if begins else 0.0
+    method.attach(network)  # which may copy the classifier
     if epochs:
         _teach(method, sets.train, split, options, runtime.device)
     check_statistics(network, method)
-    return Job(method.to(runtime.device), network, recipe.training, sets, runtime, seed, num_classes)
+    backbone = recipe.backbone_choice()
+    provenance = backbone.component(backbone.config).provenance() if begin else None
+    method = method.to(runtime.device)
+    return Job(method, network, recipe.training, sets, runtime, seed, num_classes, provenance, preparation_s)
 
 
 def _check_ranks(method: type[Method], protocol: Protocol) -> None:
@@ -224,7 +237,7 @@ def _teach(method: Method, train: ImageSet, split: Split, options: Options, devi
 
 def initial_state(job: Job) -> State:
     """The state of a training that has not begun."""
-    state = State(job.network, job.method, build_optimizer(job))
+    state = State(job.network, job.method, build_optimizer(job), wall_s=job.preparation_s)
     if job.protocol.ema is not None:
         state.average = WeightAverage(job.network, job.protocol.ema.decay)
         state.optimizer.register_step_post_hook(state.average.update)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import torch
-
 from lt_bench.stages import DecoupledNetwork
 from lt_bench.training.checkpoint import State
+from lt_bench.training.features import features_of
 from lt_bench.training.loop import EVALUATION_BATCH, Job
 
 
@@ -17,22 +16,11 @@ def prepare_second_stage(job: Job, network: DecoupledNetwork, state: State) -> N
     stage = network.second_stage
     if stage.needs_features and not state.curve:
         start = time.perf_counter()
-        stage.fit(*features_of(job, network))
+        network.eval()
+        stage.fit(*features_of(network.features, job.sets.train.clean(EVALUATION_BATCH), job.runtime))
         state.wall_s += time.perf_counter() - start
 
     def after_step(*_: Any) -> None:
         stage.after_step()
 
     state.optimizer.register_step_post_hook(after_step)
-
-
-@torch.no_grad()
-def features_of(job: Job, network: DecoupledNetwork) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features float32 [N, D] and labels [N] of all un-augmented training images."""
-    network.eval()
-    features, labels = [], []
-    for batch in job.sets.train.clean(EVALUATION_BATCH):
-        with job.runtime.autocast():
-            features.append(network.features(batch.images).float())
-        labels.append(batch.labels)
-    return torch.cat(features), torch.cat(labels)

@@ -102,6 +102,8 @@ def _try_stage(
 ) -> tuple[Trial, Weights]:
     """Try one training, from the weights `start` if it is a second stage; its weights are those that were left."""
     job = build_job(recipe, split, seed, options, epochs=recipe.training.epochs, start=start)
+    if (choice := recipe.start_choice()) is not None:
+        choice.component(choice.config).check(split.class_names)
     draft_record(recipe, split, job, start)
     job = replace(job, sets=_few_images(job, recipe, split, options))
     state = initial_state(job)

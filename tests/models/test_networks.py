@@ -25,7 +25,7 @@ from lt_bench.registry import Info, lookup, members
 
 HEADS = sorted(members("head"))
 BACKBONES = sorted(members("backbone"))
-NEEDED = {"timm": {"model": "resnet10t"}}
+NEEDED = {"timm": {"model": "resnet10t"}, "clip": {"model": "ViT-B-16-quickgelu"}}
 """Settings without a default."""
 SMALL_BACKBONES = ["resnet8", "resnet10"]
 
@@ -472,7 +472,7 @@ def test_the_width_of_every_backbone_is_what_it_says(name: str) -> None:
     component = lookup("backbone", name)
     with torch.device("meta"):
         backbone = component(**NEEDED.get(name, {}))
-        size = 32 if issubclass(component, CifarResNet | VisionTransformer) else 64
+        size = 224 if name == "clip" else 32 if issubclass(component, CifarResNet | VisionTransformer) else 64
         maps = backbone.last_stage()(backbone.trunk()(torch.empty(2, 3, size, size)))
     assert maps.shape[1] == backbone.feature_dim
     assert component.info.summary

@@ -15,7 +15,7 @@ from run_cases import TINY, only, options, refused, tiny, train
 from lt_bench.errors import UserError
 from lt_bench.robustness import evaluate
 from lt_bench.robustness.board import tables
-from lt_bench.robustness.evaluate import Notes, attack_weights, first_of_each
+from lt_bench.robustness.evaluate import Notes, attack_weights
 from lt_bench.robustness.record import RobustRecord, find, load
 from lt_bench.robustness.trials import trials
 from lt_bench.training.options import BudgetSpent
@@ -144,14 +144,6 @@ def test_a_line_cut_short_was_never_written(tmp_path: Path) -> None:
     assert notes.seconds == 3.5
 
 
-def test_a_sample_is_the_first_of_each_class() -> None:
-    import numpy as np
-
-    labels = np.array([1, 0, 0, 1, 2, 2, 0, 2, 1])
-    assert first_of_each(labels, 2).tolist() == [0, 1, 2, 3, 4, 5]
-    assert first_of_each(labels, None).tolist() == list(range(9))
-
-
 def test_another_question_is_another_record_and_force_a_revision(tmp_path: Path) -> None:
     weights = trained(tmp_path)
     folder = tmp_path / "robust"
@@ -240,5 +232,5 @@ def test_weights_that_are_none_are_refused(lt_bench: LtBench, tmp_path: Path) ->
 def test_several_views_of_an_image_are_not_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny("ce", "protocol.augmentation={kind: resized-crop, size: 24, test_views: five-crop}")
     monkeypatch.setattr(evaluate, "read_weights", lambda path: SimpleNamespace(recipe=recipe))
-    with pytest.raises(UserError, match=r"w: protocol.augmentation.test_views: an attack is on one view"):
+    with pytest.raises(UserError, match=r"w: predicts by five views of an image, and an attack is on one"):
         attack_weights(Path("w"), QUICK, None, options(tmp_path))

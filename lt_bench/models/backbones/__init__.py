@@ -6,9 +6,11 @@ This page holds their common base.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lt_bench.errors import UserError
 from lt_bench.models.network import Level
@@ -19,10 +21,25 @@ from lt_bench.settings import Settings
 M = TypeVar("M", bound=nn.Module)
 
 
+class Provenance(NamedTuple):
+    """Which trained weights a backbone starts from."""
+
+    network: str
+    """Whose they are."""
+    source: str
+    """Where they were had from."""
+    data: str
+    """What they were trained on, as their name says it."""
+    sha256: str
+    """Of the file that holds them."""
+
+
 class Backbone(Component, ABC):
     """Builds the parts of a network; `feature_dim` is the width D of the pooled features."""
 
     feature_dim: int
+    reads_text: ClassVar[bool] = False
+    """Whether it comes with an encoder of text, and so with `text_vectors`."""
     largest_side: ClassVar[int | None] = None
     """Pixels on a side of the largest images that it is made for, None for any."""
 
@@ -49,6 +66,17 @@ class Backbone(Component, ABC):
     def untrained(self) -> Self:
         """The same without weights from elsewhere, for a network that gets its weights anyway."""
         return self
+
+    def check_source(self) -> None:
+        """Raise UserError where there can be no such weights as it is to start from. Downloads nothing."""
+
+    def provenance(self) -> Provenance | None:
+        """Which trained weights it starts from, None for none. Raises UserError where they cannot be had."""
+        return None
+
+    def text_vectors(self, prompts: Sequence[Sequence[str]], device: torch.device | str = "cpu") -> Tensor:
+        """Directions of unit length, float32 [C, D], that features of a class have, from several sentences of each."""
+        raise UserError(f"model.start: the backbone {self.name} reads no text; take one that does, such as clip/NAME")
 
     @abstractmethod
     def trunk(self) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -10,7 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from lt_bench.errors import UserError, in_one_line, unknown
-from lt_bench.models.backbones import Staged
+from lt_bench.files import sha256_of
+from lt_bench.models.backbones import Provenance, Staged
 from lt_bench.models.backbones.cutting import Pooled, stages_of
 from lt_bench.models.backbones.trained_weights import check_unchanged, weights_sha256
 from lt_bench.models.network import Level
@@ -102,6 +104,16 @@ class Timm(Staged):
         *early, last = (Level(*stage) for stage in stages)
         return nn.Sequential(*early), last
 
+    def provenance(self) -> Provenance | None:
+        config = self.config
+        file = self._downloaded() if config.weights is None else Path(config.weights)
+        if file is None:
+            return None
+        source = "timm" if config.weights is None else file.name
+        return Provenance(
+            f"timm/{config.model}", source, config.model.partition(".")[2] or "unnamed data", sha256_of(file)
+        )
+
     def stages(self) -> list[nn.Sequential]:
         model = self._model()
         stages = stages_of(model)
@@ -127,9 +139,35 @@ class Timm(Staged):
         try:
             model: nn.Module = timm.create_model(config.model, config.pretrained or bool(config.weights), **arguments)
         except Exception as error:  # whatever timm, a download or the reading of a file raises
-            hint = "; a file of weights comes in by model.backbone.weights" if config.pretrained else ""
+            hint = f"; {self._to_fetch()}" if config.pretrained else ""
             raise UserError(f"model.backbone: timm/{config.model} cannot be built: {_reason(error)}{hint}") from None
         return model
+
+    def _downloaded(self) -> Path | None:
+        """The file in the hub's cache that timm has loaded; None where it has loaded none, or from elsewhere."""
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
+
+        names = (f"model{SUFFIX}", "pytorch_model.bin") if self.config.pretrained and self._home else ()
+        found = (try_to_load_from_cache(self._home, name) for name in names)
+        return next((Path(file) for file in found if isinstance(file, str)), None)
+
+    def _to_fetch(self) -> str:
+        """What to do where weights cannot be downloaded."""
+        with torch.device("meta"):
+            size = sum(one.numel() for one in self.untrained()._model().parameters()) * 4 / 1e6
+        home = f"huggingface.co/{self._home}" if self._home else "where timm says"
+        return (
+            f"fetch model{SUFFIX}, about {size:.0f} MB, from {home}, put it anywhere and say "
+            "model.backbone.pretrained=false model.backbone.weights=FILE"
+        )
+
+    @property
+    def _home(self) -> str:
+        """Where the hub has the weights, empty where they are from elsewhere."""
+        import timm  # noqa: PLC0415 (3 s)
+
+        known: Any = timm.get_pretrained_cfg(self.config.model)
+        return known.hf_hub_id or ""
 
     def _features(self, side: int) -> int:
         """The width of the pooled features of images of this size. Raises UserError if the network cannot take them."""

@@ -22,6 +22,8 @@ class Head(Component, ABC):
     """Whether the logits are cosines, which only a loss with a scale of its own can be trained on."""
     gives_features: ClassVar[bool] = False
     """Whether the network has one branch, and so the features that a loss may ask for."""
+    extends_stages: ClassVar[bool] = False
+    """Whether branches have fresh layers before their features, which a tuner would take for pretrained ones."""
     has_training_layers: ClassVar[bool] = False
     """Whether it has layers on which no logit depends: only a method that names the head can train them."""
 

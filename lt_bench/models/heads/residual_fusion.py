@@ -47,6 +47,7 @@ class ResidualFusion(Head):
 
     name = "residual-fusion"
     info = Info("three normalisations, one linear classifier, logits added", "Cui et al., TPAMI 2023", 2023)
+    extends_stages = True
 
     def build(self, backbone: Backbone, num_classes: int) -> Network:
         norms = [nn.BatchNorm2d(backbone.feature_dim) for _ in range(3)]
