@@ -99,6 +99,17 @@ def test_several_sentences_are_averaged_as_unit_vectors(file: Path, model: open_
     torch.testing.assert_close(trained(file, projected=True).text_vectors([chosen]), expected)
 
 
+def test_what_a_file_was_trained_on_is_its_users_word(file: Path) -> None:
+    digest = trained(file).config.weights_sha256
+    unnamed, named = (
+        trained(file).provenance(),
+        clip(pretrained="openai", weights=str(file), weights_sha256=digest).provenance(),
+    )
+    assert (unnamed.source, unnamed.data, unnamed.sha256) == ("clip.safetensors", "unnamed data", digest)
+    assert named.data == "OpenAI's 400 million pairs of image and text, as its user says"
+    assert clip().provenance() is None
+
+
 # --- refusals ----------------------------------------------------------------------------------------
 
 

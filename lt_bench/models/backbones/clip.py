@@ -140,8 +140,10 @@ class Clip(Staged):
         if file is None:
             return None
         tag = self.config.pretrained or "unnamed data"
-        source = Path(file).name if self.config.weights else f"open_clip, {tag}"
-        return Provenance(self.title, source, TRAINED_ON.get(tag, tag), sha256_of(Path(file)))
+        data, given = TRAINED_ON.get(tag, tag), self.config.weights is not None
+        if given and self.config.pretrained is not None:
+            data += ", as its user says"  # who may have named any file
+        return Provenance(self.title, Path(file).name if given else f"open_clip, {tag}", data, sha256_of(Path(file)))
 
     @cached_property
     def _architecture(self) -> Mapping[str, Any]:
