@@ -440,12 +440,15 @@ def test_no_records_is_an_empty_board(tmp_path: Path) -> None:
 
 
 def test_the_command_of_a_row_gives_its_recipe() -> None:
-    """Every command of the shipped board leads to the recipe that the row's records have."""
+    """Every command of the shipped board leads to the recipe that the row's records have.
+
+    But for those that name a teacher's weights, which somebody has to train first.
+    """
     commands = 0
     for page in sorted((SHIPPED / "tables").glob("*.csv")):
         with page.open(encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                if row["command"]:
+                if row["command"] and "mix.teacher=" not in row["command"]:
                     words = shlex.split(row["command"])
                     assert words[:2] == ["lt-bench", "run"]
                     assert words[-2:] == ["--seeds", row["seeds"].replace(" ", ",")]
