@@ -20,7 +20,7 @@ from lt_bench.data.types import cut
 from lt_bench.errors import UserError, unknown
 from lt_bench.files import sha256_of
 from lt_bench.models.backbones import Provenance, Staged
-from lt_bench.models.backbones.trained_weights import check_unchanged, weights_sha256
+from lt_bench.models.backbones.trained_weights import check_unchanged, with_digest
 from lt_bench.registry import Info
 from lt_bench.settings import Line
 from lt_bench.validation import in_words
@@ -86,9 +86,8 @@ class Clip(Staged):
 
     @classmethod
     def fitted(cls, config: Config, side: int) -> Config:
-        if config.weights is None or config.weights_sha256 is not None:
-            return config
-        return config.model_copy(update={"weights_sha256": weights_sha256(config.weights)})
+        settings: Clip.Config = with_digest(config)
+        return settings
 
     def check_images(self, side: int) -> None:
         made_for = self._vision.get("image_size", 224)
@@ -143,7 +142,8 @@ class Clip(Staged):
         data, given = TRAINED_ON.get(tag, tag), self.config.weights is not None
         if given and self.config.pretrained is not None:
             data += ", as its user says"  # who may have named any file
-        return Provenance(self.title, Path(file).name if given else f"open_clip, {tag}", data, sha256_of(Path(file)))
+        digest = self.config.weights_sha256 or sha256_of(Path(file))  # of which `_file` has made sure
+        return Provenance(self.title, Path(file).name if given else f"open_clip, {tag}", data, digest)
 
     @cached_property
     def _architecture(self) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from lt_bench.models.backbones.trained_weights import (
     downloaded_state,
     load_without_classifier,
     read_state,
-    weights_sha256,
+    with_digest,
 )
 from lt_bench.models.network import Level
 from lt_bench.registry import Info
@@ -63,9 +63,8 @@ class ImageNetResNet(Backbone):
         if config.pretrained is not None and config.pretrained not in (cls.published if cls.builder else ()):
             known = ", ".join(cls.published) if cls.builder else "none"
             raise UserError(f"model.backbone.pretrained: torchvision has for {cls.name}: {known}")
-        if config.weights is None or config.weights_sha256 is not None:
-            return config
-        return config.model_copy(update={"weights_sha256": weights_sha256(config.weights)})
+        settings: ImageNetResNet.Config = with_digest(config)
+        return settings
 
     def untrained(self) -> Self:
         return type(self)()

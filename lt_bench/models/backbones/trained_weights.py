@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lt_bench.data.reading import reason
 from lt_bench.errors import UserError
@@ -24,6 +24,13 @@ def weights_sha256(file: str) -> str:
         return sha256_of(Path(file))
     except OSError as error:
         raise UserError(f"{FIELD}: {file}: {in_words(error)}") from None
+
+
+def with_digest(config: Any) -> Any:
+    """Settings of a backbone with the sha256 of the file of weights that they name, if any. Raises UserError."""
+    if config.weights is None or config.weights_sha256 is not None:
+        return config
+    return config.model_copy(update={"weights_sha256": weights_sha256(config.weights)})
 
 
 def check_unchanged(file: str, sha256: str | None) -> None:
