@@ -10,11 +10,11 @@ A backbone is a bare word in a recipe: a corrected one gets another name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
-Node = dict[str, Any]
+from lt_bench.nodes import Node, items, mapping
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ CORRECTIONS: dict[tuple[str, str], tuple[Correction, ...]] = {
 """By kind and name, from the first to the latest: the code is at revision 1 plus their number."""
 
 
-def with_revision(kind: str, node: Node) -> Node:
+def with_revision(kind: str, node: dict[str, Any]) -> dict[str, Any]:
     """The node of a shipped component as a resolved recipe holds it: with its revision once it has been corrected."""
     corrections = CORRECTIONS.get((kind, node["name"]))
     return {**node, "revision": 1 + len(corrections)} if corrections else node
 
 
-def settings_of(kind: str, node: Mapping[str, Any]) -> Node:
+def settings_of(kind: str, node: Node) -> dict[str, Any]:
     """What a node of a resolved recipe says beside the component's name and revision."""
     apart = ("name", "revision") if (kind, node["name"]) in CORRECTIONS else ("name",)
     return {key: value for key, value in node.items() if key not in apart}
 
 
-def superseded(recipe: Mapping[str, Any]) -> str | None:
+def superseded(recipe: Node) -> str | None:
     """What has been corrected since a recorded recipe was run, None where nothing has."""
     kinds = {kind for kind, _ in CORRECTIONS}  # ten thousand records are asked
     reasons = [
@@ -58,7 +58,7 @@ def superseded(recipe: Mapping[str, Any]) -> str | None:
     return "; ".join(dict.fromkeys(reasons)) or None
 
 
-def _later(kind: str, node: Mapping[str, Any]) -> tuple[Correction, ...]:
+def _later(kind: str, node: Node) -> tuple[Correction, ...]:
     """The corrections that came after the revision a node names."""
     name = node.get("name")
     known = CORRECTIONS.get((kind, name), ()) if isinstance(name, str) else ()
@@ -68,21 +68,16 @@ def _later(kind: str, node: Mapping[str, Any]) -> tuple[Correction, ...]:
     return known[max(0, revision - 1) :] if isinstance(revision, int) else known
 
 
-def _components(recipe: Mapping[str, Any], kinds: Set[str]) -> Iterator[tuple[str, Node]]:
+def _components(recipe: Node, kinds: Set[str]) -> Iterator[tuple[str, Node]]:
     """All nodes of such kinds in a recorded recipe. A record may hold anything: what is no node is left out."""
     if "method" in kinds:
-        yield "method", _mapping(recipe.get("method"))
+        yield "method", mapping(recipe.get("method"))
     if "head" in kinds:
-        yield "head", _mapping(_mapping(recipe.get("model")).get("head"))
-    phases = recipe.get("phases")
-    parts = [*(phases if isinstance(phases, list) else []), recipe.get("second_stage")]
+        yield "head", mapping(mapping(recipe.get("model")).get("head"))
+    parts = [*items(recipe.get("phases")), recipe.get("second_stage")]
     for kind in kinds & {"sampler", "mix", "loss", "stage"}:
         for part in parts:
-            node = _mapping(_mapping(part).get(kind))
+            node = mapping(mapping(part).get(kind))
             yield kind, node
             if kind == "mix":  # which may choose partners for another
-                yield kind, _mapping(node.get("generator"))
-
-
-def _mapping(value: Any) -> Node:
-    return value if isinstance(value, dict) else {}
+                yield kind, mapping(node.get("generator"))

@@ -16,6 +16,7 @@ from lt_bench.data.opening import open_split
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
 from lt_bench.leaderboard.record import Record, load_record, slug
+from lt_bench.nodes import IDLE_TUNERS, mapping
 from lt_bench.recipe import Recipe
 from lt_bench.registry import members
 from lt_bench.resources import resource_folder
@@ -183,7 +184,7 @@ def _cost(kind: str, name: str) -> str:
 def _work(recipe: Mapping[str, Any], train: int, test: int) -> float:
     """What a training of so many images, evaluated on so many, costs: in predictions of an image."""
     stage, protocol = recipe.get("second_stage"), recipe["protocol"]
-    idle = (recipe["model"].get("tuner") or {}).get("name") == "none"
+    idle = mapping(recipe["model"].get("tuner")).get("name") in IDLE_TUNERS
     epochs = stage["stage"]["epochs"] if stage is not None else 0 if idle else protocol["epochs"]
     evaluations = max(1, -(-epochs // protocol["evaluate_every"]))
     return float((BACKWARD if stage is None else 1) * epochs * train + evaluations * test)

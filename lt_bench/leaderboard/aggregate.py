@@ -141,6 +141,11 @@ class Row:
         return len(self.runs)
 
     @property
+    def newest(self) -> Run:
+        """The run that was made last, whatever its seed."""
+        return max(self.runs.values(), key=lambda run: run.created)
+
+    @property
     def difference(self) -> float | None:
         return None if self.paper_top1 is None else self.top1 - self.paper_top1
 

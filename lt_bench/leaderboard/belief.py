@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import NUM_BINS
 from lt_bench.identity import first_stage_sha256, protocol_sha256, recipe_sha256, run_identity, split_sha256
+from lt_bench.nodes import IDLE_TUNERS
 
 if TYPE_CHECKING:
     from lt_bench.leaderboard.schema import Calibration, Dataset, Record
@@ -104,7 +105,7 @@ class _Recipe(_Part):
         """Epochs of its own training, 0 where nothing learns."""
         if self.second_stage is not None:
             return self.second_stage.stage.epochs
-        idle = self.model.tuner is not None and self.model.tuner.name == "none"
+        idle = self.model.tuner is not None and self.model.tuner.name in IDLE_TUNERS
         return 0 if idle else self.protocol.epochs
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+from lt_bench.nodes import items, mapping
+
 if TYPE_CHECKING:
     from lt_bench.leaderboard.schema import Curve, Record
 
@@ -101,16 +103,16 @@ class Evidence:
             parameters=(record.pretrained.learned, record.pretrained.parameters) if record.pretrained else None,
             external=by,
             families=("external",) if by else families(record.recipe),
-            figures=tuple(figure for figure in _list(reported) if isinstance(figure, dict)),
+            figures=tuple(figure for figure in items(reported) if isinstance(figure, dict)),
         )
 
 
 def families(recipe: Mapping[str, Any]) -> tuple[str, ...]:
     """In which families a resolved recipe does more than plain training; ("baseline",) where in none."""
-    phases = [phase for phase in _list(recipe.get("phases")) if isinstance(phase, Mapping)]
+    phases = [phase for phase in items(recipe.get("phases")) if isinstance(phase, Mapping)]
     found = [kind for kind, plain in PLAIN.items() if any(not _is_plain(phase.get(kind), plain) for phase in phases)]
     found += [kind for kind in ("augment", "regularise") if recipe.get(kind)]
-    found += ["tuner"] * bool(_mapping(recipe.get("model")).get("tuner"))
+    found += ["tuner"] * bool(mapping(recipe.get("model")).get("tuner"))
     found += ["method"] * (not _is_plain(recipe.get("method"), "standard"))
     found += ["stage"] * bool(recipe.get("second_stage"))
     return tuple(found) or ("baseline",)
@@ -119,14 +121,6 @@ def families(recipe: Mapping[str, Any]) -> tuple[str, ...]:
 def _is_plain(part: Any, plain: str) -> bool:
     """Whether a component is the one that every recipe has which names no other."""
     return not isinstance(part, Mapping) or (part.get("name") == plain and not part.get("weights"))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _made(record: Record) -> Made | None:

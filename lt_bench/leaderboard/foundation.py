@@ -23,7 +23,7 @@ def columns() -> dict[str, Callable[[Row], str]]:
 
 
 def _of(cell: Callable[[Evidence], str]) -> Callable[[Row], str]:
-    return lambda row: cell(max(row.runs.values(), key=lambda run: run.created).evidence)
+    return lambda row: cell(row.newest.evidence)
 
 
 def _learned(told: Evidence) -> str:

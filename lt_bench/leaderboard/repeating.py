@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lt_bench.bibliography import Paper, Papers
 from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
-from lt_bench.leaderboard.aggregate import Row, Run, TableKey
+from lt_bench.leaderboard.aggregate import Row, TableKey
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe.files import is_record
 from lt_bench.recipe.layers import papers_of
@@ -46,7 +46,7 @@ def command(row: Row, key: TableKey) -> str:
     That is so under a modified protocol, for what has been corrected since or was trained elsewhere, where two recipes
     have one name, and for settings, methods and plug-ins of one's own.
     """
-    newest = _newest(row)
+    newest = row.newest
     ambiguous = f" [{row.recipe_sha256[:8]}]" in row.method
     ours = _ships("settings", key.dataset) and _ships("", newest.recipe_name) and not newest.plugged
     if key.modified or row.superseded or row.external or ambiguous or not ours:
@@ -67,17 +67,12 @@ def paper(row: Row) -> Paper | None:
 
 def papers(row: Row) -> Papers:
     """All papers that the method of a row is from, first the one that proposes it; see `paper`."""
-    newest = _newest(row)
-    return {} if newest.plugged or row.external else papers_of(newest.recipe_name)
+    return {} if row.newest.plugged or row.external else papers_of(row.newest.recipe_name)
 
 
 def commits(row: Row) -> list[str]:
     """The commits that the runs of a row were made by, each once, in the order of the seeds."""
     return list(dict.fromkeys(run.commit for run in row.runs.values() if run.commit))
-
-
-def _newest(row: Row) -> Run:
-    return max(row.runs.values(), key=lambda run: run.created)
 
 
 @cache

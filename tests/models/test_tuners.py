@@ -17,6 +17,7 @@ from lt_bench.models.tuners import bottleneck_width, power_of_two
 from lt_bench.models.tuners.adaptformer import Bottleneck
 from lt_bench.models.tuners.lora import LowRank
 from lt_bench.models.tuners.vpt import prompt_bound
+from lt_bench.nodes import IDLE_TUNERS
 from lt_bench.registry import lookup, members
 
 BACKBONES = {"clip": clip, "vit": vit}
@@ -37,6 +38,10 @@ def tuned(kind: str, name: str, given: dict[str, Any] | None = None) -> Network:
     net = network(BACKBONES[kind]())
     place_tuner(lookup("tuner", name)(**(given or {})), net, CLASSES)
     return net
+
+
+def test_tables_know_with_which_nothing_learns() -> None:
+    assert {name for name, tuner in members("tuner").items() if not tuner.learns} == IDLE_TUNERS
 
 
 def learned(net: Network) -> int:

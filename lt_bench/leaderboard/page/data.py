@@ -118,8 +118,7 @@ def _squares(table: Table) -> str:
 
 
 def _row(row: Row, key: TableKey, gathered: Gathered) -> dict[str, Any]:
-    runs = list(row.runs.values())
-    newest = max(runs, key=lambda run: run.created)
+    runs, newest = list(row.runs.values()), row.newest
     source = paper(row)
     return {
         "id": row.recipe_sha256[:10] + ("y" if row.yours else ""),
