@@ -16,6 +16,8 @@ FOUNDATION = (
     "lift-plus-tte",
     "lift-in21k",
 )
+"""LIFT's, on a pretrained transformer."""
+TUNED = (*FOUNDATION, "mixup-extra-block", "mislas-extra-block")
 """Recipes with protocols of their own, of pretrained networks that take images of 224 pixels and no others."""
 OF_64_PIXELS = ("imagenet-mini", "tiny-imagenet-lt")
 FILES = ("imagenet-lt", "inaturalist2018", "places-lt", *OF_64_PIXELS)

@@ -162,6 +162,14 @@ def test_the_protocol_of_wide_networks() -> None:
     assert protocol.optimizer == SGD(lr=0.1, nesterov=True, weight_decay=5e-4)
 
 
+def test_the_protocol_of_resizemix_warms_up_from_almost_nothing() -> None:
+    protocol = shipped("resizemix-200ep")
+    assert protocol.lr(0, 0, 100) == pytest.approx(1e-5)
+    assert protocol.lr(5, 0, 100) == pytest.approx(0.2)
+    assert protocol.lr(199, 99, 100) == pytest.approx(1e-5, abs=1e-6)
+    assert (protocol.optimizer, protocol.batch_size) == (SGD(lr=0.2, weight_decay=5e-4), 256)
+
+
 @pytest.mark.parametrize(
     ("name", "epochs", "rates_at", "batch", "decay", "nesterov"),
     [

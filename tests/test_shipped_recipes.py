@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipe_cases import BALANCED, FOUNDATION, LARGE, MISFITS, NOISY, SHIPPED
+from recipe_cases import BALANCED, LARGE, MISFITS, NOISY, SHIPPED, TUNED
 
 from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
@@ -72,7 +72,7 @@ UNREAD = (
 FOR_SMALL_IMAGES = {f"imagenet-mini/{name}" for name in ("glmc-wide", "mixrnet", "shake-shake")}
 """Recipes whose networks take no images of 224 pixels."""
 
-TUNED = {name for name in SHIPPED if name.partition("/")[2] in FOUNDATION}
+OF_224_PIXELS = {name for name in SHIPPED if name.partition("/")[2] in TUNED}
 
 loaded = cache(load_recipe)
 """Six hundred recipes take a while to read."""
@@ -136,7 +136,7 @@ def test_it_is_its_method_on_its_setting(name: str) -> None:
     assert (
         recipe.protocol.name == read_yaml(ROOT / "settings" / f"{setting}.yaml")["protocol"]
         or "own" in method
-        or method in FOUNDATION
+        or method in TUNED
     )
     assert not recipe.protocol_modified()
     assert recipe.plugins == {}
@@ -165,7 +165,7 @@ def test_the_commands_of_its_head_are_valid(method: str) -> None:
         assert (changed.sha256() == load_recipe(f"cifar100-lt/{method}").sha256()) == (not overrides), arguments
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FOR_SMALL_IMAGES | TUNED])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FOR_SMALL_IMAGES | OF_224_PIXELS])
 def test_it_is_the_same_method_under_another_protocol(name: str) -> None:
     others = {"imagenet-lt": "imagenet-mini-20ep", "imagenet-mini": "imagenet-lt-90ep"}  # of images of the same kind
     recipe = loaded(name)

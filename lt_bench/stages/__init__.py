@@ -117,7 +117,7 @@ class DecoupledNetwork(Network):
             torch.manual_seed(int(generator(seed, "second stage").integers(2**63)))
             classifier = stage(branch.get_submodule("classifier"), config)
         super().__init__(trained.trunk.requires_grad_(False), [Branch(last_stage.requires_grad_(False), classifier)])
-        self.shifted_batch_norm = config.shifted_batch_norm
+        self.shifted_batch_norm, self.tuned = config.shifted_batch_norm, trained.tuned
         self.adapted = tuple(part.requires_grad_() for part in classifier.adapted(last_stage))
 
     @property

@@ -25,7 +25,7 @@ from torchvision.models import resnet
 
 from lt_bench.errors import UserError
 from lt_bench.models import Backbone, build_backbone, build_network
-from lt_bench.models.backbones.pyramidnet import PyramidBlock
+from lt_bench.models.backbones.pyramidnet import PyramidBlock, PyramidBottleneck
 from lt_bench.models.backbones.resnet50_mixed import Bottleneck
 from lt_bench.models.backbones.small_image_resnet import CifarResNet18, CifarResNet34, CifarResNeXt50
 from lt_bench.models.backbones.wide_resnet import WRN28x8, WRN34x10
@@ -59,6 +59,7 @@ HEADS = sorted(members("head"))
         ("shake-shake-26-2x96d", 10, 26_192_922),
         ("shake-shake-29-2x4x64d", 100, 34_529_572),
         ("pyramidnet-110-a270", 10, 28_485_477),
+        ("pyramidnet-200-a240", 100, 26_844_952),
         ("pyramidnet-20-a36", 100, 223_308),
         ("resnet34", 1000, 21_797_672),
         ("resnet101", 1000, 44_549_160),
@@ -214,6 +215,19 @@ def test_a_block_of_a_pyramid_by_hand(shape: tuple[int, int, int]) -> None:
     x, stride = torch.randn(2, 8, 6, 6), shape[2]
     inner = normalised(F.conv2d(normalised(x, norms[0]), first, stride=stride, padding=1), norms[1]).relu()
     expected = normalised(F.conv2d(inner, second, padding=1), norms[2])
+    expected[:, :8] += x.unfold(2, stride, stride).unfold(3, stride, stride).mean((-2, -1))
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 2, 1), (8, 3, 1), (8, 3, 2)])
+def test_a_bottleneck_of_a_pyramid_by_hand(shape: tuple[int, int, int]) -> None:
+    block = shaken(PyramidBottleneck(*shape))
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
+    first, second, third = (m.weight for m in block.modules() if isinstance(m, nn.Conv2d))
+    x, stride = torch.randn(2, 8, 6, 6), shape[2]
+    inner = normalised(F.conv2d(normalised(x, norms[0]), first), norms[1]).relu()
+    inner = normalised(F.conv2d(inner, second, stride=stride, padding=1), norms[2]).relu()
+    expected = normalised(F.conv2d(inner, third), norms[3])
     expected[:, :8] += x.unfold(2, stride, stride).unfold(3, stride, stride).mean((-2, -1))
     torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
 

@@ -23,7 +23,8 @@ from lt_bench.registry import lookup, members
 BACKBONES = {"clip": clip, "vit": vit}
 FULL = {"clip": lambda: Clip(model="ViT-B-16-quickgelu"), "vit": lambda: Timm(model="vit_base_patch16_224")}
 SHALLOW, PLUS = {"deep": False}, {"prompts": None, "place": "after-class-token", "drawn": "normal"}
-TUNERS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in sorted(members("tuner"))]
+OF_CONVOLUTIONS = {"extra-block"}  # which has tests of its own
+TUNERS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in sorted(members("tuner").keys() - OF_CONVOLUTIONS)]
 TUNERS += [("vpt", SHALLOW), ("vpt", PLUS), ("lora", {"rule": "lift-plus"}), ("arbitrary", {"share": 0.3})]
 NAMED = [f"{name}{'-' if given else ''}{'-'.join(map(str, given.values()))}" for name, given in TUNERS]
 every_tuner = pytest.mark.parametrize(("name", "given"), TUNERS, ids=NAMED)

@@ -22,12 +22,18 @@ class PyramidBlock(ResidualBlock):
     The shortcut has no parameters: the mean of 2x2 pixels where maps are halved, and zeros for the new channels.
     """
 
+    expansion: ClassVar[int] = 1
+    """Channels that it gives, over its width."""
+
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
-        first = [nn.BatchNorm2d(width_in), convolution(width_in, width, 3, stride), BatchNormReLU(width)]
-        self.main = nn.Sequential(*first, convolution(width, width, 3), nn.BatchNorm2d(width))
-        self.new_channels = width - width_in
+        self.main = nn.Sequential(nn.BatchNorm2d(width_in), *self.convolutions(width_in, width, stride))
+        self.new_channels = self.expansion * width - width_in
         self.stride = stride
+
+    def convolutions(self, width_in: int, width: int, stride: int) -> list[nn.Module]:
+        first = [convolution(width_in, width, 3, stride), BatchNormReLU(width)]
+        return [*first, convolution(width, width, 3), nn.BatchNorm2d(width)]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.main(x)
@@ -39,8 +45,19 @@ class PyramidBlock(ResidualBlock):
         return self.main
 
 
+class PyramidBottleneck(PyramidBlock):
+    """The same around 1x1, 3x3 and 1x1 convolutions, of which the last gives four times the block's width."""
+
+    expansion = 4
+
+    def convolutions(self, width_in: int, width: int, stride: int) -> list[nn.Module]:
+        first = [convolution(width_in, width, 1), BatchNormReLU(width)]
+        second = [convolution(width, width, 3, stride), BatchNormReLU(width)]
+        return [*first, *second, convolution(width, 4 * width, 1), nn.BatchNorm2d(4 * width)]
+
+
 class PyramidNet(Staged):
-    """Three stages of as many blocks, each of them by alpha / L channels wider (Han et al., CVPR 2017).
+    """Three stages of as many blocks, each of them by alpha / L wider (Han et al., CVPR 2017).
 
     A last normalisation and ReLU follow the last of its L blocks. Convolutions begin with Kaiming-normal weights by
     their fan out.
@@ -50,14 +67,16 @@ class PyramidNet(Staged):
     blocks: ClassVar[int]
     """Of each stage."""
     alpha: ClassVar[int]
-    """By how many channels the last block is wider than the stem."""
+    """By how much the last block is wider than the stem."""
+    block: ClassVar[type[PyramidBlock]] = PyramidBlock
 
     def stages(self) -> list[nn.Sequential]:
         total = 3 * self.blocks
-        widths = [STEM + round(self.alpha * place / total) for place in range(total + 1)]
+        widths = [STEM + round(self.alpha * place / total) for place in range(1, total + 1)]
+        given = [STEM, *(self.block.expansion * width for width in widths)]
         made: list[nn.Module] = [
-            PyramidBlock(widths[place], widths[place + 1], 1 + (place in (self.blocks, 2 * self.blocks)))
-            for place in range(total)
+            self.block(given[place], width, 1 + (place in (self.blocks, 2 * self.blocks)))
+            for place, width in enumerate(widths)
         ]
         # In one with the last block, as in pre-activated networks.
         made[-1] = nn.Sequential(made[-1], BatchNormReLU(self.feature_dim))
@@ -74,6 +93,17 @@ class PyramidNet110(PyramidNet):
     feature_dim = STEM + 270
     blocks = 18
     alpha = 270
+
+
+class PyramidNet200(PyramidNet):
+    """26.84 million parameters at 100 classes: the network of CutMix's figures on CIFAR."""
+
+    name = "pyramidnet-200-a240"
+    info = Info("PyramidNet of 200 layers, alpha 240, bottlenecks", "Han et al., CVPR 2017", 2017)
+    feature_dim = 4 * (STEM + 240)
+    blocks = 22
+    alpha = 240
+    block = PyramidBottleneck
 
 
 class PyramidNet20(PyramidNet):
