@@ -30,6 +30,11 @@ class ResidualBlock(nn.Module):
         """The last layer of the branch; one for each part of a branch that is itself a sum."""
         return (last_of(self.end),)
 
+    @property
+    def old_channels(self) -> slice:
+        """The channels of the sum that the shortcut brings; of others only the branch says anything."""
+        return slice(None)
+
 
 @dataclass(frozen=True)
 class ResidualBranch:
@@ -39,6 +44,8 @@ class ResidualBranch:
     """The part whose output it is."""
     norms: tuple[nn.Module, ...]
     """The normalisations that scale all of it; none where it ends in something else."""
+    old_channels: slice
+    """Those that the shortcut has as well."""
 
     def change(self, change: Change) -> None:
         """Let it be changed before the sum."""
@@ -82,7 +89,7 @@ def _blocks(part: nn.Module) -> Iterator[tuple[ResidualBranch, ...]]:
 def _branches(block: Any) -> tuple[ResidualBranch, ...]:
     home = type(block).__module__
     if isinstance(block, ResidualBlock):
-        return (_branch(block.end, block.last),)
+        return (_branch(block.end, block.last, block.old_channels),)
     if home == "torchvision.models.resnet" and hasattr(block, "downsample"):
         end = getattr(block, "bn3", block.bn2)
         return (_branch(end, [end]),)
@@ -100,5 +107,5 @@ def _timm_end(block: Any, name: str) -> nn.Module:
     return end
 
 
-def _branch(end: nn.Module, last: Any) -> ResidualBranch:
-    return ResidualBranch(end, tuple(layer for layer in last if isinstance(layer, _BatchNorm)))
+def _branch(end: nn.Module, last: Any, old_channels: slice = slice(None)) -> ResidualBranch:
+    return ResidualBranch(end, tuple(layer for layer in last if isinstance(layer, _BatchNorm)), old_channels)

@@ -36,6 +36,11 @@ class CifarBlock(ResidualBlock):
     def end(self) -> nn.Module:
         return self.bn2
 
+    @property
+    def old_channels(self) -> slice:
+        before = self.new_channels // 2
+        return slice(before, before + self.conv1.in_channels)
+
     def shortcut(self, x: Tensor) -> Tensor:
         """Option A: subsampled in space; the new channels, half before and half behind, are zero."""
         half, stride = self.new_channels // 2, self.stride

@@ -29,7 +29,7 @@ class PyramidBlock(ResidualBlock):
         super().__init__()
         self.main = nn.Sequential(nn.BatchNorm2d(width_in), *self.convolutions(width_in, width, stride))
         self.new_channels = self.expansion * width - width_in
-        self.stride = stride
+        self.width_in, self.stride = width_in, stride
 
     def convolutions(self, width_in: int, width: int, stride: int) -> list[nn.Module]:
         first = [convolution(width_in, width, 3, stride), BatchNormReLU(width)]
@@ -43,6 +43,10 @@ class PyramidBlock(ResidualBlock):
     @property
     def end(self) -> nn.Module:
         return self.main
+
+    @property
+    def old_channels(self) -> slice:
+        return slice(self.width_in)
 
 
 class PyramidBottleneck(PyramidBlock):

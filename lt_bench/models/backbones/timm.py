@@ -14,7 +14,7 @@ from lt_bench.errors import UserError, in_one_line, unknown
 from lt_bench.files import sha256_of
 from lt_bench.models.backbones import Provenance, Staged
 from lt_bench.models.backbones.cutting import Pooled, stages_of
-from lt_bench.models.backbones.trained_weights import check_unchanged, weights_sha256
+from lt_bench.models.backbones.trained_weights import check_unchanged, with_digest
 from lt_bench.models.network import Level
 from lt_bench.registry import Info
 from lt_bench.settings import Line
@@ -82,9 +82,8 @@ class Timm(Staged):
             filled["model"] = ".".join(filter(None, (known.architecture, known.tag)))  # the tag says which weights
         if config.image_size is None and known is not None and known.fixed_input_size:
             filled["image_size"] = side
-        if config.weights is not None and config.weights_sha256 is None:
-            filled["weights_sha256"] = weights_sha256(config.weights)
-        return config.model_copy(update=filled)
+        settings: Timm.Config = with_digest(config.model_copy(update=filled))
+        return settings
 
     def check_images(self, side: int) -> None:
         self._features(side)
@@ -110,9 +109,9 @@ class Timm(Staged):
         if file is None:
             return None
         source = "timm" if config.weights is None else file.name
-        return Provenance(
-            f"timm/{config.model}", source, config.model.partition(".")[2] or "unnamed data", sha256_of(file)
-        )
+        data = config.model.partition(".")[2] or "unnamed data"
+        digest = config.weights_sha256 or sha256_of(file)  # of which the network has made sure
+        return Provenance(f"timm/{config.model}", source, data, digest)
 
     def stages(self) -> list[nn.Sequential]:
         model = self._model()
