@@ -47,7 +47,7 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
         data[kind] = _several(kind, data[kind], path, kind)
     data["phases"] = _expand_phases(data.get("phases", [{"until": "100%"}]), top, data["protocol"]["epochs"], path)
     if "second_stage" in data:
-        data["second_stage"] = _second_stage(data["second_stage"], path)
+        data["second_stage"] = _second_stage(data["second_stage"], data["phases"][-1], path)
     data["method"] = top["method"]
     recipe: Recipe = validated(Recipe, data, path, "")
     reported = tuple(figure for figure in recipe.reported if _is_of(figure, recipe.data))
@@ -169,7 +169,7 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path
     """Phases with whole epochs and complete components; each phase changes the recipe's top level."""
     if not isinstance(phases, list) or not phases or not all(isinstance(phase, dict) for phase in phases):
         raise UserError(f"{path}: phases: expected a list of mappings with `until`, found {shown(phases)}")
-    plain = {kind: {"name": top[kind]["name"], **settings_of(kind, top[kind])} for kind in PHASE_FAMILIES}
+    plain = {kind: _as_given(kind, top[kind]) for kind in PHASE_FAMILIES}
     expanded: list[Node] = []
     for index, phase in enumerate(phases):
         field = f"phases[{index}]"
@@ -182,14 +182,20 @@ def _expand_phases(phases: Any, top: Mapping[str, Node], epochs: int, path: Path
     return [{"until": end, **parts} for end, parts in zip(ends, expanded, strict=True)]
 
 
-def _second_stage(given: Any, path: Path) -> Node:
+def _as_given(kind: str, node: Node) -> Node:
+    """A complete component as a recipe would say it."""
+    return {"name": node["name"], **settings_of(kind, node)}
+
+
+def _second_stage(given: Any, last_phase: Node, path: Path) -> Node:
     """The stage apart from what it trains with, each with all its settings; `given` is a name or a mapping."""
     settings = {"name": given} if isinstance(given, str) else given
     if not isinstance(settings, dict) or "name" not in settings:
         raise UserError(f"{path}: second_stage: expected a name or a mapping with a name, found {shown(given)}")
     own = {key: value for key, value in settings.items() if key not in PHASE_FAMILIES}
     node = {"stage": component("stage", own, path, "second_stage")}
-    defaults = lookup("stage", own["name"]).defaults
+    stage = lookup("stage", own["name"])
+    defaults = stage.defaults | {kind: _as_given(kind, last_phase[kind]) for kind in stage.goes_on_with}
     for kind in PHASE_FAMILIES:
         node[kind] = component(kind, merge({kind: defaults[kind]}, settings)[kind], path, f"second_stage.{kind}")
     return node

@@ -30,6 +30,8 @@ class Stage(Component, nn.Module, ABC):
 
     defaults: ClassVar[dict[str, Any]] = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
     """What the stage trains with where the recipe does not say, each by name or with settings, as in a recipe."""
+    goes_on_with: ClassVar[frozenset[str]] = frozenset()
+    """Of these, what stands as it was in the last phase of the first stage, where the recipe does not say."""
     heads: ClassVar[frozenset[str]] = frozenset({"linear"})
     """Names of the heads, of one branch each, whose classifier it can take the place of."""
     needs_features: ClassVar[bool] = False

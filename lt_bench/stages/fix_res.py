@@ -18,9 +18,10 @@ from lt_bench.stages import Stage
 class FixRes(Stage):
     """Images are larger from here on, in the test too, and not varied; the trained classifier learns on.
 
-    With it learns the last batch normalisation before the pooling, whose statistics follow the larger maps. Image files
-    are read at the larger size. Small images are enlarged, which shows nothing new, and random crops that pad do not
-    make objects look larger than the test does, which is what the paper mends: there it is the procedure, no more.
+    It does by the loss of before, where a recipe does not say another. With it learns the last batch normalisation
+    before the pooling, whose statistics follow the larger maps. Image files are read at the larger size. Small images
+    are enlarged, which shows nothing new, and random crops that pad do not make objects look larger than the test
+    does, which is what the paper mends: there it is the procedure, no more.
     """
 
     name = "fix-res"
@@ -28,6 +29,7 @@ class FixRes(Stage):
         "classifier and last norm trained on, at larger images", "Touvron et al., NeurIPS 2019", 2019, cost="0.5x"
     )
     plain_images = True
+    goes_on_with = frozenset({"loss"})
 
     class Config(Stage.Config):
         """How much larger, and how it learns; the paper's rate and epochs could not be read."""

@@ -57,6 +57,22 @@ def test_a_network_without_batch_normalisation_has_none_to_adapt() -> None:
         load_recipe("cifar100-lt/fix-res", ["model.backbone=vit-tiny"])
 
 
+def test_it_goes_on_by_the_loss_of_before() -> None:
+    def loss(*overrides: str) -> str:
+        second = load_recipe("cifar100-lt/fix-res", overrides).second_stage
+        assert second is not None
+        return second.loss["name"]
+
+    assert loss() == "cross-entropy"
+    assert loss("loss=balanced-softmax") == "balanced-softmax"
+    assert loss("loss=balanced-softmax", "second_stage.loss=cross-entropy") == "cross-entropy"
+    of_phases = "phases=[{until: 50%, loss: cross-entropy}, {until: 100%, loss: balanced-softmax}]"
+    assert loss(of_phases) == "balanced-softmax"
+    smoothed = load_recipe("cifar100-lt/fix-res", ["loss.label_smoothing=0.1"]).second_stage
+    assert smoothed is not None
+    assert smoothed.loss["label_smoothing"] == 0.1
+
+
 # --- images ------------------------------------------------------------------------------------------
 
 
