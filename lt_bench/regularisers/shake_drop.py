@@ -19,7 +19,8 @@ class ShakeDrop(BranchRegulariser):
     a is uniform in (-1, 1) and b in (0, 1). In evaluation the branch is multiplied by the probability of being left as
     it is, which is the expected factor in training.
 
-    The paper has it in PyramidNet; branches that end in a normalisation, which bounds them, take it best.
+    The paper has it in PyramidNet; branches that end in a normalisation, which bounds them, take it best. The gradient
+    of a negated branch points the wrong way, so a network of few blocks, each of which matters, may diverge.
     """
 
     name = "shake-drop"
