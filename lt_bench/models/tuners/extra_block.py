@@ -17,7 +17,7 @@ class ExtraBlock(Tuner):
     """relu(x + f(x)) of the maps x [B, D, H, W] of the last stage, f a bottleneck from D channels to D / 4 and back.
 
     As MiSLAS trains ResNet-152 on Places-LT (Zhong et al., CVPR 2021), in the first stage; in the second the block's
-    running statistics are all that moves of the network. Where the features are pooled its card does not say: here
+    running statistics are all that moves of the network. Where the authors pool the features could not be read: here
     behind the block. It begins as torch draws convolutions, so it is not the identity.
     """
 
