@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models.resnet import Bottleneck
 
 from lt_bench.errors import UserError
 from lt_bench.models.network import Network
 from lt_bench.models.tuners import Tuner
 from lt_bench.registry import Info
 
-EXPANSION = Bottleneck.expansion
+NARROWER = 4
+"""Channels before a bottleneck over those in it."""
 
 
 class ExtraBlock(Tuner):
@@ -33,11 +33,14 @@ class ExtraBlock(Tuner):
 def channels(stage: nn.Module) -> int:
     """Of the maps that a last stage gives. Raises UserError where it gives none that a block could take."""
     found = [layer.num_features for layer in stage.modules() if isinstance(layer, nn.BatchNorm2d)]
-    if not found or found[-1] % EXPANSION:
+    if not found or found[-1] % NARROWER:
         raise UserError("model.tuner: extra-block needs a convolutional network with batch normalisation at its end")
     return found[-1]
 
 
-def bottleneck(width: int) -> Bottleneck:
+def bottleneck(width: int) -> nn.Module:
     """One of torchvision's, with as many channels behind it as before."""
-    return Bottleneck(width, width // EXPANSION)
+    from torchvision.models.resnet import Bottleneck  # noqa: PLC0415 (as slow to import as torch itself)
+
+    block: nn.Module = Bottleneck(width, width // NARROWER)
+    return block
