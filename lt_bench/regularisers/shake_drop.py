@@ -20,7 +20,7 @@ class ShakeDrop(BranchRegulariser):
     it is, which is the expected factor in training.
 
     The paper has it in PyramidNet; branches that end in a normalisation, which bounds them, take it best. The gradient
-    of a negated branch points the wrong way, so a network of few blocks, each of which matters, may diverge.
+    of a negated branch points the wrong way, and a network of few blocks may diverge, as ResNet-32 does at the default.
     """
 
     name = "shake-drop"

@@ -267,6 +267,8 @@ def test_branches_begin_at_zero(backbone: type[Backbone]) -> None:
     found = [int(weight.count_nonzero()) for weight in weights]
     assert found == new.get(backbone, [0] * len(weights))
     assert sum(not p.any() for name, p in network.named_parameters() if "weight" in name) == found.count(0)
+    network(images()).square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in weights)
 
 
 @pytest.mark.parametrize("backbone", [ResNet8, SmallPyramidNet])
