@@ -88,6 +88,21 @@ Resources = Annotated[
         "constraint, time.",
     ),
 ]
+Budget = Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 40m, 2h.")]
+Force = Annotated[
+    bool, typer.Option(help="Do it anew although a record exists; the old one is kept beside the new one.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Runs at once, which share the cores or the GPU. Default: 1, elsewhere as many as there is room for.",
+    ),
+]
+TryOut = Annotated[
+    bool,
+    typer.Option("--try", help="Take a few steps of each phase and stage, say if it would train, keep nothing."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved recipes and how long they would take; train nothing.")
 ]

@@ -14,9 +14,11 @@ import typer
 from lt_bench.cli.app import app, board_app
 from lt_bench.cli.options import (
     AsJson,
+    Budget,
     CompileName,
     DataRoot,
     Device,
+    Force,
     Plugins,
     PrecisionName,
     Workers,
@@ -49,7 +51,7 @@ def attack(
     images: Annotated[
         int | None, typer.Option(min=1, help="So many test images, alike for all classes. Default: all.")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 40m, 2h.")] = None,
+    budget: Budget = None,
     data_root: DataRoot = None,
     records: RobustRecords = ROBUSTNESS,
     device: Device = "auto",
@@ -57,9 +59,7 @@ def attack(
     compile: CompileName = "auto",
     workers: Workers = 2,
     plugin: Plugins = None,
-    force: Annotated[
-        bool, typer.Option(help="Attack although a record exists; it is kept beside the new one.")
-    ] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Attack trained weights, or corrupt test images, and record the accuracy that is left, class by class.

@@ -14,10 +14,13 @@ from lt_bench.cli import completion
 from lt_bench.cli.app import app
 from lt_bench.cli.options import (
     AsJson,
+    Budget,
     CompileName,
     DataRoot,
     Device,
     DryRun,
+    Force,
+    Jobs,
     On,
     Plugins,
     PrecisionName,
@@ -26,6 +29,7 @@ from lt_bench.cli.options import (
     Resources,
     Seeds,
     Track,
+    TryOut,
     Work,
     Workers,
     load_plugins,
@@ -52,13 +56,10 @@ def run(
     workers: Workers = 2,
     plugin: Plugins = None,
     track: Track = None,
-    force: Annotated[bool, typer.Option(help="Train although a record exists; it is kept beside the new one.")] = False,
+    force: Force = False,
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint where there is one.")] = True,
     dry_run: DryRun = False,
-    try_out: Annotated[
-        bool,
-        typer.Option("--try", help="Take a few steps of each phase and stage, say if it would train, keep nothing."),
-    ] = False,
+    try_out: TryOut = False,
 ) -> None:
     """Train recipes, SETTING/METHOD or files, and write their records.
 
@@ -88,14 +89,8 @@ def sweep(
     recipe: Recipes,
     seeds: Seeds = None,
     missing: Annotated[bool, typer.Option("--missing/--all", help="Only runs without a record, or all anew.")] = True,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Runs at once, which share the cores or the GPU. Default: 1, elsewhere as many as there is room for.",
-        ),
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 40m, 2h.")] = None,
+    jobs: Jobs = None,
+    budget: Budget = None,
     on: On = "local",
     resources: Resources = None,
     data_root: DataRoot = None,

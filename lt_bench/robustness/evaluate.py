@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,47 @@ def attack_weights(path: Path, trials: Sequence[Trial], images: int | None, opti
         UserError: Another file, too few images, a library that is missing.
         BudgetSpent: The deadline came first; the next call with the same arguments goes on.
     """
+    question = _question(path, tuple(trials), images, options)
+    if not options.force and (known := find(options.records, question.digest)) is not None:
+        return known, False
+    check_writable(options.records)
+    job = _job(question, options)
+    notes = Notes(path.with_name(f"attack-{question.digest[:12]}.jsonl"))
+    start = time.perf_counter()
+    verdicts = look(question, job, notes, options)
+    notes.add({"seconds": time.perf_counter() - start})
+    written = write(_record(question, job, verdicts, notes.seconds), options.records)
+    notes.path.unlink(missing_ok=True)
+    return written, True
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which weights are looked at, under which trials, on which of the test images."""
+
+    weights: Weights
+    sha256: str
+    """Of the weights' file."""
+    split: Split
+    trials: tuple[Trial, ...]
+    sample: int | None
+    """How many images of each class; None: all."""
+
+    @property
+    def digest(self) -> str:
+        return asked(self.sha256, self.trials, self.sample)
+
+    @cached_property
+    def chosen(self) -> IntArray:
+        """The images' places in the test set."""
+        return first_of_each(self.split.test.labels, self.sample)
+
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        return self.weights.recipe.protocol.augmentation.normalisation(self.split.card)
+
+
+def _question(path: Path, trials: tuple[Trial, ...], images: int | None, options: Options) -> Question:
     searched = any(trial.kind == "library" for trial in trials)
     if searched:
         auto_attack()
@@ -63,27 +105,18 @@ def attack_weights(path: Path, trials: Sequence[Trial], images: int | None, opti
     split = open_split(weights.recipe.data, options.data_root)
     if searched and len(split.counts) < FEWEST:
         raise UserError(f"--with autoattack: its targeted parts need {FEWEST} classes, found {len(split.counts)}")
-    sample = per_class(images, split)
-    digest = sha256_of(path)
-    question = asked(digest, tuple(trials), sample)
-    if not options.force and (known := find(options.records, question)) is not None:
-        return known, False
-    check_writable(options.records)
-    job = build_job(weights.recipe, split, weights.seed, options, epochs=0)
+    return Question(weights, sha256_of(path), split, trials, per_class(images, split))
+
+
+def _job(question: Question, options: Options) -> Job:
+    """The weights in their network, which learns nothing more."""
+    weights = question.weights
+    job = build_job(weights.recipe, question.split, weights.seed, options, epochs=0)
     weights.load_into(job.evaluated.eval())
     check_finite(job)
     job.evaluated.requires_grad_(False)
     job.method.eval()
-    chosen = first_of_each(split.test.labels, sample)
-    notes = Notes(path.with_name(f"attack-{question[:12]}.jsonl"))
-    start = time.perf_counter()
-    normalisation = weights.recipe.protocol.augmentation.normalisation(split.card)
-    verdicts = look(job, weights, trials, chosen, normalisation, notes, options)
-    notes.add({"seconds": time.perf_counter() - start})
-    record = _record(weights, split, job, trials, sample, split.test.labels[chosen], verdicts, digest, notes.seconds)
-    written = write(record, options.records)
-    notes.path.unlink(missing_ok=True)
-    return written, True
+    return job
 
 
 def per_class(images: int | None, split: Split) -> int | None:
@@ -133,30 +166,23 @@ class Notes:
                 yield line
 
 
-def look(
-    job: Job,
-    weights: Weights,
-    trials: Sequence[Trial],
-    chosen: IntArray,
-    by: Normalisation,
-    notes: Notes,
-    options: Options,
-) -> dict[str, np.ndarray]:
-    """Whether each chosen image is right, bool [N], as it is and under each trial. Images are normalised `by`."""
-    looks: dict[str, Trial | None] = {CLEAN: None, **{trial.name: trial for trial in trials}}
+def look(question: Question, job: Job, notes: Notes, options: Options) -> dict[str, np.ndarray]:
+    """Whether each chosen image is right, bool [N], as it is and under each trial."""
+    looks: dict[str, Trial | None] = {CLEAN: None, **{trial.name: trial for trial in question.trials}}
     known, start = notes.known(), time.perf_counter()
     batches = -(-len(job.sets.test.labels) // EVALUATION_BATCH)
-    size = 1, len(chosen) * len(looks), batches * len(looks)
+    size = 1, len(question.chosen) * len(looks), batches * len(looks)
     follow = options.progress or on_screen
-    with follow(weights.title, job.runtime.description, History(), *size, "images under attack") as progress:
-        for index, batch in enumerate(_batches(job, chosen)):
+    with follow(question.weights.title, job.runtime.description, History(), *size, "images under attack") as progress:
+        for index, batch in enumerate(_batches(job, question.chosen)):
             for name, trial in looks.items():
                 if (name, index) not in known:
                     if options.deadline is not None and time.monotonic() > options.deadline:
                         notes.add({"seconds": time.perf_counter() - start})
                         raise BudgetSpent
-                    rng = generator(weights.seed, f"attack {name} batch {index}")
-                    found = _verdict(job, trial, batch, known.get((CLEAN, index), []), by, rng)
+                    rng = generator(question.weights.seed, f"attack {name} batch {index}")
+                    clean = known.get((CLEAN, index), [])
+                    found = _verdict(job, trial, batch, clean, question.normalisation, rng)
                     known[name, index] = found.int().tolist()
                     notes.add({"trial": name, "batch": index, "right": known[name, index]})
                 progress.step()
@@ -182,33 +208,25 @@ def _batches(job: Job, chosen: IntArray) -> Iterator[Batch]:
             yield batch[places]
 
 
-def _record(
-    weights: Weights,
-    split: Split,
-    job: Job,
-    trials: Sequence[Trial],
-    sample: int | None,
-    labels: IntArray,
-    verdicts: dict[str, np.ndarray],
-    digest: str,
-    seconds: float,
-) -> RobustRecord:
+def _record(question: Question, job: Job, verdicts: dict[str, np.ndarray], seconds: float) -> RobustRecord:
+    labels, trials = question.split.test.labels[question.chosen], question.trials
+
     def by_class(which: np.ndarray) -> list[int]:
-        found: list[int] = np.bincount(labels[which], minlength=len(split.counts)).tolist()
+        found: list[int] = np.bincount(labels[which], minlength=len(question.split.counts)).tolist()
         return found
 
     ball = next((trial for trial in trials if trial.harms), Trial(name=CLEAN, kind="corruption"))
     worst = np.logical_and.reduce([verdicts[CLEAN], *(verdicts[trial.name] for trial in trials if trial.harms)])
     return RobustRecord.read(
         {
-            **_what_was_attacked(weights, split, digest),
+            **_what_was_attacked(question),
             "benchmark_version": __version__,
             "created": now(),
             "environment": environment(job.runtime),
             "wall_s": round(seconds, 1),
             "norm": ball.norm,
             "radius": ball.radius,
-            "sample": sample,
+            "sample": question.sample,
             "total": by_class(np.ones(len(labels), dtype=bool)),
             "clean": by_class(verdicts[CLEAN]),
             "results": [_result(trial, by_class(verdicts[trial.name])) for trial in trials],
@@ -217,11 +235,12 @@ def _record(
     )
 
 
-def _what_was_attacked(weights: Weights, split: Split, digest: str) -> dict[str, Any]:
+def _what_was_attacked(question: Question) -> dict[str, Any]:
+    weights, split = question.weights, question.split
     recipe = weights.recipe
     return {
         "identity": recipe.identity(split.digest, weights.seed),
-        "weights_sha256": digest,
+        "weights_sha256": question.sha256,
         "recipe_name": recipe.name,
         "recipe": recipe.resolved(),
         "recipe_sha256": recipe.sha256(),
