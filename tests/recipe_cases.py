@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lt_bench.recipe import Recipe
 from lt_bench.recipe.files import shipped_recipes
 
 SMALL = "augmentation.kind: .* needs resized-crop, found crop-flip"
@@ -44,3 +45,7 @@ LISTED = [
 ]
 """What docs/methods.md says to fit."""
 SHIPPED = [name for name in LISTED if name.partition("/")[0] not in LARGE]
+
+
+def phase_parts(recipe: Recipe, kind: str) -> list[str]:
+    return [getattr(phase, kind)["name"] for phase in recipe.phases]

@@ -26,6 +26,8 @@ TINY = (
     "protocol.evaluate_every=2",
     "protocol.schedule={warmup_epochs: 1, milestones: [3, 4], factors: [0.1, 0.01]}",
 )
+RUN = ("run", "digits-lt/ce", *TINY, "--device", "cpu")
+"""The command line of one."""
 STRANGER = (*TINY[:2], "protocol.epochs=2", "protocol.batch_size=16", "protocol.schedule={warmup_epochs: 0}")
 """Overrides that shorten a stranger's recipe of the digits and leave its network as it is."""
 COUNTS = (12, 10, 8, 7, 6, 5, 4, 4, 3, 3)

@@ -1,4 +1,4 @@
-"""What a recipe means: inheritance, overrides, phases, identity."""
+"""What a recipe means: inheritance, mixes inside mixes, phases, identity."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
-from lt_bench.recipe import Recipe, data_spec, load_recipe
-from lt_bench.recipe.overrides import parse_override, split_arguments
+from lt_bench.recipe import Recipe, load_recipe
 
 BASE = {
     "extends": "protocols/digits-demo",
@@ -104,64 +103,40 @@ def test_a_recipe_may_extend_the_shipped_one_of_its_own_name(tmp_path: Path) -> 
     assert load_recipe(tmp_path / "ce.yaml").data.factor == 4
 
 
-# --- overrides ---------------------------------------------------------------------------------------
+# --- methods and settings ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "value"),
+    ("dataset", "factor", "beta"),
     [
-        ("a.b=1", "a.b", 1),
-        ("a.b=1e-3", "a.b", 1e-3),
-        ("a=x=y", "a", "x=y"),
-        ("a==", "a", "="),
-        ("a=", "a", None),
-        ("a=[1, 2]", "a", [1, 2]),
-        ("a={b: c}", "a", {"b": "c"}),
-        ("a='1'", "a", "1"),
-        (" a = true ", "a", True),
+        *(("cifar100-lt", factor, beta) for factor, beta in ((100, 0.995), (50, 0.99), (10, 0.72), (20, 0.995))),
+        *(("cifar10-lt", factor, beta) for factor, beta in ((100, 0.998), (50, 0.998), (10, 0.96))),
+        ("digits-lt", 20, 0.998),
     ],
 )
-def test_an_override_is_split_at_the_first_equals_sign(text: str, key: str, value: object) -> None:
-    assert parse_override(text) == (key, value)
+def test_a_row_holds_for_its_data_set_and_factor(dataset: str, factor: float, beta: float) -> None:
+    assert load_recipe(f"{dataset}/reslt", [f"data.factor={factor}"]).method["beta"] == beta
 
 
-numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False)
-values = st.recursive(
-    st.none() | st.booleans() | numbers | st.text(st.characters(codec="ascii")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
-)
+def test_a_method_of_ones_own_runs_on_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "on:\n  - {data: [digits-lt], mix: {alpha: 0.2}}\n"
+    (tmp_path / "mine.yaml").write_text(f"extends: mixup\nloss: balanced-softmax\n{rows}reported: []\n")
+    on_digits, on_cifar = load_recipe("digits-lt/mine"), load_recipe("cifar100-lt/mine")
+    assert [recipe.phases[0].mix["alpha"] for recipe in (on_digits, on_cifar)] == [0.2, 1.0]
+    assert (on_digits.name, on_digits.phases[0].loss["name"]) == ("mine", "balanced-softmax")
+    (tmp_path / "ce.yaml").write_text("loss: focal\n")
+    with pytest.raises(UserError, match=r"ce is a shipped method and ce\.yaml a file here; rename yours"):
+        load_recipe("digits-lt/ce")
 
 
-@given(st.lists(st.text("abc_", min_size=1), min_size=1).map(".".join), values)
-def test_any_value_can_be_given(key: str, value: Any) -> None:
-    assert parse_override(f"{key}={yaml.safe_dump(value)}") == (key, value)
+def test_a_complete_recipe_has_its_setting_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "whole.yaml"
+    path.write_text("protocol: digits-demo\ndata: {name: digits-lt}\nmodel: {backbone: resnet8}\nmix: cmo\n")
+    assert load_recipe(path).phases[0].mix["name"] == "cmo"
 
 
-@given(st.floats(0, 1))
-def test_a_number_arrives_as_it_is(probability: float) -> None:
-    assert (
-        load_recipe("digits-lt/cmo", [f"mix.probability={probability!r}"]).phases[0].mix["probability"] == probability
-    )
-
-
-@pytest.mark.parametrize(
-    ("overrides", "part", "value"),
-    [
-        (["mix=cmo"], "mix.name", "cmo"),
-        (["mix=cmo", "mix.probability=0.25"], "mix.probability", 0.25),
-        (["mix={name: cmo, start_epoch: 5}"], "mix.start_epoch", 5),
-        (["loss.weights=effective-number"], "loss.weights.name", "effective-number"),
-        (["loss.weights=effective-number", "loss.weights.beta=0.99"], "loss.weights.beta", 0.99),
-        (["loss.weights={name: effective-number, beta: 0.99}"], "loss.weights.beta", 0.99),
-        (["loss=logit-adjustment", "loss.tau=2"], "loss.tau", 2.0),
-        (["sampler=progressive"], "sampler.name", "progressive"),
-    ],
-)
-def test_components_by_override(overrides: list[str], part: str, value: object) -> None:
-    found: Any = load_recipe("digits-lt/ce", overrides).phases[0].model_dump()
-    for key in part.split("."):
-        found = found[key]
-    assert found == value
+# --- a mix inside a mix ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -195,15 +170,7 @@ def test_a_phase_changes_one_setting_of_a_mix_inside_a_mix(recipe: Any) -> None:
     assert [phase.mix["generator"] for phase in found.phases] == [{"name": "cmo", **CMO, "beta": b} for b in (0.5, 2)]
 
 
-def test_the_rest_of_a_recipe_by_override() -> None:
-    overrides = ["model.head=cosine", "loss=ldam", "protocol.optimizer.lr=0.05", "protocol.schedule.milestones=[3, 5]"]
-    found = load_recipe("digits-lt/ce", [*overrides, "data.validation_per_class=2", "model.backbone=resnet20"])
-    assert found.model.head == {"name": "cosine"}
-    assert found.model.backbone == "resnet20"
-    assert found.protocol.optimizer.lr == 0.05
-    assert found.protocol.schedule.milestones == (3, 5)
-    assert found.data.validation_per_class == 2
-    assert found.protocol_modified()
+# --- phases ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -228,95 +195,6 @@ def test_a_schedule_may_have_no_steps() -> None:
 def test_two_phases_need_two_epochs() -> None:
     with pytest.raises(UserError, match="2 phases need at least 2 epochs, found 1"):
         load_recipe("cifar100-lt/ldam-drw", ["protocol.epochs=1"])
-
-
-@pytest.mark.parametrize(
-    ("dataset", "factor", "beta"),
-    [
-        *(("cifar100-lt", factor, beta) for factor, beta in ((100, 0.995), (50, 0.99), (10, 0.72), (20, 0.995))),
-        *(("cifar10-lt", factor, beta) for factor, beta in ((100, 0.998), (50, 0.998), (10, 0.96))),
-        ("digits-lt", 20, 0.998),
-    ],
-)
-def test_a_row_holds_for_its_data_set_and_factor(dataset: str, factor: float, beta: float) -> None:
-    assert load_recipe(f"{dataset}/reslt", [f"data.factor={factor}"]).method["beta"] == beta
-
-
-def test_a_method_of_ones_own_runs_on_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    rows = "on:\n  - {data: [digits-lt], mix: {alpha: 0.2}}\n"
-    (tmp_path / "mine.yaml").write_text(f"extends: mixup\nloss: balanced-softmax\n{rows}reported: []\n")
-    on_digits, on_cifar = load_recipe("digits-lt/mine"), load_recipe("cifar100-lt/mine")
-    assert [recipe.phases[0].mix["alpha"] for recipe in (on_digits, on_cifar)] == [0.2, 1.0]
-    assert (on_digits.name, on_digits.phases[0].loss["name"]) == ("mine", "balanced-softmax")
-    (tmp_path / "ce.yaml").write_text("loss: focal\n")
-    with pytest.raises(UserError, match=r"ce is a shipped method and ce\.yaml a file here; rename yours"):
-        load_recipe("digits-lt/ce")
-
-
-def test_a_complete_recipe_has_its_setting_in_it(tmp_path: Path) -> None:
-    path = tmp_path / "whole.yaml"
-    path.write_text("protocol: digits-demo\ndata: {name: digits-lt}\nmodel: {backbone: resnet8}\nmix: cmo\n")
-    assert load_recipe(path).phases[0].mix["name"] == "cmo"
-
-
-def test_an_empty_value_is_the_card_s_own() -> None:
-    assert load_recipe("digits-lt/ce", ["data.factor="]).data.factor == load_card("digits-lt").factor
-
-
-def test_another_protocol_replaces_the_base_and_not_the_recipe() -> None:
-    classic, short = load_recipe("cifar10-lt/ldam-drw"), load_recipe("cifar10-lt/ldam-drw", ["protocol=cifar-30ep"])
-    assert short.protocol == load_recipe("cifar100-lt/ce", ["protocol=cifar-30ep"]).protocol
-    assert not short.protocol_modified()
-    assert [phase.until for phase in classic.phases] == [160, 200]
-    assert [phase.until for phase in short.phases] == [24, 30]
-    assert [phase.loss for phase in classic.phases] == [phase.loss for phase in short.phases]
-    assert short.overrides == ()  # tables show the protocol by itself
-
-
-def test_another_protocol_reaches_through_a_chain(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text("extends: cifar10-lt/cmo\nmix: {beta: 2}\n")
-    found = load_recipe(tmp_path / "x.yaml", ["protocol=cifar-30ep"])
-    assert (found.protocol.name, found.phases[0].mix["beta"]) == ("cifar-30ep", 2)
-
-
-@pytest.mark.parametrize("method", ["loss.gamma=0.1", "mix=cmo", "model.backbone=resnet20", "phases=[{until: 100%}]"])
-def test_a_changed_method_carries_its_change_and_no_published_figure(method: str) -> None:
-    plain = load_recipe("cifar10-lt/cdt")
-    found = load_recipe("cifar10-lt/cdt", [method, "data.factor=100", "notes=tried"])
-    assert plain.reported
-    assert found.reported == ()
-    assert found.overrides == (method,)
-
-
-def test_figures_are_of_the_factor_that_is_run() -> None:
-    shown = {f: load_recipe("cifar10-lt/ce", [f"data.factor={f}"]).reported for f in (100, 50, 10, 20)}
-    assert {factor: [figure.top1 for figure in figures] for factor, figures in shown.items()} == {
-        100: [70.4],
-        50: [74.8],
-        10: [86.4],
-        20: [],
-    }
-
-
-@pytest.mark.parametrize("override", ["data.subset_seed=1", "data.profile=step", "data.n_max=400"])
-def test_figures_are_of_the_split_that_is_run(override: str) -> None:
-    assert load_recipe("cifar10-lt/ce", [override]).reported == ()
-
-
-def test_arguments_are_recipes_or_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a=b.yaml").touch()
-    long = f"phases=[{'x' * 1000}]"
-    assert split_arguments(["x/y", "mix=cmo", "a=b.yaml", long]) == (["x/y", "a=b.yaml"], ["mix=cmo", long])
-
-
-def test_settings_of_a_split() -> None:
-    spec = data_spec("cifar10-lt", ["factor=50", "profile=step"])
-    assert (spec.factor, spec.profile, spec.n_max) == (50, "step", 5000)
-
-
-# --- phases ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("until", "epochs", "ends"), [("80%", 10, 8), ("33.4%", 10, 3), (7, 10, 7), ("50%", 3, 2)])

@@ -1,45 +1,22 @@
-"""The sets of the second half of long-tail papers, from small trees in the forms in which they are published."""
+"""ImageNet-LT and Places-LT in the forms in which they are published, as small trees; the cards of all large sets."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from tiny_data import use_card
+from tiny_data import PIXELS, WNIDS, move, photo, small, use_card
 
-from lt_bench.data import DataSpec, describe, load_card, open_split
-from lt_bench.data.cards import Card, FolderSource, ImageList, Known
-from lt_bench.data.split import class_sizes, draw, index_sha256
+from lt_bench.data import DataSpec, load_card, open_split
+from lt_bench.data.cards import FolderSource, ImageList, Known
 from lt_bench.errors import MissingDataError, UserError
 
 LtBench = Callable[..., Any]
 
 SETS = ("imagenet-lt", "places-lt", "inaturalist2018", "tiny-imagenet-lt")
-PIXELS = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
-
-
-def photo(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIXELS.save(path)
-
-
-def small(name: str, classes: int, known: Known, **images: int) -> Card:
-    """A shipped card with the counts of a small tree, and any list."""
-    card = load_card(name)
-    assert isinstance(card.source, FolderSource)
-    per_class = {"train": None, "validation": 1, "test": 1}
-    lists = {
-        part: listed.model_copy(update={"images": images[part], "per_class": per_class[part], "git_blobs": ()})
-        for part, listed in card.source.parts.items()
-    }
-    source = card.source.model_copy(update=lists)
-    return card.model_copy(update={"source": source, "classes": classes, "known": (known,)})
 
 
 def write_lists(folder: Path, prefix: str, lists: Mapping[str, list[str]]) -> None:
@@ -52,7 +29,6 @@ def write_lists(folder: Path, prefix: str, lists: Mapping[str, list[str]]) -> No
 
 # --- ImageNet-LT and Places-LT: list files -----------------------------------------------------------
 
-WNIDS = ("n01440764", "n01443537", "n01484850")
 TRAIN = [f"train/{WNIDS[c]}/{WNIDS[c]}_{k}.JPEG {c}" for c, k in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0))]
 IMAGENET = {
     "train": TRAIN,
@@ -120,11 +96,6 @@ def test_counts_that_are_not_those_of_the_card_are_refused(imagenet: Path) -> No
     path.write_text(path.read_text().replace("n01440764_2.JPEG 0", "n01440764_2.JPEG 2"))
     with pytest.raises(UserError, match="largest of imagenet-lt is 2, its card says 3"):
         open_split(DataSpec(name="imagenet-lt"))
-
-
-def move(folder: Path, source: str, target: str) -> None:
-    (folder / target).parent.mkdir(parents=True, exist_ok=True)
-    (folder / source).rename(folder / target)
 
 
 def flatten(folder: Path) -> None:
@@ -237,213 +208,6 @@ def test_wrong_forms_of_places(working_folder: Path, monkeypatch: pytest.MonkeyP
     use_card(monkeypatch, small("places-lt", 2, Known(total=3), train=3, validation=2, test=2))
     with pytest.raises(MissingDataError, match=f"; {message}"):
         open_split(DataSpec(name="places-lt"))
-
-
-# --- iNaturalist 2018: COCO's JSON -------------------------------------------------------------------
-
-
-def coco(rows: list[tuple[str, int]]) -> dict[str, Any]:
-    """Annotations in another order than the images."""
-    images = [{"id": 10 + k, "file_name": file, "width": 8, "height": 8} for k, (file, _) in enumerate(rows)]
-    annotations = [{"id": k, "image_id": 10 + k, "category_id": label} for k, (_, label) in enumerate(rows)]
-    return {"info": {}, "images": images, "annotations": annotations[::-1], "categories": []}
-
-
-SPECIES = [("Plantae", 0, "a"), ("Aves", 1, "b"), ("Plantae", 0, "c"), ("Fungi", 2, "d"), ("Aves", 1, "e")]
-INATURALIST = {
-    "train": [(f"train_val2018/{group}/{label}/{key}.jpg", label) for group, label, key in SPECIES],
-    "val": [
-        ("train_val2018/Aves/1/y.jpg", 1),
-        ("train_val2018/Plantae/0/x.jpg", 0),
-        ("train_val2018/Fungi/2/z.jpg", 2),
-    ],
-}
-
-
-@pytest.fixture
-def inaturalist(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = working_folder / "data" / "inaturalist2018"
-    for part, rows in INATURALIST.items():
-        for file, _ in rows:
-            photo(folder / file)
-        (folder / f"{part}2018.json").write_text(json.dumps(coco(rows)))
-    use_card(monkeypatch, small("inaturalist2018", 3, Known(total=5, largest=2, smallest=1), train=5, test=3))
-    return folder
-
-
-def test_inaturalist_joins_annotations_to_images_by_id(inaturalist: Path) -> None:
-    split = open_split(DataSpec(name="inaturalist2018"))
-    assert split.train.labels.tolist() == [0, 1, 0, 2, 1]
-    assert split.test.files == tuple(file for file, _ in INATURALIST["val"])
-    assert split.test.labels.tolist() == [1, 0, 2]
-    assert split.validation is None
-    assert split.class_names == ("0", "1", "2")
-    assert describe(split)["total"] == 5
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda json: json["images"][3].update(file_name="../d.jpg"),
-            r"images\[3\]: '../d.jpg' leaves the data folder",
-        ),
-        (lambda json: json["annotations"][1].update(category_id=3), r"annotations\[1\]: category_id 3 is not in 0..2"),
-        (lambda json: json["annotations"].pop(2), r"images\[2\]: no annotation is of the image 12"),
-        (lambda json: json["images"].pop(2), r"annotations: there is no image of the id 12"),
-        (lambda json: json["images"][4].update(id=10), r"images\[4\]: its id 10 is that of images\[0\] too"),
-        (
-            lambda json: json["annotations"].append({"image_id": 11, "category_id": 2}),
-            r"annotations\[5\]: the image 11 has the label 2 here and 1 before",
-        ),
-        (lambda json: json["images"][0].pop("file_name"), r"images\[0\]: file_name: expected str, found 'None'"),
-        (lambda json: json["annotations"][0].update(category_id=True), "category_id: expected int, found 'True'"),
-        (lambda json: json.pop("annotations"), "annotations: expected a list of them, as in COCO's form"),
-        (lambda json: json["annotations"][0].update(image_id=None), r"annotations\[0\]: image_id: expected a number"),
-        (lambda json: (json["images"].pop(), json["annotations"].pop(0)), "lists 4 images, expected 5"),
-        (
-            lambda json: json["images"][3].update(file_name="train_val2018/Aves/1/y.jpg"),
-            r"val2018.json: images\[0\]: train_val2018/Aves/1/y.jpg is in train2018.json too",
-        ),
-        (
-            lambda json: json["images"][3].update(file_name="train_val2018/Aves/1/b.jpg"),
-            r"images\[3\]: train_val2018/Aves/1/b.jpg has the label 2 here and 1 before",
-        ),
-        (lambda json: json["annotations"][1].update(category_id=0), "1 of 3 classes have no training image"),
-    ],
-)
-def test_a_wrong_annotation_is_named(inaturalist: Path, change: Callable[[Any], Any], message: str) -> None:
-    path = inaturalist / "train2018.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=message) as error:
-        open_split(DataSpec(name="inaturalist2018"))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 100_000, '{"images": 3}', '{"images": [], "annotations": [7]}'])
-def test_what_is_no_annotations_is_told_in_one_line(inaturalist: Path, text: str) -> None:
-    (inaturalist / "train2018.json").write_text(text)
-    with pytest.raises(UserError, match=r"train2018.json: ") as error:
-        open_split(DataSpec(name="inaturalist2018"))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "message"),
-    [
-        ("train_val2018", "train_val2018/train_val2018", "the images lie one level too deep"),
-        ("train_val2018/Plantae", "Plantae", "the super-categories lie in the folder itself"),
-        ("train2018.json", "train2018.json.tar.gz", "there are archives in the folder; unpack them there"),
-        (".", "../inaturalist2018/inaturalist2018", "the folder lies one level too deep"),
-    ],
-)
-def test_wrong_forms_of_inaturalist(inaturalist: Path, source: str, target: str, message: str) -> None:
-    aside = inaturalist.parent / "aside"
-    (inaturalist / source).rename(aside)
-    (inaturalist / target).parent.mkdir(parents=True, exist_ok=True)
-    aside.rename(inaturalist / target)
-    with pytest.raises(MissingDataError, match=f"; {message}"):
-        open_split(DataSpec(name="inaturalist2018"))
-
-
-# --- Tiny-ImageNet-LT: class folders and annotations -------------------------------------------------
-
-
-@pytest.fixture
-def tiny(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Eleven images of each of three classes; the archive's own list of classes is in another order."""
-    folder = working_folder / "data" / "tiny-imagenet-200"
-    for wnid in WNIDS:
-        for k in range(11):
-            photo(folder / "train" / wnid / "images" / f"{wnid}_{k}.JPEG")
-        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t7\t7\n")
-    (folder / "wnids.txt").write_text("\n".join(WNIDS[::-1]))
-    lines = [f"val_{k}.JPEG\t{wnid}\t0\t0\t7\t7\n" for k, wnid in enumerate((WNIDS[2], WNIDS[0], WNIDS[1]))]
-    for k in range(3):
-        photo(folder / "val" / "images" / f"val_{k}.JPEG")
-    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
-    known = Known(profile="exponential", factor=8, total=11, largest=8, smallest=1)
-    card = small("tiny-imagenet-lt", 3, known, train=33, test=3).model_copy(update={"n_max": 8, "factor": 8.0})
-    use_card(monkeypatch, card)
-    return folder
-
-
-def test_tiny_imagenet_is_drawn_by_the_rule_of_ldam(tiny: Path) -> None:
-    split = open_split(DataSpec(name="tiny-imagenet-lt"))
-    assert split.counts.tolist() == [8, 2, 1]
-    # ImageFolder's order is that of the names as text: 0, 1, 10, 2, ...
-    order = sorted(range(11), key=str)
-    rng = np.random.RandomState(0)
-    first = list(range(11))
-    rng.shuffle(first)
-    wanted = [f"train/{WNIDS[0]}/images/{WNIDS[0]}_{order[k]}.JPEG" for k in first[:8]]
-    assert list(split.train.files[:8]) == wanted
-    assert split.test.files == tuple(f"val/images/val_{k}.JPEG" for k in range(3))
-    assert split.test.labels.tolist() == [2, 0, 1]
-    assert split.class_names == WNIDS
-
-
-def test_validation_images_of_tiny_imagenet_come_from_what_the_tail_leaves(tiny: Path) -> None:
-    split = open_split(DataSpec(name="tiny-imagenet-lt", validation_per_class=3))
-    assert split.validation is not None
-    assert not set(split.validation.files) & set(split.train.files)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda folder: photo(folder / "train" / "n9" / "0.JPEG"), "train/n9: is the folder of none of the 3 classes"),
-        (lambda folder: (folder / "train" / WNIDS[1]).rename(folder / "gone"), "there is no such folder of a class"),
-        (lambda folder: (folder / "wnids.txt").write_text("a\nb\n"), "wnids.txt: names 2 classes, expected 3"),
-        (
-            lambda folder: (folder / "wnids.txt").unlink(),
-            "wnids.txt: there is no such list of classes; images: tiny-im",
-        ),
-        (
-            lambda folder: (folder / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn9\n"),
-            r"val_annotations.txt:1: expected a file and one of the 3 classes, found 'val_0.JPEG\\tn9'",
-        ),
-        (
-            lambda folder: (folder / "val" / "val_annotations.txt").write_text(f"val_0.JPEG\t{WNIDS[0]}\n" * 2),
-            r"val_annotations.txt:2: val_0.JPEG stands in line 1 too",
-        ),
-        (
-            lambda folder: (folder / "val" / "images").rename(folder / "val" / WNIDS[0]),
-            "; val has been sorted into class folders; unpack the archive anew",
-        ),
-        (
-            lambda folder: move(folder, "val/images/val_0.JPEG", f"val/images/{WNIDS[2]}/val_0.JPEG"),
-            "; val/images has been sorted into class folders; unpack the archive anew",
-        ),
-        (
-            lambda folder: (folder.rename(folder.parent / "x"), (folder.parent / f"{folder.name}.zip").touch()),
-            "; there is its archive; unpack it there",
-        ),
-    ],
-)
-def test_what_is_wrong_with_tiny_imagenet_is_told(tiny: Path, change: Callable[[Path], Any], message: str) -> None:
-    change(tiny)
-    with pytest.raises(UserError, match=message):
-        open_split(DataSpec(name="tiny-imagenet-lt"))
-
-
-@pytest.mark.parametrize(
-    ("factor", "total", "groups"),
-    [(10, 39_072, (139, 61, 0)), (50, 25_082, None), (100, 21_549, (70, 70, 60)), (200, 18_836, None)],
-)
-def test_what_the_card_knows_of_tiny_imagenet_follows_from_the_rule(
-    factor: int, total: int, groups: tuple[int, int, int] | None
-) -> None:
-    card = load_card("tiny-imagenet-lt")
-    known = card.expected("exponential", factor, 500, 0)
-    assert known is not None
-    assert (known.total, known.groups) == (total, groups)
-    names = [str(c) for c in range(200)]
-    sizes = class_sizes(200, 500, factor, "exponential")
-    indices, _ = draw(np.repeat(np.arange(200), 500), sizes, 0, 0, names)
-    assert known.index_sha256 == index_sha256(indices)
 
 
 # --- verify ------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
+"""A data set of one's own is made of folders or lists of images, or refused in one line."""
+
 from __future__ import annotations
 
-import json
 import os
 import re
 import string
@@ -14,51 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_data import SIZES, picture
 
 from lt_bench.data import open_split
-from lt_bench.data.cards import ImageList, card_names, load_card, remember, remembered
+from lt_bench.data.cards import ImageList, load_card
 from lt_bench.data.class_names import fault
 from lt_bench.data.decoding import read_rgb
 from lt_bench.data.folder import FilePart, read_list
 from lt_bench.data.new_set import list_line, new_from_folder, quoted
 from lt_bench.data.spec import DataSpec
-from lt_bench.data.split import class_sizes, draw
 from lt_bench.errors import UserError
-from lt_bench.recipe import load_recipe
-from lt_bench.recipe.files import SETTINGS, shipped
-from lt_bench.sweep import Packed
-from lt_bench.training.options import Options, Outcome
 from lt_bench.yaml_files import parse_yaml
 
+pytestmark = pytest.mark.usefixtures("nothing_remembered")
+
 LtBench = Callable[..., Any]
-SIZES = {"wren": 20, "Great Tit, male": 14, "oiseau été": 10, "カラス": 8, "robin": 6, "heron": 4}
-SHORT = (
-    "protocol.epochs=1",
-    "protocol.evaluate_every=1",
-    "protocol.augmentation.size=32",
-    "protocol.augmentation.test_resize=32",
-)
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lt_bench.data.cards._named", {})
-
-
-@pytest.fixture
-def photos(working_folder: Path) -> Path:
-    """62 images of 48x40 pixels in six class folders."""
-    root, rng = working_folder / "photos", np.random.default_rng(0)
-    for name, size in SIZES.items():
-        for k in range(size):
-            picture(root / name / f"{k:02}.jpg", rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
-    return root
-
-
-def picture(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -303,145 +274,6 @@ def test_parts_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"b/1.png and train/b/0.png|train/b/0.png and test/b/1.png are one file"):
         new_from_folder("mine", root, tmp_path)
     assert list(tmp_path.iterdir()) == [root]
-
-
-# a long tail that is drawn
-
-
-def test_a_factor_draws_as_for_cifar(photos: Path, lt_bench: LtBench) -> None:
-    new_from_folder("my-birds", photos, test_per_class=1)
-    card = load_card("my-birds")
-    natural = open_split(DataSpec(name="my-birds").resolve(card))
-    spec = DataSpec(name="my-birds", factor=4, n_max=10, subset_seed=3, validation_per_class=1).resolve(card)
-    split = open_split(spec)
-    sizes = class_sizes(6, 10, 4, "exponential")
-    indices, held_out = draw(natural.train.labels, sizes, 1, 3, card.class_names or ())
-    assert split.counts.tolist() == sizes
-    assert split.train_indices.tolist() == indices.tolist()
-    assert split.validation_indices.tolist() == held_out.tolist()
-    assert isinstance(split.train, FilePart)
-    assert isinstance(natural.train, FilePart)
-    assert split.train.files == tuple(natural.train.files[k] for k in indices)
-    assert len({split.index_sha256, natural.index_sha256}) == 2
-    assert split.content_sha256 == split.train.sha256() != natural.content_sha256
-    assert lt_bench("data", "describe", "my-birds", "factor=4", "n_max=9", "profile=step").code == 0
-
-
-def test_a_long_tail_that_the_classes_cannot_serve(photos: Path) -> None:
-    new_from_folder("my-birds", photos, test_per_class=1)
-    card = load_card("my-birds")
-    with pytest.raises(UserError, match=r"class 1 \(Great Tit, male\) has 13 .* \(with factor 2 data.n_max can be 7\)"):
-        open_split(DataSpec(name="my-birds", factor=2).resolve(card))
-    open_split(DataSpec(name="my-birds", factor=2, n_max=7).resolve(card))
-    with pytest.raises(UserError, match=r"\(no data.n_max can give factor 500\)"):
-        open_split(DataSpec(name="my-birds", factor=500).resolve(card))
-    for setting in ({"n_max": 4}, {"profile": "step"}, {"subset_seed": 1}, {"validation_per_class": 1}):
-        with pytest.raises(UserError, match="my-birds keeps its natural counts without"):
-            DataSpec.read({"name": "my-birds", **setting}).resolve(card)
-
-
-# where cards and settings are found
-
-
-def test_a_set_is_found_by_name_and_by_path(photos: Path, lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    new_from_folder("my-birds", photos)
-    here = load_recipe("my-birds/ce")
-    assert load_recipe("my-birds/crt").first() is not None
-    done = lt_bench("validate", "my-brids/ce")
-    assert (done.code, "did you mean my-birds?" in done.err) == (2, True)
-    monkeypatch.chdir("/")
-    with pytest.raises(UserError, match="'my-birds' is not a known setting"):
-        load_recipe("my-birds/ce")
-    assert load_recipe(f"{photos.parent}/my-birds/ce").sha256() == here.sha256()
-    assert remembered() == (photos.parent / "my-birds",)
-    assert lt_bench("data", "verify", photos.parent / "my-birds").code == 0
-
-
-def test_a_file_extends_a_recipe_on_a_setting_of_ones_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    new_from_folder("my-birds", photos)
-    file = photos.parent / "mine.yaml"
-    file.write_text("extends: my-birds/ce\nsecond_stage: crt\n")
-    there = load_recipe("my-birds/ce")
-    first = load_recipe("mine.yaml").first()
-    assert first is not None
-    assert first.sha256() == there.sha256()
-    monkeypatch.chdir("/")
-    assert load_recipe(file).sha256() == load_recipe(f"{photos.parent}/my-birds/crt").sha256()
-    file.write_text("extends: my-brids/ce\n")
-    with pytest.raises(UserError, match=r"mine.yaml: extends: 'my-brids/ce' is not a known recipe or protocol"):
-        load_recipe(file)
-
-
-def test_what_one_has_in_the_working_folder_is_listed(photos: Path, lt_bench: LtBench) -> None:
-    new_from_folder("my-birds", photos)
-    Path("mine.yaml").write_text("# What I try.\nextends: my-birds/ce\n")
-    Path("other.yaml").write_text("services: {web: {}}\n")
-    Path("broken.yaml").write_text("a: [1\n")
-    own = {}
-    for what, known in {"datasets": card_names(), "settings": shipped(SETTINGS), "recipes": shipped()}.items():
-        (own[what],) = (row for row in json.loads(lt_bench("list", what, "--json").out) if row["name"] not in known)
-    assert [row["name"] for row in own.values()] == ["my-birds", "my-birds", "mine.yaml"]
-    assert own["settings"]["backbone"] == "resnet10"
-    assert own["recipes"]["what"] == "What I try."
-
-
-def test_a_name_that_is_half_of_one_is_told_the_other_half(photos: Path) -> None:
-    new_from_folder("my-birds", photos)
-    with pytest.raises(
-        UserError, match=r"ce: is a method; .* such as my-birds/ce, cifar10-lt-noisy/ce, cifar10-lt/ce, "
-    ):
-        load_recipe("ce")
-    with pytest.raises(UserError, match="my-birds: is a setting; say what is run on it, such as my-birds/ce"):
-        load_recipe("my-birds")
-
-
-def test_two_cards_of_one_name_are_refused(photos: Path) -> None:
-    (photos.parent / "other").mkdir()
-    for out in (photos.parent, photos.parent / "other"):
-        new_from_folder("twice", photos, out)
-    remember(Path("twice"))
-    assert load_card("twice").name == "twice"
-    remember(Path("other/twice"))
-    with pytest.raises(UserError, match=r"twice: there is a card of this name in .*/twice and in .*/other/twice"):
-        load_card("twice")
-
-
-def test_a_card_of_ones_own_has_its_own_name(photos: Path) -> None:
-    made = new_from_folder("mine", photos).folder
-    made.rename("digits-lt")
-    with pytest.raises(UserError, match=r"digits-lt/card.yaml: digits-lt is a data set that ships"):
-        load_card("digits-lt")
-    with pytest.raises(UserError, match=r"digits-lt is a shipped setting and digits-lt/setting.yaml a file here"):
-        load_recipe("digits-lt/ce")
-    Path("digits-lt").rename("yours")
-    with pytest.raises(UserError, match=r"yours/card.yaml: name: 'mine' is not the name of the folder"):
-        load_card("yours")
-    (Path("yours") / "card.yaml").write_text("name: yours\n")
-    with pytest.raises(UserError, match=r"yours/card.yaml: version: Field required"):
-        load_card("yours")
-
-
-# from nothing to a table
-
-
-def test_a_set_of_ones_own_is_run_and_tabled(photos: Path, lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lt_bench("data", "new", "my-birds", "--images", "photos").code == 0
-    done = lt_bench("run", "my-birds/balanced-softmax", "my-birds/ce", *SHORT, "--workers", 0)
-    assert (done.code, len(done.out.splitlines())) == (0, 2)
-    assert lt_bench("leaderboard", "build").code == 0
-    (table,) = Path("results/tables").glob("my-birds-*.md")
-    assert {"balanced-softmax", "ce"} <= set(table.read_text().split())
-    assert lt_bench("compare", "ce", "balanced-softmax").code == 0
-    (weights,) = Path("runs").glob("my-birds/*/ce/*/weights.safetensors")
-    assert lt_bench("evaluate", weights, "--workers", 0, "--json").code == 0
-    # A worker of `sweep --jobs` is told where the card lies.
-    recipe = load_recipe("my-birds/ce", ["protocol.epochs=1"])
-    options = Options(work=Path("runs"), records=Path("results/records").absolute(), workers=0)
-    folder = Path("my-birds").absolute()
-    monkeypatch.chdir("/")
-    monkeypatch.setattr("lt_bench.data.cards._named", {})
-    assert isinstance(Packed(recipe, 0, options).attempt(), UserError)
-    assert isinstance(Packed(load_recipe(f"{folder}/ce", SHORT), 0, options, cards=(folder,)).attempt(), Outcome)
 
 
 # what is written is read back

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from lt_bench.data.arrays import ArrayPart
-from lt_bench.data.cards import Card, load_card
+from lt_bench.data.cards import Card, FolderSource, Known, load_card
 
 NAMES = [f"class {c}" for c in range(10)]
 
@@ -111,3 +111,41 @@ class Exploding:
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return self.trap, (self.argument,)
+
+
+# --- image files -------------------------------------------------------------------------------------
+
+WNIDS = ("n01440764", "n01443537", "n01484850")
+"""Classes of ImageNet."""
+SIZES = {"wren": 20, "Great Tit, male": 14, "oiseau été": 10, "カラス": 8, "robin": 6, "heron": 4}
+"""Photos of the classes of a set of one's own."""
+PIXELS = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+
+
+def picture(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def photo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIXELS.save(path)
+
+
+def move(folder: Path, source: str, target: str) -> None:
+    (folder / target).parent.mkdir(parents=True, exist_ok=True)
+    (folder / source).rename(folder / target)
+
+
+def small(name: str, classes: int, known: Known, **images: int) -> Card:
+    """A shipped card with the counts of a small tree, and any list."""
+    card = load_card(name)
+    assert isinstance(card.source, FolderSource)
+    per_class = {"train": None, "validation": 1, "test": 1}
+    lists = {
+        part: listed.model_copy(update={"images": images[part], "per_class": per_class[part], "git_blobs": ()})
+        for part, listed in card.source.parts.items()
+    }
+    source = card.source.model_copy(update=lists)
+    return card.model_copy(update={"source": source, "classes": classes, "known": (known,)})

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lt_bench.models import Head, Network, build_network
 from lt_bench.models.backbones.nexception import NEXcepTionT, NEXcepTionTP
 from lt_bench.models.backbones.preact_resnet import PreActResNet18, PreActResNet50
 from lt_bench.models.backbones.pyramidnet import PyramidNet20
@@ -15,6 +16,7 @@ from lt_bench.models.backbones.resnet50_mixed import ResNet50PreActGELU
 from lt_bench.models.backbones.shake_shake import ShakeShake26x32d, ShakeShake29
 from lt_bench.models.backbones.small_image_resnet import CifarResNet18, CifarResNeXt50
 from lt_bench.models.backbones.wide_resnet import WRN28x8
+from lt_bench.registry import lookup
 from lt_bench.training.network import _Undrawn
 
 
@@ -102,6 +104,12 @@ def without_memory() -> Iterator[None]:
     """Networks made in here have shapes and no weights."""
     with torch.device("meta"), _Undrawn():
         yield
+
+
+def network(backbone: str = "resnet8", head: str = "linear", num_classes: int = 10, seed: int = 0) -> Network:
+    component = lookup("head", head)
+    made: Head = component()
+    return build_network(lookup("backbone", backbone), made, num_classes, seed)
 
 
 def parameters(module: nn.Module) -> int:

@@ -1,10 +1,9 @@
-"""A run from recipe to record: what it writes, what it repeats, and how it fails."""
+"""A run from recipe to record: what it writes, what decides its result, and what it does not repeat."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from itertools import count
@@ -19,7 +18,6 @@ from run_cases import (
     COUNTS,
     assert_same_result,
     at_epoch,
-    no_space,
     once,
     only,
     options,
@@ -30,10 +28,8 @@ from run_cases import (
 )
 
 from lt_bench.data.opening import open_split
-from lt_bench.errors import RunError, UserError
-from lt_bench.files import TEMPORARY
+from lt_bench.errors import UserError
 from lt_bench.leaderboard.record import load_predictions, load_record
-from lt_bench.training import loop
 from lt_bench.training import run as run_module
 from lt_bench.training.options import BudgetSpent
 
@@ -109,6 +105,19 @@ def test_a_last_batch_of_one_image(tmp_path: Path, overrides: tuple[str, ...]) -
     batch = f"protocol.batch_size={sum(COUNTS) - 1}"
     train(tiny("ce", batch, "protocol.epochs=1", "protocol.schedule={warmup_epochs: 0}", *overrides), tmp_path)
     assert math.isfinite(record(tmp_path).curve.train_loss[0])
+
+
+def test_small_images_are_trained_on_as_image_files_are(tmp_path: Path) -> None:
+    seen = "protocol.augmentation={kind: resized-crop, size: 24, interpolation: bicubic, test_views: five-crop}"
+    record = load_record(train(tiny("ce", seen), tmp_path, workers=0).record)
+    assert record.recipe["protocol"]["augmentation"]["interpolation"] == "bicubic"
+    assert sum(record.selections["last"].total) == 600
+
+
+def test_images_are_told_how_long_the_training_is(tmp_path: Path) -> None:
+    recipe = tiny("ce", "protocol.augmentation={kind: resized-crop, size: 24, minimalist: convex}")
+    job = run_module.build_job(recipe, open_split(recipe.data), 0, options(tmp_path, workers=0), epochs=0)
+    assert job.sets.train.epochs == 5
 
 
 # --- what decides the result -------------------------------------------------------------------------
@@ -269,151 +278,6 @@ def test_a_run_that_another_process_has_just_finished_is_not_repeated(
     monkeypatch.setattr(run_module, "_locked", late)
     assert not train(tiny(), tmp_path).trained
     assert record(tmp_path)
-
-
-# --- failure -----------------------------------------------------------------------------------------
-
-
-def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, saved = run_module.save_checkpoint, []
-
-    def save(path: Path, state: Any, setting: Any) -> None:
-        with monkeypatch.context() as patch:
-            if len(saved) == 2:
-                patch.setattr(os, "fsync", no_space)
-            real(path, state, setting)
-        saved.append(path)
-
-    monkeypatch.setattr(run_module, "save_checkpoint", save)
-    with pytest.raises(
-        RunError, match=r"checkpoint\.pt: the checkpoint could not be written: No space left on device$"
-    ):
-        train(tiny(), tmp_path / "cut")
-    assert not list(tmp_path.rglob(TEMPORARY))
-    monkeypatch.setattr(run_module, "save_checkpoint", real)
-    train(tiny(), tmp_path / "cut")
-    assert record(tmp_path / "cut").timing.resumed == 1
-    train(tiny(), tmp_path / "whole")
-    assert_same_result(tmp_path / "cut", tmp_path / "whole")
-
-
-def full_during(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The disk is full while the function `name` of a run writes."""
-    real = getattr(run_module, name)
-
-    def write(*arguments: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", no_space)
-            return real(*arguments)
-
-    monkeypatch.setattr(run_module, name, write)
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
-
-
-def test_a_full_disk_while_the_record_is_written_costs_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        full_during(patch, "write_record")
-        with pytest.raises(UserError, match=r"could not be written: No space left on device") as caught:
-            train(tiny(), tmp_path)
-    assert "\n" not in str(caught.value)
-    assert files(tmp_path) == {"checkpoint.pt", "log.jsonl", "recipe.json", "weights.safetensors"}
-    monkeypatch.setattr(loop, "train_epoch", None)
-    assert train(tiny(), tmp_path, force=True).trained
-    assert record(tmp_path).timing.epochs == 5
-
-
-def test_a_full_disk_while_the_weights_are_written_costs_no_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as patch:
-        full_during(patch, "save_weights")
-        outcome = train(tiny(), tmp_path)
-    said = "weights.safetensors: the weights could not be written: No space left on device; the record is written, and"
-    assert said in capsys.readouterr().err.splitlines()[-1]
-    assert files(tmp_path) - {outcome.record.name, outcome.record.with_suffix(".npz").name} == {
-        *("checkpoint.pt", "log.jsonl", "recipe.json")
-    }
-    assert not train(tiny(), tmp_path).trained
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_epoch", None)
-        assert train(tiny("ncm"), tmp_path).trained  # from the checkpoint that was kept
-    assert weights(tmp_path / "runs" / "digits-lt" / "digits-demo" / "ce")
-
-
-@pytest.mark.parametrize("name", ["recipe.json", "log.jsonl"])
-def test_a_full_disk_while_the_run_begins_to_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    real = run_module.write_atomically
-    monkeypatch.setattr(
-        run_module, "write_atomically", lambda path, data: no_space() if path.name == name else real(path, data)
-    )
-    with pytest.raises(UserError, match=r"cannot be written: No space left on device$"):
-        train(tiny(), tmp_path)
-
-
-def test_a_full_disk_while_the_log_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.open
-
-    def opened(path: Path, mode: str = "r", **settings: Any) -> Any:
-        return no_space() if mode == "a" else real(path, mode, **settings)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", opened)
-        with pytest.raises(UserError, match=r"cannot be written: No space left on device$"):
-            train(tiny(), tmp_path)
-    train(tiny(), tmp_path)
-    assert only(tmp_path, "log.jsonl").read_text().count('"epoch"') == 5
-
-
-def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
-    train(tiny(), tmp_path)
-    left = only(tmp_path, "log.jsonl").parent / ".0123456789abcdef.tmp"
-    left.touch()
-    train(tiny(), tmp_path, force=True)
-    assert not left.exists()
-
-
-def test_an_error_in_the_training_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "train_epoch", lambda *_: Path("absent").read_text())
-    with pytest.raises(FileNotFoundError):
-        train(tiny(), tmp_path)
-
-
-@pytest.mark.parametrize("place", ["work", "records"])
-def test_a_folder_that_is_a_file(tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"written: .*(Not a directory|File exists)"):
-        train(tiny(), tmp_path, **{place: tmp_path / "file"})
-
-
-def test_a_device_that_nobody_knows(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--device tpu: allowed are auto, cpu, cuda"):
-        train(tiny(), tmp_path, device="tpu")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, so asking for it is no mistake")
-def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--device cuda: torch finds no CUDA device"):
-        train(tiny(), tmp_path, device="cuda")
-
-
-def test_small_images_are_trained_on_as_image_files_are(tmp_path: Path) -> None:
-    seen = "protocol.augmentation={kind: resized-crop, size: 24, interpolation: bicubic, test_views: five-crop}"
-    record = load_record(train(tiny("ce", seen), tmp_path, workers=0).record)
-    assert record.recipe["protocol"]["augmentation"]["interpolation"] == "bicubic"
-    assert sum(record.selections["last"].total) == 600
-
-
-def test_images_are_told_how_long_the_training_is(tmp_path: Path) -> None:
-    recipe = tiny("ce", "protocol.augmentation={kind: resized-crop, size: 24, minimalist: convex}")
-    job = run_module.build_job(recipe, open_split(recipe.data), 0, options(tmp_path, workers=0), epochs=0)
-    assert job.sets.train.epochs == 5
 
 
 # --- budget ------------------------------------------------------------------------------------------

@@ -1,0 +1,218 @@
+"""Recipes and protocols have the settings of their papers, or of the code of the authors."""
+
+from __future__ import annotations
+
+import pytest
+from recipe_cases import phase_parts
+
+from lt_bench.data.cards import load_card
+from lt_bench.data.split import class_sizes
+from lt_bench.protocol import SGD, shipped_protocol
+from lt_bench.recipe import load_recipe
+
+# --- small images ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dataset", "tau"), [("cifar10-lt", -0.5), ("cifar100-lt", -0.1)])
+def test_unimix_has_the_settings_of_the_released_configurations(dataset: str, tau: float) -> None:
+    (phase,) = load_recipe(f"{dataset}/unimix-bayias").phases
+    assert phase.mix == {"name": "unimix", "alpha": 0.8, "tau": tau, "stop_epoch": None}
+    assert phase.loss["name"] == "balanced-softmax"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "scaling", "smoothing"),
+    [("cifar10-lt", (0.2, 1.2), (0.3, 0.0)), ("cifar100-lt", (0.3, 1.0), (0.4, 0.1))],
+)
+def test_losses_have_the_settings_of_their_authors(
+    dataset: str, scaling: tuple[float, float], smoothing: tuple[float, float]
+) -> None:
+    vs, soft = (load_recipe(f"{dataset}/{name}").phases[0].loss for name in ("vs", "label-aware-smoothing"))
+    assert (vs["gamma"], vs["tau"]) == scaling
+    assert (soft["epsilon_head"], soft["epsilon_tail"], soft["form"]) == (*smoothing, "concave")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10-lt", "cifar100-lt"])
+def test_gcl_ib_and_softmax_equalisation_have_the_settings_of_their_sources(dataset: str) -> None:
+    gcl, ib, seql = (load_recipe(f"{dataset}/{name}").phases for name in ("gcl", "ib", "seql"))
+    first_stage = {"noise": 0.5, "margin": 0, "scale": 30, "gamma": 0}
+    assert gcl[0].loss == {"name": "gcl", "weights": None, **first_stage}
+    assert gcl[0].mix == {"name": "mixup", "alpha": 1}
+    assert [(phase.until, phase.loss["name"]) for phase in ib] == [(160, "cross-entropy"), (200, "ib")]
+    assert (ib[1].loss["alpha"], ib[1].loss["weights"]["name"]) == (1000, "inverse-frequency")
+    assert (seql[0].loss["gamma"], seql[0].loss["lam"]) == (0.9, 0.005)
+
+
+@pytest.mark.parametrize(("dataset", "rare"), [("cifar10-lt", 1), ("cifar100-lt", 52), ("digits-lt", 4)])
+def test_softmax_equalisation_spares_some_classes_of_every_data_set(dataset: str, rare: int) -> None:
+    recipe = load_recipe(f"{dataset}/seql")
+    card = load_card(dataset)
+    assert recipe.data.factor is not None
+    counts = class_sizes(card.classes, card.n_max, recipe.data.factor, "exponential")
+    loss = recipe.phase_choices()[0].loss
+    assert int(loss.component(counts, loss.config).rare.sum()) == rare
+
+
+@pytest.mark.parametrize(("dataset", "eta"), [("cifar10-lt", 3), ("cifar100-lt", 7)])
+def test_dbn_mix_has_the_settings_of_the_released_scripts(dataset: str, eta: float) -> None:
+    for name in ("dbn-mix", "dbn-mix-own-protocol"):
+        recipe = load_recipe(f"{dataset}/{name}")
+        assert recipe.method == {
+            "name": "dbn-mix",
+            "beta": 1.0,
+            "temperature_epsilon": 0.6,
+            "temperature_eta": eta,
+            "rebalanced_sampler": "class-balanced",
+        }
+
+
+@pytest.mark.parametrize(
+    ("dataset", "alpha", "reduced", "diversity"), [("cifar10-lt", 0.8, False, -0.2), ("cifar100-lt", 0.4, True, -0.45)]
+)
+def test_the_experts_have_the_settings_of_their_papers(
+    dataset: str, alpha: float, reduced: bool, diversity: float
+) -> None:
+    names = ("balpoe", "sade", "ride", "ride-cmo")
+    balpoe, sade, ride, ride_cmo = (load_recipe(f"{dataset}/{name}") for name in names)
+    heads = [recipe.model.head for recipe in (balpoe, sade, ride, ride_cmo)]
+    assert all((head["name"], head["num_experts"], head["scale"]) == ("experts", 3, 30) for head in heads)
+    assert [head["reduce_dimension"] for head in heads] == [False, reduced, True, True]
+    assert balpoe.method == {"name": "balpoe", "tau": [0, 1, 2]}
+    assert balpoe.phases[0].mix == {"name": "mixup", "alpha": alpha}
+    assert sade.method == {"name": "sade", "tau": 2}
+    assert ride.method == ride_cmo.method
+    assert ride.method["diversity_factor"] == diversity
+    assert phase_parts(ride, "mix") == ["none"]
+    assert ride_cmo.phases == load_recipe(f"{dataset}/cmo").phases
+
+
+@pytest.mark.parametrize(("dataset", "kappa"), [("cifar10-lt", 1), ("cifar100-lt", 4), ("digits-lt", 1)])
+def test_glmc_has_the_settings_of_its_authors(dataset: str, kappa: float) -> None:
+    expected = {"name": "glmc", "q": 0, "label_weighting": 1.2, "kappa": kappa, "revision": 2}
+    assert load_recipe(f"{dataset}/glmc").method == expected
+
+
+@pytest.mark.parametrize(
+    ("dataset", "beta", "hard"), [("digits-lt", 0.998, 3), ("cifar10-lt", 0.998, 3), ("cifar100-lt", 0.995, 30)]
+)
+def test_reslt_and_ncl_have_the_settings_of_their_papers(dataset: str, beta: float, hard: int) -> None:
+    reslt, ncl = (load_recipe(f"{dataset}/{name}") for name in ("reslt", "ncl"))
+    assert reslt.method == {"name": "reslt", "beta": beta, "medium_from": 0.35, "tail_from": 0.7}
+    assert ncl.method == {"name": "ncl", "num_networks": 3, "hard_classes": hard, "divergence_factor": 0.6}
+    assert ncl.model.head["num_networks"] == 3
+
+
+@pytest.mark.parametrize("dataset", ["cifar10-lt", "cifar100-lt"])
+def test_the_contrastive_methods_have_the_settings_of_their_authors(dataset: str) -> None:
+    bcl, paco = (load_recipe(f"{dataset}/{name}") for name in ("bcl", "paco"))
+    assert bcl.method == {"name": "bcl", "contrastive_weight": 0.35, "temperature": 0.07}
+    assert bcl.model.head["scale"] == 30
+    released = {"alpha": 0.01, "beta": 1, "gamma": 1, "supt": 1, "temperature": 0.05, "queue_size": 1024}
+    assert paco.method.items() >= released.items()
+    assert paco.model.head["projection_dim"] == 32
+
+
+# --- against label noise -----------------------------------------------------------------------------
+
+
+def test_methods_against_noise_have_the_epochs_of_their_papers() -> None:
+    stops = {"m-dyr-h": 0.35, "md-dyr-sh": 0.35}
+    for name, start in stops.items():
+        assert load_recipe(f"cifar10-lt/{name}").method["start"] == start
+    soft = load_recipe("cifar100-lt/paddles-semi").method
+    assert (soft["amplitude_stop"], soft["phase_stop"], soft["unlabelled_weight"]) == (30, 35, 75)
+    rates = {data: load_recipe(f"{data}/paddles").method["refinement_lr"] for data in ("cifar10-lt", "digits-lt")}
+    assert rates == {"cifar10-lt": 1e-4, "digits-lt": 0.01}  # the digits have few steps in a pass
+    hard = load_recipe("cifar10-lt/bootstrap-hard", ["protocol=arazo-300ep"]).phases
+    assert [(phase.until, phase.loss["name"]) for phase in hard] == [(105, "cross-entropy"), (300, "bootstrapping")]
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "protocol", "rate", "decay"),
+    [
+        ("cifar10-lt/m-dyr-h", "preact-resnet18", "arazo-300ep", [0.1] * 99 + [0.01] * 150 + [0.001] * 51, 1e-4),
+        ("cifar10-lt/paddles", "cifar-resnet18", "paddles-200ep", [0.1] * 100 + [0.01] * 50 + [0.001] * 50, 1e-4),
+        ("cifar100-lt/paddles", "cifar-resnet34", "paddles-200ep", [0.1], 1e-4),
+        ("cifar100-lt/paddles-semi", "preact-resnet18", "paddles-semi-300ep", [0.02], 5e-4),
+        ("cifar10n-lt/paddles-semi-cifar-n", "cifar-resnet34", "paddles-cifar-n-300ep", [0.02], 5e-4),
+    ],
+)
+def test_protocols_against_noise_are_those_of_the_papers(
+    name: str, backbone: str, protocol: str, rate: list[float], decay: float
+) -> None:
+    recipe = load_recipe(f"{name}-own-protocol")
+    assert (recipe.model.backbone, recipe.protocol.name, recipe.protocol.batch_size) == (backbone, protocol, 128)
+    assert [recipe.protocol.lr(epoch) for epoch in range(len(rate))] == pytest.approx(rate)
+    assert recipe.protocol.optimizer.weight_decay == decay
+
+
+def test_the_rate_of_paddles_on_human_labels_ends_at_a_hundredth() -> None:
+    recipe = load_recipe("cifar10n-lt/paddles-semi-cifar-n-own-protocol", ["data.factor=1"])
+    assert recipe.protocol.lr(300) == pytest.approx(2e-4)
+    assert recipe.protocol.augmentation.autoaugment
+    method = recipe.method
+    assert (method["amplitude_stop"], method["phase_stop"], method["unlabelled_weight"]) == (25, 30, 5)
+
+
+# --- the large sets ----------------------------------------------------------------------------------
+
+
+def test_the_protocols_of_the_large_sets_have_the_settings_of_their_papers() -> None:
+    """Epochs, batch, rate, Nesterov momentum, decay, jitter, and factors on the rate at some epochs (card, 2)."""
+    table = {
+        "imagenet-lt-90ep": (90, 512, 0.2, False, 5e-4, 0.4, {45: 0.5}),
+        "imagenet-lt-100ep": (100, 256, 0.1, False, 2e-4, 0.4, {0: 1, 59: 1, 60: 0.1, 79: 0.1, 80: 0.01}),
+        "imagenet-lt-100ep-cmo": (100, 128, 0.1, False, 2e-4, 0.4, {0: 0.2, 4: 1, 59: 1, 60: 0.1, 80: 0.01}),
+        "imagenet-lt-180ep": (180, 256, 0.1, False, 5e-4, 0.4, {90: 0.5}),
+        "imagenet-lt-180ep-sade": (180, 64, 0.025, True, 5e-4, 0.4, {90: 0.5}),
+        "imagenet-lt-200ep": (200, 256, 0.2, False, 2e-4, 0.4, {100: 0.5}),
+        "inaturalist-90ep": (90, 512, 0.2, False, 1e-4, 0, {45: 0.5}),
+        "inaturalist-200ep": (200, 512, 0.2, False, 1e-4, 0, {100: 0.5}),
+        "inaturalist-200ep-mislas": (200, 256, 0.1, False, 1e-4, 0.4, {100: 0.5}),
+        "places-lt-30ep": (30, 128, 0.01, True, 4e-4, 0.4, {0: 1, 9: 1, 10: 0.1, 19: 0.1, 20: 0.01, 29: 0.01}),
+    }
+    for name, (epochs, batch, lr, nesterov, decay, jitter, factors) in table.items():
+        protocol = shipped_protocol(name)
+        assert protocol is not None
+        optimizer = protocol.optimizer
+        assert isinstance(optimizer, SGD)
+        assert (protocol.epochs, protocol.batch_size, protocol.augmentation.color_jitter) == (epochs, batch, jitter)
+        assert (optimizer.lr, optimizer.nesterov, optimizer.weight_decay) == (lr, nesterov, decay)
+        assert [protocol.lr(epoch) for epoch in factors] == pytest.approx([lr * f for f in factors.values()])
+
+
+@pytest.mark.parametrize(
+    ("setting", "alpha", "stage", "head_and_tail"),
+    [
+        ("imagenet-lt", 0.2, (0.05, 10), (0.3, 0)),
+        ("inaturalist2018", 0.2, (0.05, 10), (0.3, 0)),
+        ("places-lt", 0.2, (0.05, 10), (0.4, 0.1)),
+    ],
+)
+def test_mislas_has_the_settings_of_its_authors_on_large_sets(
+    setting: str, alpha: float, stage: tuple[float, int], head_and_tail: tuple[float, float]
+) -> None:
+    recipe = load_recipe(f"{setting}/mislas")
+    second = recipe.second_stage
+    assert second is not None
+    assert recipe.phases[0].mix == {"name": "mixup", "alpha": alpha}
+    assert (second.stage["lr_factor"], second.stage["epochs"]) == stage
+    assert second.stage["shifted_batch_norm"]
+    assert (second.loss["epsilon_head"], second.loss["epsilon_tail"]) == head_and_tail
+
+
+def test_second_stages_and_experts_have_the_settings_of_their_authors_on_large_sets() -> None:
+    stages = {"imagenet-lt/crt": (0.2, 10), "inaturalist2018/crt": (0.2, 30), "places-lt/crt": (0.1, 10)}
+    stages |= {"imagenet-lt/lws": (0.2, 5), "places-lt/lws": (0.1, 5)}
+    for name, rate_and_epochs in stages.items():
+        second = load_recipe(name).second_stage
+        assert second is not None
+        assert (second.stage["lr"], second.stage["epochs"]) == rate_and_epochs
+    balpoe = load_recipe("inaturalist2018/balpoe")
+    assert balpoe.method["tau"] == [-1, 1, 3]
+    assert balpoe.phases[0].mix["alpha"] == 0.2
+    assert [load_recipe(f"{setting}/sade").method["tau"] for setting in ("imagenet-lt", "inaturalist2018")] == [2, 1]
+    assert load_recipe("imagenet-lt/ncl").method["hard_classes"] == 300
+    assert load_recipe("imagenet-lt/lade").phases[0].loss.items() >= {"alpha": 0.05, "lam": 0.5}.items()
+    paco = load_recipe("imagenet-lt/paco")
+    assert (paco.method["alpha"], paco.method["temperature"], paco.model.head["projection_dim"]) == (0.05, 0.2, 128)
