@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recipe_cases import phase_parts
+from recipe_cases import NOISY, phase_parts
 
 from lt_bench.data.cards import load_card
 from lt_bench.data.split import class_sizes
@@ -119,6 +119,11 @@ def test_methods_against_noise_have_the_epochs_of_their_papers() -> None:
     stops = {"m-dyr-h": 0.35, "md-dyr-sh": 0.35}
     for name, start in stops.items():
         assert load_recipe(f"cifar10-lt/{name}").method["start"] == start
+    for rate, epochs in {0.2: (18, 39), 0.5: (19, 39), 0.8: (19, 30)}.items():  # of the last nothing is known
+        hard = load_recipe("cifar10-lt/paddles", [f"data.noise={{name: symmetric-exclusive, rate: {rate}}}"]).method
+        assert (hard["amplitude_stop"], hard["phase_stop"]) == epochs
+    forgotten = {setting: load_recipe(f"{setting}/jocor").method["forget_rate"] for setting in NOISY}
+    assert forgotten == {"cifar10-lt-noisy": 0.36, "cifar10n-lt": 0.4}  # rates of wrong labels
     soft = load_recipe("cifar100-lt/paddles-semi").method
     assert (soft["amplitude_stop"], soft["phase_stop"], soft["unlabelled_weight"]) == (30, 35, 75)
     rates = {data: load_recipe(f"{data}/paddles").method["refinement_lr"] for data in ("cifar10-lt", "digits-lt")}

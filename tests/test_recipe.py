@@ -118,6 +118,32 @@ def test_a_row_holds_for_its_data_set_and_factor(dataset: str, factor: float, be
     assert load_recipe(f"{dataset}/reslt", [f"data.factor={factor}"]).method["beta"] == beta
 
 
+@pytest.mark.parametrize(
+    ("noise", "stops"),
+    [
+        ("{name: cifar10n, labels: aggregate}", (20, 30, 5)),
+        ("{name: cifar10n, labels: worst}", (25, 30, 5)),
+        ("{name: cifar10n}", (25, 30, 5)),  # the worst ones
+        ("{name: cifar10n, labels: random3}", (30, 35, 5)),
+        ("{name: symmetric, rate: 0.4}", (30, 35, 150)),
+        ("null", (30, 35, 150)),
+    ],
+)
+def test_a_row_holds_under_its_label_noise(noise: str, stops: tuple[int, int, float]) -> None:
+    method = load_recipe("cifar10-lt/paddles-semi", [f"data.noise={noise}"]).method
+    assert (method["amplitude_stop"], method["phase_stop"], method["unlabelled_weight"]) == stops
+    again = load_recipe("cifar10n-lt/paddles-semi", ["data.noise.labels=random1", "protocol=paddles-semi-300ep"]).method
+    assert (again["amplitude_stop"], again["phase_stop"]) == (20, 30)
+
+
+def test_a_row_under_a_label_noise_that_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = "{data: digits-lt, noise: symetric 0.4, mix: mixup}"
+    (tmp_path / "mine.yaml").write_text(f"extends: ce\non:\n  - {row}\n")
+    with pytest.raises(UserError, match=r"mine.yaml: on\[0\]: 'symetric 0.4' is not .*did you mean symmetric"):
+        load_recipe("digits-lt/mine")
+
+
 def test_a_method_of_ones_own_runs_on_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = "on:\n  - {data: [digits-lt], mix: {alpha: 0.2}}\n"

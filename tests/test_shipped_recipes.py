@@ -7,6 +7,7 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe.files import SETTINGS, locate, shipped
 from lt_bench.recipe.layers import ROW_FIELDS
 from lt_bench.recipe.loading import recipe_layers
-from lt_bench.recipe.overrides import parse_override, split_arguments
+from lt_bench.recipe.overrides import split_arguments
 from lt_bench.registry import named
 from lt_bench.resources import resource_folder
 from lt_bench.yaml_files import read_yaml
@@ -141,10 +142,20 @@ def test_every_row_of_its_table_is_read(method: str) -> None:
     for row in read_yaml(ROOT / f"{method}.yaml").get("on", []):
         assert set(row) <= set(ROW_FIELDS)
         for dataset in row["data"] if isinstance(row["data"], list) else [row["data"]]:
-            given = [f"data.factor={row['factor']}"] if "factor" in row else []
-            found = recipe_layers(locate(f"{dataset}/{method}"), dict(map(parse_override, given)))
+            found = recipe_layers(locate(f"{dataset}/{method}"), given_by(row))
             sources = [layer.source for layer in found]
             assert any(f"{method}.yaml, on " in source and dataset in source for source in sources)
+
+
+def given_by(row: dict[str, Any]) -> dict[str, Any]:
+    """Overrides under which a row holds."""
+    given = {"data.factor": row["factor"]} if "factor" in row else {}
+    if "noise" in row:
+        words = row["noise"][0] if isinstance(row["noise"], list) else row["noise"]
+        name, _, how = words.partition(" ")
+        further = {"labels": how or "worst"} if name == "cifar10n" else {"rate": float(how)}
+        given["data.noise"] = {"name": name, **further}
+    return given
 
 
 def test_its_published_figures_are_traceable() -> None:

@@ -42,13 +42,23 @@ class BetaMixture:
         return wrong
 
     def table(self) -> np.ndarray:
-        """The posterior at 100 places from 0 to 1, float64, and from its highest place on no lower again: in the tail
-        both laws vanish, and there it falls.
+        """The posterior at 100 places from 0 to 1, float64, made to mean that a larger loss is no better a label.
+
+        From its highest place on it is no lower again: in the tail both laws vanish, and there it falls. Below the mean
+        loss of right labels it is no higher than there. The authors have only the first; where the law of wrong labels
+        is the wider one, it is the higher one at 0 too, and without the second all labels would be wrong.
         """
-        found = self.posterior(np.linspace(FLOOR, 1 - FLOOR, LOOKUP))
-        top = int(found.argmax())
+        places = np.linspace(FLOOR, 1 - FLOOR, LOOKUP)
+        found = self.posterior(places)
+        usual = int(np.searchsorted(places, self.mean(CLEAN)))
+        top = usual + int(found[usual:].argmax())
         found[top:] = found[top]
+        found[:usual] = np.minimum(found[:usual], found[usual])
         return found
+
+    def mean(self, component: int) -> float:
+        """Of the losses of right labels, 0, or of wrong ones, 1."""
+        return self.a[component] / (self.a[component] + self.b[component])
 
     def fitted(self, x: np.ndarray, iterations: int = ITERATIONS) -> Self:
         """By expectation and maximisation from here on, moments weighted by responsibility in place of likelihoods."""

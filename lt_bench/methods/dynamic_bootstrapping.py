@@ -71,17 +71,19 @@ class DynamicBootstrapping(Method):
     lowest: Tensor
     highest: Tensor
     table: Tensor
+    mixture: Tensor
     prior: Tensor
 
     def prepare(self, task: Task) -> None:
-        self.sampler = Instance(task.labels, task.stats.num_classes)
-        classes = task.stats.num_classes
+        self.labels, classes = task.labels, task.stats.num_classes
+        self.sampler = Instance(task.labels, classes)
         prior = task.stats.prior if self.config.prior == "training" else torch.full((classes,), 1 / classes)
         self.register_buffer("prior", prior, persistent=False)
         self.register_buffer("losses", torch.zeros(len(task.labels)))  # of the last epoch that was looked at
         self.register_buffer("lowest", torch.tensor(0.0))
         self.register_buffer("highest", torch.tensor(1.0))
         self.register_buffer("table", torch.from_numpy(BetaMixture().table()).float())
+        self.register_buffer("mixture", torch.zeros(3, 2))  # a, b and pi, to be looked at
 
     @classmethod
     def active_epochs(cls, config: Any, epochs: range, total: int) -> range:
@@ -145,7 +147,17 @@ class DynamicBootstrapping(Method):
         self.lowest.fill_(low + 1e-5)
         self.highest.fill_(high)
         x = normalised(torch.from_numpy(kept), self.lowest.double().cpu(), self.highest.double().cpu())
-        self.table.copy_(torch.from_numpy(BetaMixture().fitted(x.numpy()).table()))
+        fitted = BetaMixture().fitted(x.numpy())
+        self.table.copy_(torch.from_numpy(fitted.table()))
+        self.mixture.copy_(torch.tensor([fitted.a, fitted.b, fitted.pi]))
+
+    def diagnostics(self, epoch: Epoch) -> Mapping[str, Tensor]:
+        """The mixture fitted last, a, b and pi [2] of right and wrong labels, and the labels [C] it takes for wrong."""
+        if epoch.index + 1 < begins(self.config, epoch.total):
+            return {}
+        wrong = self.labels[(self.doubt(self.losses) > 0.5).cpu().numpy()]
+        doubted = torch.from_numpy(np.bincount(wrong, minlength=len(self.prior)))
+        return {**dict(zip(("a", "b", "pi"), self.mixture, strict=True)), "doubted": doubted}
 
     def suspects(self, network: Network, clean: Callable[[], Iterable[Batch]]) -> Suspects:
         """Labels that are wrong rather than right by the losses and the mixture after the last epoch."""

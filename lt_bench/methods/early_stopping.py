@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -149,6 +149,13 @@ class EarlyStopping(Method):
         self.doubt.copy_(1 - probability.gather(1, labels[:, None]).squeeze(1))
         kept = torch.bincount(labels[self.confident], minlength=self.num_classes)
         self.class_weights.copy_(class_weights(kept, self.cap))
+
+    def diagnostics(self, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Images [C] whose label the network confirms, by class, and what these count for [C]."""
+        if epoch.index < stops(self.config, epoch.total)[1]:
+            return {}
+        labels = torch.from_numpy(self.labels)[self.confident.cpu()]
+        return {"confirmed": torch.bincount(labels, minlength=self.num_classes), "class_weights": self.class_weights}
 
     def suspects(self, network: Network, clean: Callable[[], Iterable[Batch]]) -> Suspects:
         """Labels that the network does not confirm after the last epoch."""

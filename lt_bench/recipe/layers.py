@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lt_bench.bibliography import Papers, named
+from lt_bench.data.noise import NOISES
 from lt_bench.errors import UserError, shown, unknown
 from lt_bench.recipe.files import (
     OWN_SETTING,
@@ -28,14 +29,25 @@ SETTING_FIELDS = ("protocol", "data", "model", "notes")
 """What a setting may say."""
 PARTS = ("model", "sampler", "augment", "regularise", "mix", "loss", "method", "phases", "second_stage")
 """What makes a method what it is."""
-ROW_FIELDS = ("data", "factor", "protocol", *PARTS)
-"""What a row under `on` may say: `data` and `factor` are its conditions."""
+CONDITIONS = ("data", "factor", "noise")
+"""On what a row under `on` holds; `data` it has to say."""
+ROW_FIELDS = (*CONDITIONS, "protocol", *PARTS)
+"""What a row under `on` may say."""
 FIELDS = ("extends", "protocol", "data", *PARTS, "on", "reported", "papers", "notes")
 """What a recipe file may say."""
 DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
 """The components of a recipe that names no others."""
 ABOUT = ("on", "reported", "papers")
 """What a file says of the recipe, and no layer of it."""
+
+
+class Tried(NamedTuple):
+    """What a recipe is tried on, as far as rows ask."""
+
+    data: Any
+    factor: Any
+    noise: str | None
+    """In words, such as `symmetric 0.4`."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +128,18 @@ def _checked(path: Path, fields: tuple[str, ...]) -> Node:
     return node
 
 
-def layers(files: list[tuple[Path, Node]], dataset: Any, factor: Any) -> list[Layer]:
-    """What every file contributes to a run on this data set and factor, in order."""
+def layers(files: list[tuple[Path, Node]], tried: Tried) -> list[Layer]:
+    """What every file contributes to a run on this data set, factor and label noise, in order."""
     found: list[Layer] = []
     for path, node in files:
-        rows = _rows(path, node.get("on", []), dataset, factor)
+        rows = _rows(path, node.get("on", []), tried)
         plain = Layer(display_path(path), {key: value for key, value in node.items() if key not in ABOUT})
         for layer in (plain, *rows):
             found += _protocol_apart(layer, path)
-    return [*found, Layer(display_path(files[-1][0]), {"reported": _figures(files, dataset)})]
+    return [*found, Layer(display_path(files[-1][0]), {"reported": _figures(files, tried.data)})]
 
 
-def _rows(path: Path, rows: Any, dataset: Any, factor: Any) -> Iterator[Layer]:
+def _rows(path: Path, rows: Any, tried: Tried) -> Iterator[Layer]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: on: expected a list of rows such as {{data: cifar10-lt, ...}}, found {shown(rows)}")
     for index, row in enumerate(rows):
@@ -136,15 +148,29 @@ def _rows(path: Path, rows: Any, dataset: Any, factor: Any) -> Iterator[Layer]:
                 raise UserError(f"{path}: on[{index}]: {unknown('field', str(key), ROW_FIELDS)}")
         if "data" not in row:
             raise UserError(f"{path}: on[{index}]: data: this field is required")
-        if _holds(row["data"], dataset) and _holds(row.get("factor", factor), factor):
-            datasets = ", ".join(map(str, row["data"])) if isinstance(row["data"], list) else row["data"]
-            condition = f"{datasets}, factor {row['factor']}" if "factor" in row else datasets
-            change = {key: value for key, value in row.items() if key not in ("data", "factor")}
-            yield Layer(f"{display_path(path)}, on {condition}", change)
+        for noise in _each(row.get("noise", [])):
+            if str(noise).partition(" ")[0] not in NOISES:
+                raise UserError(f"{path}: on[{index}]: {unknown('label noise', str(noise), NOISES)}")
+        if _holds(row, tried):
+            change = {key: value for key, value in row.items() if key not in CONDITIONS}
+            yield Layer(f"{display_path(path)}, on {_condition(row)}", change)
 
 
-def _holds(wanted: Any, found: Any) -> bool:
-    return found in wanted if isinstance(wanted, list) else bool(found == wanted)
+def _holds(row: Node, tried: Tried) -> bool:
+    wanted = {key: _each(row[key]) for key in CONDITIONS if key in row}
+    if "noise" in wanted and (tried.noise or "").partition(" ")[0] in wanted["noise"]:
+        del wanted["noise"]  # at any rate
+    return all(getattr(tried, key) in values for key, values in wanted.items())
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _condition(row: Node) -> str:
+    """Such as `cifar100-lt, factor 50`."""
+    told = ((key, ", ".join(map(str, _each(row[key])))) for key in CONDITIONS if key in row)
+    return ", ".join(values if key == "data" else f"{key} {values}" for key, values in told)
 
 
 def _protocol_apart(layer: Layer, path: Path) -> Iterator[Layer]:

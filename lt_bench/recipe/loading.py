@@ -12,10 +12,11 @@ from typing import Any
 
 from lt_bench.corrections import superseded
 from lt_bench.data.cards import load_card
+from lt_bench.data.noise import given_words
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
 from lt_bench.recipe.files import OWN_SETTING, SETTINGS, Node, Origin, locate, shipped
-from lt_bench.recipe.layers import Layer, chain, layers, merge, protocol_layer
+from lt_bench.recipe.layers import Layer, Tried, chain, layers, merge, protocol_layer
 from lt_bench.recipe.overrides import apply_override, parse_override
 from lt_bench.recipe.resolve import checked, resolve
 from lt_bench.recipe.schema import FirstStage, Recipe
@@ -70,8 +71,7 @@ def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
 def recipe_layers(origin: Origin, given: Mapping[str, Any]) -> list[Layer]:
     """What the files behind a name contribute under these overrides, which can choose data set, factor and protocol."""
     files = chain(origin)
-    dataset, factor = _data_of(files, given, origin)
-    found = layers(files, dataset, factor)
+    found = layers(files, _tried(files, given, origin))
     protocol = given.get("protocol")
     if isinstance(protocol, str):
         found.append(protocol_layer(protocol, origin.method))
@@ -100,8 +100,8 @@ def _keeps_method(key: str) -> bool:
     return key in KEEPS_METHOD or key.startswith(f"{NOISE}.")
 
 
-def _data_of(files: list[tuple[Path, Node]], given: Mapping[str, Any], origin: Origin) -> tuple[Any, Any]:
-    """The name of the data set and the factor that will hold, on which rows depend. Validated later."""
+def _tried(files: list[tuple[Path, Node]], given: Mapping[str, Any], origin: Origin) -> Tried:
+    """What rows ask about, as it will be. Validated later."""
     blocks = [node["data"] for _, node in files if "data" in node]
     if not blocks:
         method = origin.method.stem
@@ -110,8 +110,12 @@ def _data_of(files: list[tuple[Path, Node]], given: Mapping[str, Any], origin: O
             f"cifar100-lt/{method}, or give the file `data`, `protocol` and `model.backbone`"
         )
     data = reduce(merge, (block for block in blocks if isinstance(block, dict)), Node())
-    data |= {key.removeprefix("data."): value for key, value in given.items() if key.startswith("data.")}
-    return data.get("name"), data.get("factor")
+    node = {"data": deepcopy(data)}
+    for key, value in given.items():
+        if key.startswith("data."):
+            apply_override(node, key, value)
+    data = node["data"]
+    return Tried(data.get("name"), data.get("factor"), given_words(data.get("noise")))
 
 
 def _after_first_stage(recipe: Recipe, origin: Origin, overrides: Sequence[str]) -> Recipe:

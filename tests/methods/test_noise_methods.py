@@ -72,6 +72,16 @@ def test_the_table_does_not_fall_in_the_tail() -> None:
     assert (np.diff(table[table.argmax() :]) == 0).all()
 
 
+def test_small_losses_are_trusted_where_wrong_labels_spread_wider() -> None:
+    """The law of wrong labels is the higher one at both ends, and the posterior 1 at the smallest loss."""
+    rng = np.random.default_rng(0)
+    found = BetaMixture().fitted(np.concatenate([rng.normal(0.3, 0.1, 9000), rng.normal(0.5, 0.25, 5000)]))
+    assert found.posterior(np.array([1e-6])) > 0.99
+    table = found.table()
+    assert (table[:40] < 0.5).all()
+    assert table[-1] > 0.99
+
+
 @pytest.mark.parametrize("x", [np.full(9, 0.001), np.array([1e-4, 1 - 1e-4] * 5), np.array([0.3]), np.full(5, 0.999)])
 def test_a_component_that_collapses_stays_as_it_was(x: np.ndarray) -> None:
     found = BetaMixture().fitted(x)
@@ -161,6 +171,10 @@ def test_the_mixture_is_of_the_views_and_only_when_needed() -> None:
     found = method.suspects(tiny_network(), views_of)
     assert (found.flagged == (found.score > 0.5)).all()
     assert found.flagged[expected.argmax()]
+    assert method.diagnostics(Epoch(68, 200, 0)) == {}
+    kept = method.diagnostics(Epoch(69, 200, 0))
+    assert kept["pi"].sum() == pytest.approx(1)
+    assert kept["doubted"].tolist() == np.bincount(LABELS[found.flagged.numpy()], minlength=3).tolist()
 
 
 def test_losses_are_normalised_into_the_open_interval() -> None:

@@ -195,6 +195,9 @@ def test_the_confident_are_whom_the_network_confirms() -> None:
     assert method.confident.nonzero().flatten().tolist() == [0, 1, 21, 27]
     assert method.class_weights.tolist() == pytest.approx([4 / 3 / 2, 4 / 3, 4 / 3])
     assert sorted(method.streams(Epoch(4, 10, 0))["main"]) == [0, 1, 21, 27]
+    assert method.diagnostics(Epoch(2, 10, 0)) == {}
+    kept = torch.bincount(torch.from_numpy(LABELS[[0, 1, 21, 27]]))
+    assert torch.equal(method.diagnostics(Epoch(3, 10, 0))["confirmed"], kept)
     found = method.suspects(network, views_of)
     assert found.flagged.sum() == len(LABELS) - 4
     assert found.score[0] < 0.1

@@ -7,9 +7,9 @@ given labels alone, in its batches and as class counts; the right ones are kept 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from lt_bench.settings import Settings
 
@@ -69,8 +69,17 @@ class Cifar10N(Settings):
 
 
 Noise = Symmetric | SymmetricExclusive | PairFlip | Asymmetric | InstanceDependent | Cifar10N
+NOISES: tuple[str, ...] = tuple(kind.model_fields["name"].default for kind in get_args(Noise))
 
 
 def words(noise: Noise) -> str:
     """Which noise it is, as a figure under `reported` names it: `symmetric 0.4`, `cifar10n worst`."""
     return f"{noise.name} {noise.labels if isinstance(noise, Cifar10N) else f'{noise.rate:g}'}"
+
+
+def given_words(given: Any) -> str | None:
+    """The same of a mapping as a recipe has it; None for none, and for one that validation will refuse."""
+    try:
+        return None if given is None else words(TypeAdapter[Noise](Noise).validate_python(given))
+    except ValidationError:
+        return None
