@@ -190,6 +190,13 @@ class Loss(Component, torch.nn.Module, ABC):
         """Logits as they are read at test time [B, C]: the raw ones unless a loss says otherwise."""
         return logits
 
+    def trained(self, logits: Tensor) -> Tensor:
+        """Logits [B, C] whose softmax the loss trains, without its margins: those of `scores` unless it says otherwise.
+
+        A mix that adds a cross entropy of its own takes these.
+        """
+        return self.scores(logits)
+
     @classmethod
     def changes_scores(cls, config: Any) -> bool:
         """Whether `scores` with these settings are others than the logits, in a loss that is not trained with too."""

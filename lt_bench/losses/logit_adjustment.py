@@ -31,9 +31,12 @@ class BalancedSoftmax(Loss):
         self.register_buffer("log_prior", log_prior(stats), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        # log(n / N) instead of log n: a constant over classes leaves the loss as it is.
         smoothing = self.config.label_smoothing
-        return F.cross_entropy(logits + self.log_prior, labels, reduction="none", label_smoothing=smoothing)
+        return F.cross_entropy(self.trained(logits), labels, reduction="none", label_smoothing=smoothing)
+
+    def trained(self, logits: Tensor) -> Tensor:
+        # log(n / N) instead of log n: a constant over classes leaves the loss as it is.
+        return logits + self.log_prior
 
 
 class LogitAdjustment(Loss):
@@ -62,8 +65,10 @@ class LogitAdjustment(Loss):
         self.register_buffer("shift", self.config.tau * log_prior(stats), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        shifted = logits if self.config.post_hoc else logits + self.shift
-        return F.cross_entropy(shifted, labels, reduction="none")
+        return F.cross_entropy(self.trained(logits), labels, reduction="none")
+
+    def trained(self, logits: Tensor) -> Tensor:
+        return logits if self.config.post_hoc else logits + self.shift
 
     @classmethod
     def changes_scores(cls, config: Config) -> bool:

@@ -35,7 +35,10 @@ class CDT(Loss):
         self.register_buffer("temperatures", ((counts.max() / counts) ** self.config.gamma).float(), persistent=False)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits / self.temperatures, labels, reduction="none")
+        return F.cross_entropy(self.trained(logits), labels, reduction="none")
+
+    def trained(self, logits: Tensor) -> Tensor:
+        return logits / self.temperatures
 
 
 class VectorScaling(CDT):
@@ -63,5 +66,5 @@ class VectorScaling(CDT):
         super().prepare(stats)
         self.register_buffer("shift", self.config.tau * log_prior(stats), persistent=False)
 
-    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits / self.temperatures + self.shift, labels, reduction="none")
+    def trained(self, logits: Tensor) -> Tensor:
+        return super().trained(logits) + self.shift

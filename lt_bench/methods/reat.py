@@ -25,7 +25,8 @@ class REAT(PGDAT):
     """Adversarial training whose adversary ascends a weighted cross entropy.
 
     The weights fall with the effective number of the predictions of a class on the epoch's perturbed images. Along the
-    sign of the gradient and on running statistics an image's weight changes nothing: then this is `pgd-at`.
+    sign of the gradient and on running statistics an image's weight changes nothing but rounding: then this is
+    `pgd-at`.
     """
 
     name = "reat"

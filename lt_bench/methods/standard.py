@@ -59,8 +59,8 @@ class Standard(Method):
         _, _, loss = self.phase(step.epoch)
         if loss.takes_features:
             features, logits = network.features_and_logits(images)
-            return Answer(logits, features)
-        return Answer(network(images))
+            return Answer(logits, features, loss.scores, loss.trained)
+        return Answer(network(images), None, loss.scores, loss.trained)
 
     def terms_loss(self, step: Step, answer: Answer, terms: Sequence[Term]) -> Tensor:
         """The loss, a scalar, of an answer to images that are made of these terms."""

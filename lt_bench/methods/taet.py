@@ -71,6 +71,7 @@ def harl(losses: Tensor, labels: Tensor, num_classes: int, alpha: float, beta: f
     batch has, the more its variance costs those that are there.
     """
     members = F.one_hot(labels, num_classes).to(losses.dtype)
-    by_class = losses @ members / members.sum(0).clamp(min=1)
+    # No matrix product, which autocast would round.
+    by_class = (losses[:, None] * members).sum(0) / members.sum(0).clamp(min=1)
     parts = by_class / by_class.sum().clamp(min=1e-12)
     return alpha * by_class.mean() + beta * by_class.var(unbiased=False) + gamma * parts.square().sum()

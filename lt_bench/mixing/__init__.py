@@ -179,18 +179,32 @@ class Mixed:
         return cls(batch.images, ((batch.labels, 1.0),))
 
 
+def as_they_are(logits: Tensor) -> Tensor:
+    """The same logits."""
+    return logits
+
+
 class Answer(NamedTuple):
-    """What a network says of images, as far as a loss asks."""
+    """What a network says of images, as far as a loss asks, and how that loss reads it."""
 
     logits: Tensor
-    """[B, C], or [E, B, C] of several experts."""
+    """[B, C], or [E, B, C] of several experts; cosines, where the loss takes them."""
     features: Tensor | None = None
     """[B, D]."""
+    scores: Callable[[Tensor], Tensor] = as_they_are
+    """From what a classifier gives, [B, C], to logits as they are read at test time; see `Loss.scores`."""
+    trained: Callable[[Tensor], Tensor] = as_they_are
+    """To those whose softmax the loss trains; see `Loss.trained`."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Of several experts, [B, C]."""
+        return self.logits if self.logits.ndim == 2 else self.logits.mean(0)
 
     @property
     def prediction(self) -> Tensor:
-        """Logits [B, C], of several experts their mean."""
-        return self.logits if self.logits.ndim == 2 else self.logits.mean(0)
+        """Logits [B, C] as they are read at test time: their softmax are probabilities."""
+        return self.scores(self.mean)
 
 
 @dataclass(frozen=True)

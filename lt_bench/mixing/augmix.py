@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.augmentations.operations import FUNCTIONS
 from lt_bench.data.types import Batch, Step
-from lt_bench.mixing import Answer, Mix, Mixed, Objective, sent
+from lt_bench.mixing import Mix, Mixed, Objective, sent
 from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
@@ -35,9 +35,9 @@ class AugMix(Mix):
 
     A mixture is (1 - m) x + m sum_i w_i chain_i(x), with m ~ Beta(1, 1) and w ~ Dirichlet(1, ..., 1); a chain is one to
     three operations, each of a level ~ U(0.1, severity) of ten. The loss is the recipe's, p are softmaxes of its logits
-    as they are. The three views go through the network together. How far an operation reaches at level ten is as in
-    torchvision's AugMix, whose levels are other ones: whole numbers below the severity. It comes after whatever else
-    varies the image. Paper: Hendrycks et al., ICLR 2020, arXiv 1912.02781.
+    as they are at test time. The three views go through the network together. How far an operation reaches at level ten
+    is as in torchvision's AugMix, whose levels are other ones: whole numbers below the severity. It comes after
+    whatever else varies the image. Paper: Hendrycks et al., ICLR 2020, arXiv 1912.02781.
     """
 
     name = "augmix"
@@ -67,7 +67,8 @@ class AugMix(Mix):
         size = len(batch.labels)
         answer = objective.answer(torch.cat([batch.images, *(self.mixture(objective, batch, step) for _ in range(2))]))
         features = None if answer.features is None else answer.features[:size]
-        loss = objective.loss(Answer(answer.logits[..., :size, :], features), ((batch.labels, 1.0),))
+        clean = answer._replace(logits=answer.logits[..., :size, :], features=features)
+        loss = objective.loss(clean, ((batch.labels, 1.0),))
         return loss + self.config.weight * divergence(answer.prediction.float().softmax(1).view(3, size, -1))
 
     @torch.no_grad()

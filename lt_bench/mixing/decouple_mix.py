@@ -18,8 +18,10 @@ from lt_bench.registry import Info
 class DecoupleMix(InFront):
     """Adds -e_a log q_a - e_b log q_b to another mix's loss: q is the softmax over all classes but the partner's.
 
-    Of pairs of one class nothing is added; all means are over the whole batch. e = eta share^power; in the forms `less`
-    and `more` only the smaller or the larger share has its term. The released code exchanges the two terms in about
+    It is that of the logits which the recipe's loss trains: balanced softmax has the prior in them, else what is added
+    would take part of it out again. Class weights and margins are the loss's alone. Of pairs of one class nothing is
+    added; all means are over the whole batch. e = eta share^power; in the forms `less` and `more` only the smaller or
+    the larger share has its term. The released code exchanges the two terms in about
     every second batch, leaves them out at a share of one half, and knows one share a batch only; here it is as its
     formula says. Paper: Liu et al., NeurIPS 2023, arXiv 2203.10761.
     """
@@ -48,7 +50,7 @@ class DecoupleMix(InFront):
         mixed = self(batch, partner, step)
         answer = objective.answer(mixed.images)
         loss = objective.loss(answer, mixed.terms)
-        return loss if len(mixed.terms) == 1 else loss + self.decoupled(answer.prediction, mixed.terms)
+        return loss if len(mixed.terms) == 1 else loss + self.decoupled(answer.trained(answer.mean), mixed.terms)
 
     def decoupled(self, logits: Tensor, terms: tuple[Term, ...]) -> Tensor:
         """The mean of what is added, a scalar, of logits [B, C] of images with two labels."""

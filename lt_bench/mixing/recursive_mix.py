@@ -79,9 +79,10 @@ class RecursiveMix(Mix):
             loss = loss + untouched(self.region)
         else:
             share = 1 - box.share_outside(*batch.images.shape[-2:])
-            seen = self.region(pooled(maps.found, self.looked_at(box), batch.images.shape[-1])).float()
+            seen = self.region(pooled(maps.found, self.looked_at(box), batch.images.shape[-1]))
             # On average over the batch, as the authors' smoothed cross entropy.
-            loss = loss + self.config.weight * share * F.cross_entropy(seen, self.history.answered[: len(seen)])
+            term = F.cross_entropy(answer.scores(seen).float(), self.history.answered[: len(seen)])
+            loss = loss + self.config.weight * share * term
         self.history = History(step.epoch.index, mixed, answer.prediction.detach().float().softmax(1))
         return loss
 

@@ -21,10 +21,11 @@ from lt_bench.registry import Info
 class SaliencyMix(Mix):
     """The box of a batch is centred where the partner of its first image stands out most; all else is CutMix.
 
-    That is the first of the highest pixels of OpenCV's fine-grained saliency, of the image scaled to 0..255. The
-    released code hands over normalised floats, whose bytes OpenCV (4.14, 5.0) takes for pixels, four a column, so that
-    its map is not that of the image: `released_floats`. Made on the processor, it waits for the device once a batch. It
-    needs the extra `saliency`. Paper: Uddin et al., ICLR 2021, arXiv 2006.01791.
+    That is the first of the highest pixels of OpenCV's fine-grained saliency, of the image scaled to 0..255 and without
+    the padding of a crop, at whose edge every second box would lie. The released code hands over normalised floats,
+    whose bytes OpenCV (4.14, 5.0) takes for pixels, four a column, so that its map is not that of the image:
+    `released_floats`. Made on the processor, it waits for the device once a batch. It needs the extra `saliency`.
+    Paper: Uddin et al., ICLR 2021, arXiv 2006.01791.
     """
 
     name = "saliencymix"
@@ -50,10 +51,35 @@ class SaliencyMix(Mix):
             return Mixed.plain(batch)
         partner = partner or permuted(batch, step.rng)
         height, width = batch.images.shape[-2:]
-        row, column = most_salient(partner.images[0], as_pixels=not self.config.released_floats)
+        row, column = self.centre(partner[:1])
         box = box_around(row, column, height, width, draw_share(self.config.beta, step.rng))
         share = box.share_outside(height, width)
         return Mixed(paste(batch.images, partner.images, box), ((batch.labels, share), (partner.labels, 1 - share)))
+
+    def centre(self, first: Batch) -> tuple[int, int]:
+        """Row and column of what stands out most of the one image of a batch."""
+        (image,) = first.images
+        if self.config.released_floats:
+            return most_salient(image, as_pixels=False)
+        top, bottom, left, right = shown(first)
+        row, column = most_salient(image[:, top:bottom, left:right])
+        return row + top, column + left
+
+
+def shown(first: Batch) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what the one image of a batch shows of its photograph; padding is outside."""
+    height, width = first.images.shape[-2:]
+    if first.views is None:
+        return 0, height, 0, width
+    left, top, right, bottom = first.views.boxes[0].tolist()
+    (top, bottom), (left, right) = within(top, bottom, height), within(left, right, width)
+    return (top, bottom, width - right, width - left) if first.views.mirrored[0] else (top, bottom, left, right)
+
+
+def within(start: float, end: float, size: int) -> tuple[int, int]:
+    """The first pixel, and the one behind the last, of a crop from start to end that lie in 0..1."""
+    scale = size / (end - start)
+    return max(0, round(-start * scale)), min(size, round((1 - start) * scale))
 
 
 def most_salient(image: Tensor, *, as_pixels: bool = True) -> tuple[int, int]:

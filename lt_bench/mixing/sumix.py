@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -26,10 +27,11 @@ class SUMix(InFront):
     other image's class; nothing of l' has a gradient. The term is weight (l CE(g_a, y_a) + (1 - l) CE(g_b, y_b)),
     g = exp(-(u + u_mixed + a)) taken for logits, u the softmax of a classifier of its own, of length 1.
 
-    The released loss is ill-scaled. Its scale is the number of images of a batch, so that shares depend on it and,
-    from a hundred images on, are close to 0 or 1 and the second term is nearly a constant: `scale` is another number.
-    It takes the batch's mean of l' for all images: `shares: batch`. Paper: Qin et al., ECCV 2024, arXiv 2407.07805;
-    read from the released code, which cannot be trained as it is.
+    The released loss is ill-scaled. Its scale is the number of images of a batch, so that shares depend on it and, from
+    a hundred images on, are close to 0 or 1 and the second term is nearly a constant: `scale` is another number. As a
+    is the larger the more of an image is still recognised, they are then the wrong way round, and an image that is
+    nearly the whole mixture has next to no share. It takes the batch's mean of l' for all: `shares: batch`. Paper: Qin
+    et al., ECCV 2024, arXiv 2407.07805; read from the released code, which cannot be trained as it is.
     """
 
     name = "sumix"
@@ -48,8 +50,9 @@ class SUMix(InFront):
         """Of the second term: 1 on Tiny-ImageNet."""
         shares: Literal["image", "batch"] = "image"
         """Whether each image has the share that it is found to have, or all the mean of these."""
-        scale: FiniteFloat | None = Field(default=None, gt=0)
-        """Of the distances; None: the number of images, as in the released code."""
+        scale: Annotated[FiniteFloat, Field(gt=0)] | Literal["images", "classes"] = "images"
+        """Of the distances: a number, that of the images of a batch, as in the released code, or the root of that of
+        the classes, at which the distances of answers that are alike are 1."""
         uncertainty: Literal["classifier", "logits"] = "classifier"
         """Whether u is of a classifier of its own, or the logits as they are, as on ImageNet."""
 
@@ -80,8 +83,9 @@ class SUMix(InFront):
         answer, doubt_mixed = self.seen(objective, mixed.images)
         p, p_mixed = (found.prediction.detach().float().softmax(1) for found in (clean, answer))
         partners = order if partner is None else torch.arange(size, 2 * size, device=order.device)
-        a = distance(p_mixed, p[:size], other, self.config.scale)
-        b = distance(p_mixed, p[partners], own, self.config.scale)
+        scale = self.scale(p)
+        a = distance(p_mixed, p[:size], other, scale)
+        b = distance(p_mixed, p[partners], own, scale)
         found = shares(share, a.gather(1, own[:, None])[:, 0], b.gather(1, other[:, None])[:, 0])
         found = found.mean() if self.config.shares == "batch" else found
         losses = (
@@ -91,25 +95,35 @@ class SUMix(InFront):
         term = (share * losses[0] + (1 - share) * losses[1]).mean()
         return objective.loss(answer, ((own, found), (other, 1 - found))) + self.config.weight * term
 
+    def scale(self, p: Tensor) -> float:
+        """Of the distances, for probabilities [B, C] of the images of a batch."""
+        match self.config.scale:
+            case "images":
+                return len(p)
+            case "classes":
+                return math.sqrt(p.shape[1])
+            case number:
+                return number
+
     def seen(self, objective: Objective, images: Tensor) -> tuple[Answer, Tensor]:
         """The network's answer to images, and its uncertainty [B, C]."""
         network, maps = watched(objective.network)
         answer = replace(objective, network=network).answer(images)
         if self.uncertain is None:
             return answer, answer.prediction.float()
-        logits: Tensor = self.uncertain(maps.pooled)
+        logits = answer.scores(self.uncertain(maps.pooled))
         uncertainty: Tensor = F.normalize(logits.float().softmax(1), dim=1)
         return answer, uncertainty
 
 
-def distance(mixed: Tensor, image: Tensor, left_out: Tensor, scale: float | None) -> Tensor:
-    """How far probabilities [B, C] of mixtures are from those of one image in each, by class; the smaller, the nearer.
+def distance(mixed: Tensor, image: Tensor, left_out: Tensor, scale: float) -> Tensor:
+    """How far probabilities [B, C] of mixtures lie above those of one image in each, by class.
 
     Of the image's probabilities those of the other image's classes, int64 [B], are left out. The distances of a mixture
-    have the length `scale`, by default B.
+    have the length `scale`.
     """
     apart: Tensor = F.normalize((mixed - image.scatter(1, left_out[:, None], 0.0)).softmax(1), dim=1)
-    return apart * (len(mixed) if scale is None else scale)
+    return apart * scale
 
 
 def shares(share: Share, own: Tensor, other: Tensor) -> Tensor:

@@ -51,17 +51,25 @@ def withstood(
 def _by_ascent(
     trial: Trial, scores: Scores, batch: Batch, normalisation: Normalisation, rng: np.random.Generator
 ) -> Tensor:
-    """Right at every place that the ascent comes by, so that more steps of it never find fewer."""
+    """Right at every place that the ascent comes by, so that more steps of it never find fewer; not looked at again
+    once it was wrong.
+    """
     assert trial.attack is not None
     objective, still = OBJECTIVES[trial.objective], torch.ones_like(batch.labels, dtype=torch.bool)
 
     def watched(images: Tensor) -> Tensor:
-        logits = scores(images)
-        still.logical_and_(logits.detach().argmax(1) == batch.labels)
-        return objective(trial.scale * logits, batch.labels)
+        left = still.nonzero()[:, 0]
+        if not len(left):
+            return 0 * images.sum((1, 2, 3))
+        logits, labels = scores(images[left]), batch.labels[left]
+        still[left] = logits.detach().argmax(1) == labels
+        gained = objective(trial.scale * logits, labels)
+        return gained.new_zeros(len(images)).index_put((left,), gained)
 
     last = perturb(watched, batch.images, normalisation, trial.attack, rng)
-    return still & right(scores, Batch(last, batch.labels))
+    if still.any():
+        still[still.clone()] = right(scores, Batch(last, batch.labels)[still])
+    return still
 
 
 def _by_library(

@@ -47,8 +47,13 @@ class Runtime:
     """Why nothing is compiled although it was not switched off."""
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Mixed precision for the forward pass where `precision` says so."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        """Mixed precision for the forward pass where `precision` says so.
+
+        Without its cache of weights: in older versions of torch one that is filled without gradients, by a method that
+        looks at its network before it trains it, leaves the weights without a gradient in the step, and says nothing.
+        """
+        enabled = self.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
     def uncompiled(self, when: bool = True) -> AbstractContextManager[object]:
         """Where torch.compile is used, do without: it would take half a minute for every new shape of a batch.

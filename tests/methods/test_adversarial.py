@@ -209,6 +209,8 @@ def test_harl_by_hand() -> None:
     assert harl(losses, labels, 3, 0.1, 0.1, 0.1).item() == pytest.approx(0.1032394, abs=1e-6)
     flat = torch.full((10,), 10.0).log()
     assert harl(flat, torch.arange(10), 10, 0.1, 0.1, 0.1).item() == pytest.approx(0.2402585, abs=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert harl(losses, labels, 3, 0.1, 0.1, 0.1).item() == pytest.approx(0.1032394, abs=1e-6)
     # Fewer classes, a larger loss.
     assert harl(flat[:4], torch.arange(4), 10, 0.1, 0.1, 0.1).item() == pytest.approx(0.2443490, abs=1e-6)
 

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from method_cases import batch_of, build, phase, step_at
+from method_cases import batch_of, build, phase, step_at, tiny_network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch
 from lt_bench.errors import UserError
 from lt_bench.methods.standard import Standard
-from lt_bench.mixing import Answer, Mix, Objective, Term
+from lt_bench.mixing import Answer, Mix, Objective, Term, as_they_are
+from lt_bench.mixing.decouple_mix import DecoupleMix
 from lt_bench.mixing.lumix import LUMix, predicted_share
 from lt_bench.mixing.manifold_mixup import ManifoldMixup, mixed, mixed_behind
 from lt_bench.mixing.mixup import Mixup
@@ -24,6 +25,7 @@ from lt_bench.models import Network, build_network
 from lt_bench.registry import Choice, lookup
 
 COUNTS = [100, 10, 1]
+LOGITS, LABELS = torch.tensor([[1.0, 2, -1], [0.5, -1, 1.5]]), torch.tensor([0, 2])
 LOSSES = ["cross-entropy", "balanced-softmax", "logit-adjustment", "focal", "binary-cross-entropy"]
 
 
@@ -107,9 +109,51 @@ def test_a_depth_that_the_branches_do_not_share_is_refused() -> None:
     ManifoldMixup(COUNTS).attach(build_network("resnet10", "linear", 3))
 
 
-# --- MixupE ------------------------------------------------------------------------------------------
+# --- what a loss makes of logits ------------------------------------------------------------------------
 
-LOGITS, LABELS = torch.tensor([[1.0, 2, -1], [0.5, -1, 1.5]]), torch.tensor([0, 2])
+
+def test_an_answer_is_read_as_its_loss_reads_it() -> None:
+    """LDAM's cosines have a scale, balanced softmax a prior while it trains."""
+    network, images = tiny_network("cosine"), batch_of().images
+    cosines = network(images)
+    answer = of_loss("ldam").answer(step_at(), network, images)
+    torch.testing.assert_close(answer.prediction, 30 * cosines)
+    torch.testing.assert_close(answer.trained(cosines), 30 * cosines)
+    answer = of_loss("balanced-softmax").answer(step_at(), network, images)
+    assert torch.equal(answer.prediction, cosines)
+    torch.testing.assert_close(answer.trained(cosines), cosines + torch.tensor([20, 6, 2]).div(28).log())
+
+
+def of_loss(name: str) -> Standard:
+    method = build("standard", (phase(loss=name),))
+    assert isinstance(method, Standard)
+    return method
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "balanced-softmax", "logit-adjustment", "cdt", "vs"])
+def test_a_loss_trains_the_softmax_of_what_it_says(name: str) -> None:
+    loss = lookup("loss", name)(COUNTS)
+    logits, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
+    own = F.cross_entropy(loss.trained(logits), labels, reduction="none")
+    torch.testing.assert_close(loss.per_sample(logits, labels), own)
+
+
+def test_what_decouple_mix_adds_has_the_prior_of_the_loss() -> None:
+    images, prior, labels = torch.zeros(3, 3, 4, 4), torch.tensor([2.0, 0.0, -2.0]), torch.arange(3)
+    logits = torch.cat([LOGITS, -LOGITS[:1]])
+    asked = Objective(
+        None,  # type: ignore[arg-type]
+        lambda *_: Answer(logits, None, as_they_are, lambda given: given + prior),
+        lambda *_: torch.tensor(0.0),
+    )
+    mix = DecoupleMix(COUNTS, generator={"name": "mixup", "alpha": 1.0})
+    found = mix.loss(asked, Batch(images, labels), None, step_at())
+    terms = mix(Batch(images, labels), None, step_at()).terms
+    torch.testing.assert_close(found, mix.decoupled(logits + prior, terms))
+    assert not torch.allclose(found, mix.decoupled(logits, terms))
+
+
+# --- MixupE ------------------------------------------------------------------------------------------
 
 
 def fixed(plain: float, logits: Tensor) -> Objective:

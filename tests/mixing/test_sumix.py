@@ -16,28 +16,29 @@ from lt_bench.losses import CrossEntropy
 from lt_bench.mixing import Answer, Mix, Mixed, Objective, SUMix
 from lt_bench.mixing.sumix import distance, shares
 from lt_bench.models.network import Branch, Network
+from lt_bench.recipe import load_recipe
 
 CLEAN = torch.tensor([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64)
 MIXED = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
 Y, SWAPPED = torch.tensor([0, 1]), torch.tensor([1, 0])
 
 
-def distances(scale: float | None) -> tuple[Tensor, Tensor]:
+def distances(scale: float) -> tuple[Tensor, Tensor]:
     p, p_mixed = CLEAN.softmax(1), MIXED.softmax(1)
     return distance(p_mixed, p, Y[SWAPPED], scale), distance(p_mixed, p[SWAPPED], Y, scale)
 
 
 def test_the_distance_of_the_card() -> None:
-    own, _ = distances(None)
+    own, _ = distances(2)
     torch.testing.assert_close(own[0], own.new_tensor([0.6181969, 1.5349453, 1.1232877]), atol=1e-6, rtol=0)
     torch.testing.assert_close(distances(100)[0], own * 50)
 
 
 @pytest.mark.parametrize(
     ("scale", "expected"),
-    [(None, [0.7173379, 0.6371729]), (2.0, [0.7173379, 0.6371729]), (100.0, [0.9936135, 1.574e-6])],
+    [(2.0, [0.7173379, 0.6371729]), (100.0, [0.9936135, 1.574e-6])],
 )
-def test_the_shares_of_the_card(scale: float | None, expected: list[float]) -> None:
+def test_the_shares_of_the_card(scale: float, expected: list[float]) -> None:
     own, other = distances(scale)
     found = shares(0.7, own[[0, 1], Y], other[[0, 1], Y[SWAPPED]])
     torch.testing.assert_close(found, own.new_tensor(expected), atol=1e-6, rtol=1e-3)
@@ -76,7 +77,7 @@ class Order:
         return SWAPPED.numpy()
 
 
-def loss_of(scale: float | None, which: str, weight: float = 0.5) -> float:
+def loss_of(scale: Any, which: str, weight: float = 0.5) -> float:
     network = Network(nn.Identity(), [Branch(Given(), nn.Identity())])
     mix = SUMix([5, 5, 5], scale=scale, shares=which, weight=weight, uncertainty="classifier")
     mix.generator = Swapped([5, 5, 5])
@@ -94,9 +95,9 @@ def loss_of(scale: float | None, which: str, weight: float = 0.5) -> float:
 
 @pytest.mark.parametrize(
     ("scale", "weight", "released", "by_image"),
-    [(None, 0.5, 1.5456180, 1.5656593), (100.0, 0.5, 1.6628972, 1.9113002), (None, 0.0, 1.0233671, 1.0434084)],
+    [("images", 0.5, 1.5456180, 1.5656593), (100.0, 0.5, 1.6628972, 1.9113002), ("images", 0.0, 1.0233671, 1.0434084)],
 )
-def test_the_losses_of_the_card(scale: float | None, weight: float, released: float, by_image: float) -> None:
+def test_the_losses_of_the_card(scale: Any, weight: float, released: float, by_image: float) -> None:
     assert loss_of(scale, "batch", weight) == pytest.approx(released, abs=2e-6)
     assert loss_of(scale, "image", weight) == pytest.approx(by_image, abs=2e-6)
 
@@ -146,3 +147,21 @@ def test_nothing_of_the_shares_has_a_gradient_and_a_plain_batch_is_trained_plain
 def test_a_mix_that_says_its_loss_itself_has_no_shares_to_change() -> None:
     with pytest.raises(UserError, match="says its loss itself"):
         SUMix([5, 5], generator="mixupe")
+
+
+@pytest.mark.parametrize("classes", [3, 10, 100])
+def test_shares_rise_with_the_pixels_at_the_scale_of_the_recipe(classes: int) -> None:
+    """Of a network that recognises both images, and answers to a mixture as the pixels are."""
+    pixels = torch.linspace(0.1, 0.9, 9)[:, None]
+    images = (torch.eye(classes)[[0, 1]] * 9).log_softmax(1).exp()
+    p_mixed = pixels * images[0] + (1 - pixels) * images[1]
+
+    def found(scale: float) -> Tensor:
+        a = distance(p_mixed, images[:1].expand(9, -1), torch.ones(9).long(), scale)[:, 0]
+        b = distance(p_mixed, images[1:].expand(9, -1), torch.zeros(9).long(), scale)[:, 1]
+        return shares(pixels[:, 0], a, b)
+
+    (phase,) = load_recipe("cifar100-lt/sumix").phases
+    scale = SUMix([5] * classes, scale=phase.mix["scale"]).scale(images)
+    assert (found(scale).diff() > 0).all()
+    assert (found(128.0).diff() < 0).any()  # as released, in a batch of 128

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lt_bench.adversary.ascent import perturb
+from lt_bench.adversary.objectives import cross_entropy
 from lt_bench.data.augment import AS_PIXELS, Normalisation
 from lt_bench.data.types import Batch, generator
 from lt_bench.errors import UserError
@@ -144,6 +146,30 @@ def test_more_steps_of_one_attack_never_leave_more() -> None:
     for fewer, more in pairwise(left):
         assert not (more & ~fewer).any()
     assert left[-1].sum() < left[0].sum()
+
+
+def test_what_has_fallen_is_not_attacked_again() -> None:
+    """The rest stands as if nothing else had been in the batch."""
+    images = torch.rand(64, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    batch, looked_at = Batch(images, curved(images).argmax(1)), []
+
+    def counted(images: Tensor) -> Tensor:
+        looked_at.append(len(images))
+        return curved(images)
+
+    trial, everyone = named("pgd-20", radius=40), torch.ones(64, dtype=torch.bool)
+    found = withstood(trial, counted, batch, everyone, AS_PIXELS, generator(0, "attack"))
+    assert looked_at == sorted(looked_at, reverse=True)
+    assert looked_at[0] == 64 > looked_at[-1] >= found.sum() > 0
+    # One attack on all of them to the end, for comparison.
+    standing = torch.ones(64, dtype=torch.bool)
+
+    def watched(images: Tensor) -> Tensor:
+        standing.logical_and_(curved(images).detach().argmax(1) == batch.labels)
+        return cross_entropy(curved(images), batch.labels)
+
+    last = perturb(watched, images, AS_PIXELS, trial.attack, generator(0, "attack"))  # type: ignore[arg-type]
+    assert torch.equal(found, standing & (curved(last).argmax(1) == batch.labels))
 
 
 def test_a_verdict_is_the_seeds() -> None:
