@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_cases import TINY, refused
+from run_cases import RUN, refused
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 LtBench = Callable[..., Any]
-
-RUN = ("run", "digits-lt/ce", *TINY, "--device", "cpu")
 
 
 def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:

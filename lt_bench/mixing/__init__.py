@@ -198,7 +198,7 @@ class Answer(NamedTuple):
 
     @property
     def mean(self) -> Tensor:
-        """Of several experts, [B, C]."""
+        """The logits [B, C], of several experts their mean."""
         return self.logits if self.logits.ndim == 2 else self.logits.mean(0)
 
     @property

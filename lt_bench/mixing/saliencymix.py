@@ -61,12 +61,12 @@ class SaliencyMix(Mix):
         (image,) = first.images
         if self.config.released_floats:
             return most_salient(image, as_pixels=False)
-        top, bottom, left, right = shown(first)
+        top, bottom, left, right = visible(first)
         row, column = most_salient(image[:, top:bottom, left:right])
         return row + top, column + left
 
 
-def shown(first: Batch) -> tuple[int, int, int, int]:
+def visible(first: Batch) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of what the one image of a batch shows of its photograph; padding is outside."""
     height, width = first.images.shape[-2:]
     if first.views is None:

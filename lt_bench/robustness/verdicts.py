@@ -67,8 +67,9 @@ def _by_ascent(
         return gained.new_zeros(len(images)).index_put((left,), gained)
 
     last = perturb(watched, batch.images, normalisation, trial.attack, rng)
-    if still.any():
-        still[still.clone()] = right(scores, Batch(last, batch.labels)[still])
+    left = still.nonzero()[:, 0]
+    if len(left):
+        still[left] = right(scores, Batch(last, batch.labels)[left])
     return still
 
 

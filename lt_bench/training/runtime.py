@@ -50,7 +50,8 @@ class Runtime:
         """Mixed precision for the forward pass where `precision` says so.
 
         Without its cache of weights: in older versions of torch one that is filled without gradients, by a method that
-        looks at its network before it trains it, leaves the weights without a gradient in the step, and says nothing.
+        looks at its network before it trains it, leaves the weights without a gradient in the step, and says nothing
+        (github.com/pytorch/pytorch/pull/165068).
         """
         enabled = self.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)

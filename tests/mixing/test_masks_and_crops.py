@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mix_cases import batch_of, build, constant, step_at, whole
 from torch import Tensor
 
-from lt_bench.data.types import Batch, Views, generator
+from lt_bench.data.types import Batch, generator
 from lt_bench.errors import UserError
 from lt_bench.losses.cross_entropy import CrossEntropy
 from lt_bench.mixing import Answer, Mixed, Objective, Term
@@ -21,7 +21,6 @@ from lt_bench.mixing.fmix import highest, low_frequency_noise
 from lt_bench.mixing.gridmixup import lattice
 from lt_bench.mixing.guided_mixup import GuidedMixup, blurred, greedy_cycle, spectral_residual
 from lt_bench.mixing.resizemix import draw_corners, pasted
-from lt_bench.mixing.saliencymix import SaliencyMix, shown
 from lt_bench.mixing.smoothmix import gaussian
 
 COUNTS = [100, 10, 1, 1]
@@ -53,35 +52,6 @@ def test_the_mean_of_ones_in_zeros_is_the_share(name: str) -> None:
             assert labels is not None
             shares += torch.as_tensor(share).float() * (labels == 0)
         torch.testing.assert_close(mixed.images.mean((1, 2, 3)), shares, atol=1.01 / 1024, rtol=0)
-
-
-# --- SaliencyMix ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("box", "mirrored", "expected"),
-    [
-        ([0.0, 0.0, 1.0, 1.0], False, (0, 32, 0, 32)),
-        ([-0.125, 0.0625, 0.875, 1.0625], False, (0, 30, 4, 32)),  # four columns of padding on the left, two rows below
-        ([-0.125, 0.0625, 0.875, 1.0625], True, (0, 30, 0, 28)),
-        ([0.2, 0.2, 0.6, 0.6], False, (0, 32, 0, 32)),
-    ],
-)
-def test_padding_does_not_stand_out(box: list[float], mirrored: bool, expected: tuple[int, int, int, int]) -> None:
-    views = Views(torch.zeros(1).long(), torch.tensor([box]), torch.tensor([mirrored]))
-    assert shown(Batch(torch.zeros(1, 3, 32, 32), torch.zeros(1).long(), views)) == expected
-
-
-def test_the_centre_lies_on_what_the_image_shows() -> None:
-    pytest.importorskip("cv2", reason="the extra [saliency]")
-    views = Views(torch.zeros(1).long(), torch.tensor([[-0.125, 0.0625, 0.875, 1.0625]]), torch.zeros(1).bool())
-    places = []
-    for seed in range(20):
-        image = torch.from_numpy(generator(seed, "image").uniform(0.4, 1, (1, 3, 32, 32))).float()
-        image[:, :, 30:], image[..., :4] = -2.0, -2.0
-        places.append(SaliencyMix([5, 5]).centre(Batch(image, torch.zeros(1).long(), views)))
-    assert all(row < 30 and column >= 4 for row, column in places)
-    assert len(set(places)) > 5
 
 
 # --- FMix ----------------------------------------------------------------------------------------------

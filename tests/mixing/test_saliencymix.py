@@ -10,10 +10,10 @@ from mix_cases import build, constant, step_at
 from run_cases import tiny
 from torch import Tensor
 
-from lt_bench.data.types import Batch
+from lt_bench.data.types import Batch, Views, generator
 from lt_bench.errors import UserError
 from lt_bench.mixing.boxes import Box, paste
-from lt_bench.mixing.saliencymix import fine_grained, most_salient
+from lt_bench.mixing.saliencymix import SaliencyMix, fine_grained, most_salient, visible
 from lt_bench.models import build_network
 
 needs_opencv = pytest.mark.skipif("not __import__('importlib').util.find_spec('cv2')", reason="the extra [saliency]")
@@ -59,6 +59,32 @@ def test_one_box_around_that_pixel_of_the_first_partner(monkeypatch: pytest.Monk
     (own, share), (other, rest) = mixed.terms
     assert (share, rest) == (0.75, 0.25)
     assert (own is batch.labels, other is partner.labels) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("box", "mirrored", "expected"),
+    [
+        ([0.0, 0.0, 1.0, 1.0], False, (0, 32, 0, 32)),
+        ([-0.125, 0.0625, 0.875, 1.0625], False, (0, 30, 4, 32)),  # four columns of padding on the left, two rows below
+        ([-0.125, 0.0625, 0.875, 1.0625], True, (0, 30, 0, 28)),
+        ([0.2, 0.2, 0.6, 0.6], False, (0, 32, 0, 32)),
+    ],
+)
+def test_padding_does_not_stand_out(box: list[float], mirrored: bool, expected: tuple[int, int, int, int]) -> None:
+    views = Views(torch.zeros(1).long(), torch.tensor([box]), torch.tensor([mirrored]))
+    assert visible(Batch(torch.zeros(1, 3, 32, 32), torch.zeros(1).long(), views)) == expected
+
+
+@needs_opencv
+def test_the_centre_lies_on_what_the_image_shows() -> None:
+    views = Views(torch.zeros(1).long(), torch.tensor([[-0.125, 0.0625, 0.875, 1.0625]]), torch.zeros(1).bool())
+    places = []
+    for seed in range(20):
+        image = torch.from_numpy(generator(seed, "image").uniform(0.4, 1, (1, 3, 32, 32))).float()
+        image[:, :, 30:], image[..., :4] = -2.0, -2.0
+        places.append(SaliencyMix([5, 5]).centre(Batch(image, torch.zeros(1).long(), views)))
+    assert all(row < 30 and column >= 4 for row, column in places)
+    assert len(set(places)) > 5
 
 
 @needs_opencv

@@ -12,13 +12,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from run_cases import TINY, refused
+from run_cases import RUN, refused
 
 from lt_bench.errors import UserError
 from lt_bench.training.tracking import Tracked, tracking
 
 LtBench = Callable[..., Any]
-RUN = ("run", "digits-lt/ce", *TINY, "--device", "cpu")
 
 
 @pytest.fixture(params=["wandb", "trackio"])
