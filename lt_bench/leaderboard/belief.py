@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import NUM_BINS
 from lt_bench.identity import first_stage_sha256, protocol_sha256, recipe_sha256, run_identity, split_sha256
-from lt_bench.nodes import IDLE_TUNERS
+from lt_bench.nodes import IDLE_TUNERS, mapping
 
 if TYPE_CHECKING:
     from lt_bench.leaderboard.schema import Calibration, Dataset, Record
@@ -41,6 +41,7 @@ def believe(record: Record) -> None:
         _check_curve(record, said)
         _check_selections(record)
         _check_label_noise(record, said)
+        _check_pretrained(record)
     else:
         _check_external(record, said)
 
@@ -320,6 +321,13 @@ def _check_label_noise(record: Record, said: _Said) -> None:
         if one is not None:
             _at_most(f"label_noise.{field}.flagged", one.flagged, given.given)
             _at_most(f"label_noise.{field}.hits", one.hits, given.given_wrong)
+
+
+def _check_pretrained(record: Record) -> None:
+    """Weights that a record tells of are those of the file that its recipe names, where it names one."""
+    named = mapping(mapping(record.recipe.get("model")).get("backbone")).get("weights_sha256")
+    if record.pretrained is not None and named is not None:
+        _same("pretrained.sha256", record.pretrained.sha256, named)
 
 
 def _at_most(field: str, found: tuple[int, ...], most: tuple[int, ...]) -> None:

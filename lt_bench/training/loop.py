@@ -60,11 +60,12 @@ class Job:
         return self.method.evaluated(self.network)
 
 
-def fit(job: Job, state: State, on_step: Callable[[], None], on_epoch: Callable[[], None]) -> None:
+def fit(job: Job, state: State, on_step: Callable[[int], None], on_epoch: Callable[[], None]) -> None:
     """Train from where `state` stands to the protocol's last epoch.
 
-    `on_step` is called after every optimizer step, `on_epoch` when `state` holds a finished epoch.
-    Raises RunError when loss, weights or logits are no longer finite. Without epochs there is only an evaluation.
+    `on_step` is called after every optimizer step with the number of steps in its epoch, `on_epoch` when `state` holds
+    a finished epoch. Raises RunError when loss, weights or logits are no longer finite. Without epochs there is only
+    an evaluation.
     """
     with _told("as the training begins"):
         check_finite(job)
@@ -136,7 +137,7 @@ def _told(when: str) -> Iterator[None]:
         raise RunError(f"{error}, {when}") from None
 
 
-def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None]) -> float:
+def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[int], None]) -> float:
     """One pass over the method's streams. Returns the mean training loss."""
     _begin_epoch(job, epoch)
     size, accumulate, copies = job.protocol.batch_size, job.protocol.accumulate, job.protocol.batch_augmentation
@@ -169,7 +170,7 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[], None
             sum_gradients(state.optimizer)
             state.optimizer.step()
             job.method.after_step(job.network, step)
-            on_step()
+            on_step(math.ceil(steps / accumulate))
     state.images += images
     return mean_loss(summed(weighted(torch.stack(losses), divided)), epoch)
 

@@ -44,7 +44,7 @@ class Progress:
         self, title: str, how: str, history: History, epochs: int, images: int, steps: int, part: str = ""
     ) -> None:
         self.title, self.how, self.history, self.epochs = title, how, history, epochs
-        self.images, self.steps, self.part = images, steps, part
+        self.images_per_step, self.steps, self.part = images / steps, steps, part
         self.took: deque[float] = deque(maxlen=RECENT)
         self.speed = 0.0
         self.start = self.due = time.perf_counter()
@@ -61,8 +61,9 @@ class Progress:
     ) -> None:
         self.end()
 
-    def step(self) -> None:
-        """One optimizer step is done, or one batch seen."""
+    def step(self, steps: int | None = None) -> None:
+        """One optimizer step is done, or one batch seen, of so many where this epoch has others than most."""
+        self.steps = steps or self.steps
         self.steps_done += 1
         now = time.perf_counter()
         if now >= self.due:
@@ -97,7 +98,7 @@ class Progress:
         """In the epoch so far, or where it has just begun in the one before."""
         if not self.steps_done:
             return self.speed
-        return self.images * self.steps_done / self.steps / (time.perf_counter() - self.begun)
+        return self.images_per_step * self.steps_done / (time.perf_counter() - self.begun)
 
     def left_s(self) -> float | None:
         """Seconds to the end of the training, None before its first step."""

@@ -206,7 +206,7 @@ def _few_steps(job: Job, state: State, epochs: range) -> Tried:
     watch = _Stopwatch(job.runtime.device, -(-images // size))
     with _losses(job.method) as losses:
         try:
-            train_epoch(job, state, epoch, watch.step)
+            train_epoch(job, state, epoch, lambda _: watch.step())
         except _Enough:
             mean_loss(torch.stack(losses), epoch)
     seconds = watch.now() - watch.start

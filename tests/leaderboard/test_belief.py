@@ -203,6 +203,14 @@ def test_a_recipe_that_is_none_is_refused(recipe: dict[str, Any]) -> None:
         )
 
 
+def test_trained_weights_are_those_of_the_recipe() -> None:
+    recipe = {"model": {"backbone": {"name": "clip/ViT-B-16", "weights_sha256": digest("file")}}}
+    told = {"network": "clip/ViT-B-16", "source": "a file", "data": "images", "parameters": 9, "learned": 1}
+    believe(make_record(recipe=recipe, pretrained={**told, "sha256": digest("file")}))
+    with pytest.raises(ValueError, match=r"^pretrained.sha256: "):
+        believe(make_record(recipe=recipe, pretrained={**told, "sha256": digest("another file")}))
+
+
 def test_the_split_that_was_recorded_counts_where_there_is_no_card() -> None:
     believe(make_record())
     with pytest.raises(ValueError, match=r"^identity: "):

@@ -200,8 +200,9 @@ def test_accumulated_gradients_are_those_of_the_large_batch(size: int, accumulat
     large = without_norms(tmp_path, f"protocol.batch_size={size * accumulate}", rate)
     steps = []
     for one in (small, large):
-        done: list[None] = []
-        train_epoch(one, initial_state(one), Epoch(0, 5, 0), lambda done=done: done.append(None))
+        done: list[int] = []
+        train_epoch(one, initial_state(one), Epoch(0, 5, 0), done.append)
+        assert set(done) == {len(done)}  # each is told how many there are
         steps.append(len(done))
     assert steps[0] == steps[1] == -(-62 // (size * accumulate))
     for found, expected in zip(small.network.parameters(), large.network.parameters(), strict=True):
@@ -231,7 +232,7 @@ def test_every_stream_repeats_its_images(tmp_path: Path, monkeypatch: pytest.Mon
     stream, streams = found.sets.train.stream, found.method.streams
     monkeypatch.setattr(found.sets.train, "stream", lambda order, *rest: orders.append(order) or stream(order, *rest))
     monkeypatch.setattr(found.method, "streams", lambda epoch: plain.append(streams(epoch)) or plain[0])
-    train_epoch(found, initial_state(found), Epoch(0, 5, 0), lambda: None)
+    train_epoch(found, initial_state(found), Epoch(0, 5, 0), lambda _: None)
     assert len(orders) == 2
     for order, before in zip(orders, plain[0].values(), strict=True):
         assert len(order) == len(before) == 62

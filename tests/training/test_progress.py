@@ -88,6 +88,14 @@ def test_a_long_epoch_is_not_silent(clock: Any, capsys: pytest.CaptureFixture[st
     ]
 
 
+def test_an_epoch_of_more_steps_says_so(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines("set method seed 0", "a machine", History(), 2, 1000, 10) as progress:
+        for _ in range(4):
+            clock.s += 10
+            progress.step(120)
+    assert "epoch 1/2, step 3 of 120, 10 images/s, 30 s, 40 min left" in capsys.readouterr().err
+
+
 def test_an_evaluation_is_no_epoch(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with Lines("set/method seed 0", "a machine", History(), 1, 1000, 10, "test images") as progress:
         for _ in range(10):

@@ -65,7 +65,7 @@ def test_an_epoch_is_that_of_a_plain_implementation(
     plain.load_state_dict({key: value.clone() for key, value in zip(plain.state_dict(), ours, strict=True)})
 
     batches = recorded(job, monkeypatch)
-    train_epoch(job, initial_state(job), Epoch(epoch, EPOCHS, 0), lambda: None)
+    train_epoch(job, initial_state(job), Epoch(epoch, EPOCHS, 0), lambda _: None)
 
     optimizer = torch.optim.SGD(plain.parameters(), reference.rate(epoch), momentum=0.9, weight_decay=2e-4)
     counts = torch.from_numpy(np.bincount(split.train.labels)).double()

@@ -48,9 +48,9 @@ def test_every_image_comes_several_times_in_its_batch(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(one.sets.train, "stream", watched)
     monkeypatch.setattr(one.method, "streams", lambda epoch: plain.append(streams(epoch)) or plain[0])
-    steps: list[None] = []
+    steps: list[int] = []
     state = initial_state(one)
-    train_epoch(one, state, Epoch(0, 5, 0), lambda: steps.append(None))
+    train_epoch(one, state, Epoch(0, 5, 0), steps.append)
     assert (len(steps), state.images) == (4, 62)
     for (order, size), before in zip(asked, plain[0].values(), strict=True):
         assert size == 48
@@ -66,7 +66,7 @@ def test_the_loss_is_the_mean_over_all_copies(tmp_path: Path) -> None:
             for index, layer in enumerate(block):
                 if isinstance(layer, nn.BatchNorm2d | nn.Dropout):
                     block[index] = nn.Identity()
-        train_epoch(one, initial_state(one), Epoch(0, 5, 0), lambda: None)
+        train_epoch(one, initial_state(one), Epoch(0, 5, 0), lambda _: None)
         found.append([parameter.detach() for parameter in one.network.parameters()])
     for plain, repeated in zip(*found, strict=True):
         torch.testing.assert_close(repeated, plain, rtol=1e-5, atol=1e-6)

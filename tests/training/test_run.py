@@ -161,9 +161,9 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         monkeypatch.setattr(job.method, "loss", loss)
 
-        def noted() -> None:
+        def noted(steps: int) -> None:
             seen["lr"].append(state.optimizer.param_groups[0]["lr"])
-            on_step()
+            on_step(steps)
 
         real_fit(job, state, noted, on_epoch)
 
