@@ -148,10 +148,11 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[int], N
     streams = _streams(job, epoch, orders, divided)
     shares = weighted(shares_of_batches(images, size, accumulate), divided).to(job.runtime.device)
     rng = epoch.rng("method")
+    updates = math.ceil(steps / accumulate)
     losses = []
     for index, batches in enumerate(zip(*streams, strict=True)):
         if index % accumulate == 0:
-            set_rate(state.optimizer, job.protocol.lr(epoch.index, index // accumulate, math.ceil(steps / accumulate)))
+            set_rate(state.optimizer, job.protocol.lr(epoch.index, index // accumulate, updates))
             state.optimizer.zero_grad(set_to_none=True)
         job.runtime.begin_step()
         step, length = Step(epoch, index, steps, rng), divided[index].total
@@ -170,7 +171,7 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[int], N
             sum_gradients(state.optimizer)
             state.optimizer.step()
             job.method.after_step(job.network, step)
-            on_step(math.ceil(steps / accumulate))
+            on_step(updates)
     state.images += images
     return mean_loss(summed(weighted(torch.stack(losses), divided)), epoch)
 

@@ -181,7 +181,7 @@ def test_a_network_does_not_notice(statistics: Any, kernels: bool) -> None:
         try:
             fuse(network)
         except NoCompilerError as error:
-            pytest.skip(str(error))
+            pytest.skip(f"the kernels cannot be compiled here: {error}")
     images = normalised(pixels(size=8, side=32), CIFAR)
     network(images)  # statistics that are not the fresh ones
     network.branches[0].eval()  # nor all of one mode
