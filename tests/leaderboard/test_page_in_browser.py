@@ -339,8 +339,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(view: str, opened: Any, shi
 
 
 def test_a_table_that_is_too_wide_scrolls_in_its_box(opened: Any, shipped: Path) -> None:
-    page = opened("data=all&factor=all&protocol=all", shipped)
-    for width, fits in ((1600, True), (900, False), (1600, True)):
+    columns = "rank,method,n,top1,many,medium,few,ece"  # not all: what a machine's fonts take differs
+    page = opened(f"data=all&factor=all&protocol=all&columns={columns}", shipped)
+    for width, fits in ((1600, True), (660, False), (1600, True)):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_selector(f".scroller{'.fits' if fits else ':not(.fits)'}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
