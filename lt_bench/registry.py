@@ -72,6 +72,12 @@ class Component:
         """
         return epochs
 
+    @classmethod
+    def turns(cls, config: Any, epochs: range, total: int) -> set[int]:
+        """Of these epochs, counted as there, those from which on an epoch does other things, or costs more or less."""
+        active = cls.active_epochs(config, epochs, total)
+        return {active.start, active.stop} if active else set()
+
 
 def between(epochs: range, start: int, stop: int) -> range:
     """Those of `epochs` from `start` until before `stop`."""

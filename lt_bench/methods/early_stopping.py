@@ -84,6 +84,10 @@ class EarlyStopping(Method):
     def active_epochs(cls, config: Any, epochs: range, total: int) -> range:
         return between(epochs, stops(config, total)[1] + 1, total)
 
+    @classmethod
+    def turns(cls, config: Any, epochs: range, total: int) -> set[int]:
+        return super().turns(config, epochs, total) | {*stops(config, total)}
+
     def attach(self, network: Network) -> None:
         self.initial = {name: tensor.detach().clone() for name, tensor in network.branches[0].state_dict().items()}
 

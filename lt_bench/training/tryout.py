@@ -23,7 +23,6 @@ from lt_bench.evaluation.predictions import predict
 from lt_bench.methods import Method
 from lt_bench.protocol import Protocol
 from lt_bench.recipe import Recipe
-from lt_bench.registry import Choice
 from lt_bench.stages import DecoupledNetwork
 from lt_bench.training.checkpoint import State
 from lt_bench.training.loop import EVALUATION_BATCH, Job, check_finite, mean_loss, train_epoch, views_of
@@ -47,6 +46,8 @@ class Tried:
     first_loss: float
     last_loss: float
     steps: int
+    images: int
+    """Of one of these epochs, all its steps."""
     images_per_s: float
 
 
@@ -85,16 +86,12 @@ def alike(recipe: Recipe) -> list[range]:
     for phase in recipe.phase_choices():
         here = range(begin, min(phase.until, total))
         for choice in (phase.sampler, phase.mix, phase.loss):
-            edges |= _edges(choice, here, total)
+            edges |= choice.component.turns(choice.config, here, total)
         begin = phase.until
         edges.add(begin)
-    edges |= _edges(recipe.method_choice(), range(total), total)
+    method = recipe.method_choice()
+    edges |= method.component.turns(method.config, range(total), total)
     return [range(*pair) for pair in pairwise(sorted(edge for edge in edges if edge <= total))]
-
-
-def _edges(choice: Choice, epochs: range, total: int) -> set[int]:
-    active: range = choice.component.active_epochs(choice.config, epochs, total)
-    return {active.start, active.stop} if active else set()
 
 
 def _try_stage(
@@ -114,7 +111,7 @@ def _try_stage(
     for epochs in alike(recipe):
         tried = _few_steps(job, state, epochs)
         tell(recipe, tried)
-        seconds += len(epochs) * len(split.train.labels) / tried.images_per_s + _end_s(job, epochs) * len(epochs)
+        seconds += len(epochs) * (tried.images / tried.images_per_s + _end_s(job, epochs))
     seconds += _evaluation_s(job, split) * _evaluations(job.protocol)
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in job.evaluated.state_dict().items()}
     weights = Weights(recipe, seed, Trained(), tensors, Path("what was tried"), split.digest)
@@ -185,9 +182,11 @@ class _Stopwatch:
     def __init__(self, device: torch.device, steps: int) -> None:
         self.device, self.warm_up = device, min(WARM_UP, steps - 1)
         self.done, self.start = 0, time.perf_counter()
+        self.all = steps
 
-    def step(self) -> None:
-        self.done += 1
+    def step(self, steps: int) -> None:
+        """One is done of so many."""
+        self.done, self.all = self.done + 1, steps
         if self.done == self.warm_up:
             self.start = self.now()
         elif self.done >= STEPS and time.perf_counter() - self.start > SECONDS:
@@ -203,16 +202,24 @@ class _Stopwatch:
 def _few_steps(job: Job, state: State, epochs: range) -> Tried:
     epoch, size = Epoch(epochs.start, job.protocol.epochs, job.seed), job.protocol.images_per_step
     images = len(job.sets.train.labels)
-    watch = _Stopwatch(job.runtime.device, -(-images // size))
+    usual = -(-images // size)
+    watch = _Stopwatch(job.runtime.device, usual)
     with _losses(job.method) as losses:
         try:
-            train_epoch(job, state, epoch, lambda _: watch.step())
+            train_epoch(job, state, epoch, watch.step)
         except _Enough:
             mean_loss(torch.stack(losses), epoch)
     seconds = watch.now() - watch.start
     check_finite(job)
     measured = min(images, watch.done * size) - watch.warm_up * size
-    return Tried(epochs, float(losses[0]), float(losses[-1]), watch.done, measured / seconds)
+    return Tried(
+        epochs=epochs,
+        first_loss=float(losses[0]),
+        last_loss=float(losses[-1]),
+        steps=watch.done,
+        images=round(images * watch.all / usual),
+        images_per_s=measured / seconds,
+    )
 
 
 @contextmanager

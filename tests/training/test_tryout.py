@@ -62,6 +62,16 @@ def test_epochs_are_parted_where_something_begins_to_act() -> None:
     assert alike(load_recipe("cifar10-lt/ride")) == [range(160), range(160, 200)]
     assert alike(load_recipe("cifar10-lt/ncm")) == []
     assert alike(load_recipe("cifar10-lt/crt")) == [range(10)]
+    assert alike(load_recipe("digits-lt/ce", ["method=paddles", "protocol.epochs=200"])) == [
+        *(range(19), range(19, 30), range(30, 31), range(31, 200)),
+    ]
+
+
+def test_an_epoch_of_several_passes_counts_as_so_many(tmp_path: Path) -> None:
+    passes = ("method={name: paddles, stage_passes: 2, classifier_passes: 1}",)
+    found: list[Tried] = []
+    try_out(tiny("ce", *passes), 0, options(tmp_path), lambda _, one: found.append(one))
+    assert [(one.epochs.start, one.images) for one in found] == [(0, 62), (1, 62), (2, 186), (3, 62)]
 
 
 def test_steps_are_those_of_the_whole_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
