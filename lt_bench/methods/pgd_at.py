@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from pydantic import field_validator
 from torch import Tensor
 
 from lt_bench.adversary import Attack
@@ -35,6 +36,13 @@ class PGDAT(Standard):
         """The adversary."""
 
         attack: Attack = Attack()
+        """What is left out of one that is given is as in the method's own."""
+
+        @field_validator("attack")
+        @classmethod
+        def _completed(cls, given: Attack) -> Attack:
+            own: Attack = cls.model_fields["attack"].default
+            return own.model_copy(update={name: getattr(given, name) for name in given.model_fields_set})
 
     config: Config
 

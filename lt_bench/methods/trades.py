@@ -85,7 +85,7 @@ class TradesCutMix(Trades):
     averages_weights = True
 
     class Config(Trades.Config):
-        """By default those of the paper's CIFAR experiments without further data."""
+        """By default those of the paper's CIFAR experiments without further data; `decay` is not known for certain."""
 
         attack: Attack = Attack(ascent="adam", step=25.5, later_steps=((5, 2.55),), statistics="batch")
         clean_statistics: Literal["moved", "kept"] = "kept"

@@ -1,6 +1,6 @@
 """Tables of robustness: what attacks leave, by method, never beside what was measured without them.
 
-A table holds what was looked at alike: data set, test images and how many of them, protocol, ball.
+A table holds what was looked at alike: data set, test images and how many of them, protocol, ball and attacks.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lt_bench.files import beginning, in_words, write_atomically
 from lt_bench.leaderboard.record import dataset_slug, slug
 from lt_bench.markdown import escape, table_row
 from lt_bench.resources import refuse_installed
-from lt_bench.robustness.record import RobustRecord, every
+from lt_bench.robustness.record import RobustRecord, digest, every
 
 WORST = "worst case"
 MARK = "<!-- Generated from the records by `lt-bench leaderboard robust`. Do not edit. -->\n"
 NOTES = (
     "Mean accuracy of the classes in percent, as means over n seeds; ± is the half-width of the 95% Student t "
     "interval. An image withstands an attack if it is right as it is and at every place that the attack comes by; in "
-    "the worst case it withstands all of them. Tables of other images, other balls or other protocols are not to be "
+    "the worst case it withstands all of them. Tables of other images, balls, attacks or protocols are not to be "
     "compared, and none of them with tables of clean accuracy. Published figures have no column: long-tailed test sets "
     "are other test sets.\n"
 )
@@ -47,23 +47,30 @@ class Key(NamedTuple):
     """Test images of each class."""
     norm: str
     radius: float
+    attacks: tuple[str, ...]
+    """By name, in alphabetical order: what the worst case is the worst of."""
+    attacks_sha256: str
+    """Of all their settings."""
 
     @classmethod
     def of(cls, record: RobustRecord) -> Key:
-        """That of a record; a sample of the images is another table than all of them."""
+        """That of a record; a sample of the images is another table than all of them, and so are other attacks."""
         data, protocol = record.dataset, record.protocol
         modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
         name = f"{slug(protocol.name)}{modified}"
         digests = protocol.sha256, data.index_sha256, data.test_sha256
         noise = record.recipe.get("data", {}).get("noise")
         trained = f", trained on noise {json.dumps(noise, sort_keys=True)}" if noise else ""
-        return cls(dataset_slug(data), trained, name, *digests, record.total, record.norm, record.radius)
+        searched = sorted((one.trial for one in record.results if one.trial.harms), key=lambda trial: trial.name)
+        attacks = tuple(trial.name for trial in searched), digest([trial.model_dump(mode="json") for trial in searched])
+        return cls(dataset_slug(data), trained, name, *digests, record.total, record.norm, record.radius, *attacks)
 
     @property
     def title(self) -> str:
         each = sorted(set(self.total))
         images = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
-        seen = f"{self.norm} {self.radius:g}/255, {images} test images a class ({self.test_sha256[:12]})"
+        ball = f"{self.norm} {self.radius:g}/255 by {', '.join(self.attacks)}" if self.attacks else "no attack"
+        seen = f"{ball}, {images} test images a class ({self.test_sha256[:12]})"
         return f"{self.dataset}{self.noise}, {self.protocol}: {seen}"
 
 

@@ -27,7 +27,7 @@ from lt_bench.models import Network
 from lt_bench.models.heads import CosineClassifier
 from lt_bench.protocol import shipped_protocol
 from lt_bench.recipe import load_recipe
-from lt_bench.registry import members
+from lt_bench.registry import lookup, members
 
 METHODS = ("pgd-at", "trades", "trades-cutmix-wa", "robal", "reat", "taet")
 HEADS = {"robal": "cosine"}
@@ -221,7 +221,7 @@ def test_rates_are_the_cards() -> None:
         assert protocol is not None
         return [protocol.lr(epoch) for epoch in epochs]
 
-    # The card counts AT-BSL's epochs from 1.
+    # AT-BSL's code counts epochs from 1, and is one sooner.
     assert rates("robust-lt-100ep", 73, 74, 75, 89, 90) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
     expected = [0.1, 0.01, 0.001, 1e-4, 1e-7, 1e-18]
     assert rates("robal-80ep-as-released", 59, 60, 61, 62, 65, 75) == pytest.approx(expected)
@@ -230,6 +230,14 @@ def test_rates_are_the_cards() -> None:
     assert rates("robust-400ep", 9, 10, 276, 277) == pytest.approx([0.09, 0.1, 0.1, 0.01])
     assert int(50_000 * 400 / 512) == 39_062
     assert 276 < 10 + 39_062 * 2 / 3 / (50_000 / 512) < 277
+
+
+def test_what_an_override_leaves_out_of_an_adversary_is_the_methods_own() -> None:
+    for name in METHODS:
+        head = f"model.head={HEADS.get(name, 'linear')}"
+        recipe = load_recipe("digits-lt/ce", [f"method={{name: {name}, attack: {{radius: 4}}}}", head])
+        own = lookup("method", name).Config().attack
+        assert recipe.method_choice().config.attack == own.model_copy(update={"radius": 4.0})
 
 
 # --- what the methods have in common -------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_from_weights_to_a_table(lt_bench: LtBench, tmp_path: Path) -> None:
     assert json.loads(lt_bench(*asked, "--json").out)["correct"]["clean"] == list(record.clean)
     shown = lt_bench("leaderboard", "robust")
     assert shown.code == 0
-    assert "linf 8/255, 10 test images a class" in shown.out
+    assert "linf 8/255 by fgsm, pgd-20, 10 test images a class" in shown.out
     assert "pgd-20" in shown.out
     assert lt_bench("leaderboard", "robust", "--csv").out.startswith("table,method,seeds,clean,fgsm,pgd-20,worst case")
     assert lt_bench("leaderboard", "show").out.count("pgd-20") == 0
@@ -176,6 +176,20 @@ def test_tables_hold_what_was_looked_at_alike(tmp_path: Path) -> None:
     assert "worst case, worst class" in row.scores
     with pytest.raises(UserError, match="there are no records of robustness"):
         tables(tmp_path / "nothing")
+
+
+def test_a_worst_case_of_other_attacks_is_another_table(tmp_path: Path) -> None:
+    weights = trained(tmp_path)
+    attacked(weights, tmp_path)
+    records = tmp_path / "robust"
+    for names in (("fgsm",), ("posterize",), ("fgsm", "brightness")):
+        attack_weights(weights, trials(names, "linf", 8.0), 100, options(tmp_path, records=records))
+    found = {key.attacks: rows for key, rows in tables(records).items()}
+    assert set(found) == {tuple(sorted(one.name for one in QUICK if one.harms)), ("fgsm",), ()}
+    (row,) = found["fgsm",]  # the newest of two records that looked under the same attack
+    assert "brightness-1" in row.scores
+    (row,) = found[()]
+    assert "posterize-5" in row.scores and "worst case" not in row.scores
 
 
 def test_a_changed_record_is_refused(tmp_path: Path) -> None:
