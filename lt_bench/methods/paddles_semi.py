@@ -30,7 +30,7 @@ class PaddlesSemi(EarlyStopping):
 
     A batch holds images of both kinds in two views each. What the network makes of the two views of an image without
     label, sharpened, is its target; all are mixed with each other. The loss of the first 2 b_x is cross entropy by
-    class, at most 3 times that of another; of the others it is the squared difference, times a weight that rises to
+    class, whose weight is at most 3; of the others it is the squared difference, times a weight that rises to
     `unlabelled_weight`.
 
     In the authors' code the epoch T_P also has a first pass of MixMatch, here the next epoch.

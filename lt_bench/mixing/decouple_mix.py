@@ -21,8 +21,8 @@ class DecoupleMix(InFront):
     It is that of the logits which the recipe's loss trains: balanced softmax has the prior in them, else what is added
     would take part of it out again. Class weights and margins are the loss's alone. Of pairs of one class nothing is
     added; all means are over the whole batch. e = eta share^power; in the forms `less` and `more` only the smaller or
-    the larger share has its term. The released code exchanges the two terms in about every second batch, leaves them
-    out at a share of one half, and knows one share a batch only; here it is as its formula says. Paper: Liu et al.,
+    the larger share has its term, and at a share of one half none or both. The released code exchanges the two terms in
+    about every second batch and knows one share a batch only; here it is as its formula says. Paper: Liu et al.,
     NeurIPS 2023, arXiv 2203.10761.
     """
 

@@ -14,7 +14,7 @@ from lt_bench.registry import Info
 class SmoothMix(Mix):
     """x = (1 - G) x_i + G x_j with one Gaussian G of height 1 per batch; the share of i is 1 - mean(G).
 
-    G = exp(-r^2 / 2 s^2) around a pixel drawn uniformly, s ~ U(narrowest, widest) heights. A public toolbox has
+    G = exp(-r^2 / 2 s^2) around a point drawn uniformly, s ~ U(narrowest, widest) heights. A public toolbox has
     the shares the other way round, which is not copied. Paper: Lee et al., CVPR Workshops 2020.
     """
 

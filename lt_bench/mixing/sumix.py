@@ -83,7 +83,7 @@ class SUMix(InFront):
         answer, doubt_mixed = self.seen(objective, mixed.images)
         p, p_mixed = (found.prediction.detach().float().softmax(1) for found in (clean, answer))
         partners = order if partner is None else torch.arange(size, 2 * size, device=order.device)
-        scale = self.scale(p)
+        scale = self.scale(p[:size])
         a = distance(p_mixed, p[:size], other, scale)
         b = distance(p_mixed, p[partners], own, scale)
         found = shares(share, a.gather(1, own[:, None])[:, 0], b.gather(1, other[:, None])[:, 0])

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats, ImageSet, Views
 from lt_bench.errors import UserError, in_one_line
@@ -130,7 +131,9 @@ def training_maps(
     They lie in the folder, by the hash of the teacher and the digest of the split; without a file there it is made, by
     the network on the device.
     """
-    key = hashlib.sha256(f"{teacher.sha256} {teacher.model} {split} {num_classes} {kind} {TOP}".encode()).hexdigest()
+    key = hashlib.sha256(
+        f"{teacher.sha256} {teacher.model} {split} {num_classes} {kind} {TOP} enlarged".encode()
+    ).hexdigest()
     path = folder / f"{key[:16]}.safetensors"
     if path.exists():
         try:
@@ -208,8 +211,10 @@ def _of_timm(path: Path, name: str, num_classes: int | None, device: torch.devic
     model = model.to(device).eval()
     scale, shift = normalisation(model.pretrained_cfg["mean"], model.pretrained_cfg["std"], device)
 
+    side = model.pretrained_cfg["input_size"][-1]
+
     def cells(images: Tensor) -> Tensor:
-        normalised = images.float() * scale + shift
+        normalised = enlarged(images.float(), side) * scale + shift
         features = _map(model.forward_features(normalised))
         if num_classes is None:
             return features
@@ -219,6 +224,15 @@ def _of_timm(path: Path, name: str, num_classes: int | None, device: torch.devic
         return logits
 
     return cells
+
+
+def enlarged(images: Tensor, side: int) -> Tensor:
+    """Images [B, 3, H, W] at the size that a network was trained on, if they are smaller: else it sees no parts."""
+    height, width = images.shape[-2:]
+    if max(height, width) >= side:
+        return images
+    size = [side * height // max(height, width), side * width // max(height, width)]
+    return F.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
 def _classes_in(path: Path, classifier: str) -> int:

@@ -114,9 +114,10 @@ def made(**settings: Any) -> tuple[SUMix, Objective]:
     )
 
 
+@pytest.mark.parametrize("scale", [3.0, "images", "classes"])
 @pytest.mark.parametrize("second_stream", [False, True])
-def test_partners_of_the_batch_and_of_a_second_stream_are_looked_at_alike(second_stream: bool) -> None:
-    mix, objective = made(generator={"name": "cutmix", "probability": 1.0}, scale=3.0)
+def test_partners_of_the_batch_and_of_a_second_stream_are_looked_at_alike(second_stream: bool, scale: Any) -> None:
+    mix, objective = made(generator={"name": "cutmix", "probability": 1.0}, scale=scale)
     batch, step = batch_of(height=32, width=32), step_at()
     order = step_at().rng.permutation(4)
     if second_stream:

@@ -216,6 +216,11 @@ def test_a_network_of_timm_teaches_if_its_classifier_reads_the_mean_of_a_map(tmp
             active = training_maps(given, "activation", images, "split", 10, tmp_path / "maps", CPU)
             assert active.amin((1, 2)).tolist() == [0, 0, 0]
             assert active.std() > 0
+            small = DeviceSet(
+                ArrayPart(pixels[:, :32, :32], np.arange(3)), load_card("digits-lt"), Augmentation(padding=0), CPU
+            )
+            shape = training_maps(given, "activation", small, "small", 10, tmp_path / "maps", CPU).shape
+            assert shape == (3, 6, 6)  # of the 176 pixels it is made for
         else:
             with pytest.raises(UserError, match="ends in no map of cells"):
                 training_maps(given, "own-class", images, "split", 3, tmp_path / "maps", CPU)
