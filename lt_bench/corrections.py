@@ -28,6 +28,9 @@ class Correction:
 
 
 CORRECTIONS: dict[tuple[str, str], tuple[Correction, ...]] = {
+    ("augment", "grid-mask"): (
+        Correction("2026-11-29", "no bar lay before the first whole square, where too much was deleted"),
+    ),
     ("method", "glmc"): (
         Correction("2026-11-28", "the CutMix box was one pixel too large where its side is an odd number of pixels"),
     ),
@@ -74,6 +77,14 @@ def _components(recipe: Node, kinds: Set[str]) -> Iterator[tuple[str, Node]]:
         yield "method", mapping(recipe.get("method"))
     if "head" in kinds:
         yield "head", mapping(mapping(recipe.get("model")).get("head"))
+    then = mapping(mapping(recipe.get("protocol")).get("augmentation")).get("then")
+    for kind, several in (
+        ("augment", recipe.get("augment")),
+        ("augment", then),
+        ("regularise", recipe.get("regularise")),
+    ):
+        if kind in kinds:
+            yield from ((kind, {"name": name, **mapping(node)}) for name, node in mapping(several).items())
     parts = [*items(recipe.get("phases")), recipe.get("second_stage")]
     for kind in kinds & {"sampler", "mix", "loss", "stage"}:
         for part in parts:

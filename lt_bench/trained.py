@@ -65,7 +65,8 @@ class TrainedNetwork(nn.Module):
 def load_network(weights: str | Path, data_root: str | Path | None = None) -> TrainedNetwork:
     """The network of a run from its `weights.safetensors`, in evaluation mode, on the CPU.
 
-    The data is needed only where prediction depends on class sizes that lie in list files; `data_root` says where.
+    The data is needed only where prediction depends on class sizes that lie in list files, or are those of wrong
+    labels; `data_root` says where.
     Raises UserError for another file.
     """
     read = read_weights(Path(weights))
@@ -79,15 +80,19 @@ def load_network(weights: str | Path, data_root: str | Path | None = None) -> Tr
 
 
 def _class_sizes(recipe: Recipe, data_root: Path | None) -> IntArray:
-    """Training images per class [C], made up where only list files hold them and nothing depends on them."""
+    """Training images per class [C] by the labels that were trained on, made up where nothing depends on them.
+
+    They are read from the data where a formula does not give them: from list files, and from labels of which some are
+    wrong.
+    """
     card = load_card(recipe.data.name)
     spec = recipe.data.resolve(card)
-    if spec.profile is not None and spec.n_max is not None and spec.factor is not None:
-        return np.array(class_sizes(card.classes, spec.n_max, spec.factor, spec.profile))
     loss = recipe.phase_choices()[-1].loss
     if recipe.method_choice().component is Standard and not loss.component.changes_scores(loss.config):
         return np.ones(card.classes, dtype=np.int64)
-    return open_split(spec, data_root).counts
+    if spec.noise is None and spec.profile is not None and spec.n_max is not None and spec.factor is not None:
+        return np.array(class_sizes(card.classes, spec.n_max, spec.factor, spec.profile))
+    return np.bincount(open_split(spec, data_root).training.labels, minlength=card.classes)
 
 
 def plain_state_dict(network: Network | TrainedNetwork) -> dict[str, Tensor]:

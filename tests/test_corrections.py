@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_bench.corrections import CORRECTIONS, Correction, superseded
+from lt_bench.corrections import CORRECTIONS, Correction, settings_of, superseded
 from lt_bench.errors import UserError
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.registry import members
@@ -24,6 +24,8 @@ NAMED = {
     ("loss", "ldam"): "digits-lt/cmo-ldam-drw",
     ("stage", "crt"): "digits-lt/crt",
     ("sampler", "class-aware"): "digits-lt/crt",
+    ("augment", "cutout"): "digits-lt/cutout",
+    ("regularise", "dropout"): "digits-lt/dropout",
 }
 """Recipes that name a component of each kind, in the second stage too."""
 
@@ -53,6 +55,9 @@ def test_a_correction_is_another_identity_and_the_same_settings(corrected: tuple
     assert after.phase_choices() == before.phase_choices()
     assert (after.method_choice(), after.stage_choice()) == (before.method_choice(), before.stage_choice())
     assert after.head_choice() == before.head_choice()
+    for kind in ("augment", "regularise"):
+        nodes = [[{"name": name, **node} for name, node in getattr(one, kind).items()] for one in (before, after)]
+        assert [settings_of(kind, node) for node in nodes[1]] == [settings_of(kind, node) for node in nodes[0]]
 
 
 def test_a_recorded_recipe_knows_what_came_after_it(corrected: tuple[str, Recipe, Recipe]) -> None:
@@ -102,7 +107,7 @@ def test_nobody_sets_a_revision_by_hand(override: str) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["method", "model", "phases", "second_stage"]),
+        st.sampled_from(["method", "model", "phases", "second_stage", "augment", "protocol", "augmentation"]),
         st.recursive(
             st.none() | st.integers() | st.just("glmc"),
             lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["name", "revision", "mix"]), inner),

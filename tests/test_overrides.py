@@ -127,6 +127,23 @@ def test_figures_are_of_the_split_that_is_run(override: str) -> None:
     assert load_recipe("cifar10-lt/ce", [override]).reported == ()
 
 
+def test_figures_are_of_the_split_and_network_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("step.yaml").write_text("extends: cifar10-lt/ce\ndata: {profile: step}\n")
+    assert load_recipe("step.yaml").reported == ()
+    Path("same.yaml").write_text("extends: cifar10-lt/ce\n")
+    assert load_recipe("same.yaml").reported == load_recipe("cifar10-lt/ce").reported
+    shipped = "protocol: cifar-200ep\ndata: {name: cifar10-lt, factor: 100%s}\nmodel: {backbone: %s}\n"
+    for name, more, backbone in (
+        ("like", "", "resnet32"),
+        ("other", "", "resnet20"),
+        ("seeds", ", subset_seed: 1", "resnet32"),
+    ):
+        Path(name).mkdir()
+        Path(name, "setting.yaml").write_text(shipped % (more, backbone))
+        assert bool(load_recipe(f"{name}/ce").reported) == (name == "like")
+
+
 def test_arguments_are_recipes_or_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a=b.yaml").touch()

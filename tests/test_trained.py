@@ -13,6 +13,7 @@ from field_resnet import FieldResNet
 from run_cases import only, record
 
 from lt_bench.data import long_tailed
+from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
 from lt_bench.evaluation import evaluate_predictions
 from lt_bench.models import build_network
@@ -101,6 +102,17 @@ def test_a_post_hoc_shift_is_part_of_the_linear_layer(working_folder: Path, lt_b
     raw = plain_state_dict(trained.network)
     torch.testing.assert_close(state["linear.bias"], raw["linear.bias"] - prior, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(state["linear.weight"], raw["linear.weight"], rtol=1e-4, atol=1e-4)
+
+
+def test_priors_are_those_of_the_labels_that_were_trained_on(working_folder: Path, lt_bench: LtBench) -> None:
+    noise = "data.noise={name: symmetric, rate: 0.4}"
+    done = lt_bench("run", "digits-lt/logit-adjustment", "loss.post_hoc=true", "protocol.epochs=1", noise)
+    assert done.code == 0, done
+    trained = load_network(only(working_folder, "weights.safetensors"))
+    given = np.bincount(open_split(trained.recipe.data, None).training.labels)
+    assert given.tolist() != list(COUNTS)
+    shift = plain_state_dict(trained.network)["linear.bias"] - plain_state_dict(trained)["linear.bias"]
+    torch.testing.assert_close(shift, (torch.from_numpy(given) / given.sum()).log().float(), rtol=1e-4, atol=1e-4)
 
 
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:

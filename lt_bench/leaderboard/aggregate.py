@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -188,6 +188,17 @@ def method_name(record: Record) -> str:
     apart = [*record.overrides, *(["superseded"] if record.superseded else [])]
     apart += [f"external, {record.external.by}"] if record.external else []
     return f"{record.recipe_name} ({', '.join(apart)})" if apart else record.recipe_name
+
+
+def told_apart(records: Sequence[Record]) -> list[str]:
+    """A name for the method of each of these records, of different recipes: with the protocol, and the recipe's digest,
+    where that is what tells two of one name apart.
+    """
+    plain = [method_name(record) for record in records]
+    under = [f"{name}, {record.protocol.name}" for name, record in zip(plain, records, strict=True)]
+    full = [f"{name} [{record.recipe_sha256[:8]}]" for name, record in zip(under, records, strict=True)]
+    chosen = [longer if plain.count(name) > 1 else name for name, longer in zip(plain, under, strict=True)]
+    return [longer if chosen.count(name) > 1 else name for name, longer in zip(chosen, full, strict=True)]
 
 
 def reported_figure(record: Record) -> Mapping[str, Any]:

@@ -127,7 +127,7 @@ def _render(board: Board, out_dir: Path | None = None) -> dict[str, bytes]:
         )
     names = file_names([table.key for table in board.shown])
     found = list(zip(names, board.shown, strict=True))
-    shown = [Shown(name, _title(table.key), _subtitle(table.key), table) for name, table in found]
+    shown = [Shown(name, table_title(table.key), _subtitle(table.key), table) for name, table in found]
     files = {INDEX: _index(found, board), PAGE: MARK + page(shown, board, out_dir)}
     for name, table in found:
         files[f"{FOLDER}/{name}.md"] = _markdown(table)
@@ -147,7 +147,7 @@ def print_tables(records_dir: Path | None, console: Console, rank_external: bool
     board = read_board(records_dir, rank_external)
     for table in board.shown:
         # Text, not str: a name in square brackets must not be read as markup.
-        title = Text(one_line(_title(table.key)))
+        title = Text(one_line(table_title(table.key)))
         remarks = (*_superseded(table), *_external(table), *_without_ece(table), *spread(table))
         caption = Text("\n".join(map(one_line, [_subtitle(table.key), *remarks])))
         view = rich_table.Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
@@ -223,7 +223,7 @@ def _that_fit(columns: Columns, table: Table, width: int) -> Columns:
 
 def _markdown(table: Table) -> str:
     columns = _columns(table)
-    lines = [MARK, f"# {escape(_title(table.key))}\n", f"{escape(_subtitle(table.key))}\n"]
+    lines = [MARK, f"# {escape(table_title(table.key))}\n", f"{escape(_subtitle(table.key))}\n"]
     lines += [f"{WHOSE}\n"] if any(row.yours for row in table.rows) else []
     lines.append(table_row([_head(title) for title in columns]))
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
@@ -321,12 +321,13 @@ def _links(found: list[tuple[str, Table]]) -> list[str]:
     rows = [["Table", "Methods", "Runs", "CSV"], [":--", "--:", "--:", ":--"]]
     for name, table in found:
         runs = sum(row.n for row in table.rows)
-        link, data = f"[{escape(_title(table.key))}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
+        link, data = f"[{escape(table_title(table.key))}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
         rows.append([link, str(len(table.rows)), str(runs), data])
     return [table_row(row) for row in rows]
 
 
-def _title(key: TableKey) -> str:
+def table_title(key: TableKey) -> str:
+    """What a table is of, in a line."""
     factor = _factor(key)
     step = ", step profile" if key.profile == "step" else ""
     split = f", subset seed {key.subset_seed}" if key.subset_seed else ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lt_bench.errors import UserError
 from lt_bench.evaluation.classes import class_rows
-from lt_bench.leaderboard.aggregate import SCORES, YOURS, method_name, scores
+from lt_bench.leaderboard.aggregate import SCORES, YOURS, method_name, scores, table_key
 from lt_bench.leaderboard.record import Record
 from lt_bench.leaderboard.sources import gather
 from lt_bench.leaderboard.track import CLEAN, condition
@@ -17,7 +18,7 @@ from lt_bench.leaderboard.track import CLEAN, condition
 if TYPE_CHECKING:
     import pandas as pd
 
-T = TypeVar("T")
+Row = dict[str, Any]
 
 
 def frame(records_dir: Path | None = None, track: str = CLEAN) -> pd.DataFrame:
@@ -32,11 +33,10 @@ def frame(records_dir: Path | None = None, track: str = CLEAN) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415 (slow to import, and only notebooks need it)
 
-    def row(path: Path, record: Record, yours: bool) -> dict[str, Any]:
-        return _run(path, record, yours) | scores(record) | _speed(record)
+    def rows(path: Path, record: Record, yours: bool) -> list[Row]:
+        return [_run(path, record, yours) | scores(record) | _speed(record)]
 
-    rows = _latest(records_dir, track, row)
-    return pd.DataFrame(rows).astype(dict.fromkeys(("factor", *SCORES), float))
+    return pd.DataFrame(_latest(records_dir, track, rows)).astype(dict.fromkeys(("factor", *SCORES), float))
 
 
 def per_class_frame(records_dir: Path | None = None, track: str = CLEAN) -> pd.DataFrame:
@@ -47,18 +47,28 @@ def per_class_frame(records_dir: Path | None = None, track: str = CLEAN) -> pd.D
     """
     import pandas as pd  # noqa: PLC0415
 
-    return pd.DataFrame([row for rows in _latest(records_dir, track, _classes) for row in rows])
+    return pd.DataFrame(_latest(records_dir, track, _classes))
 
 
-def _latest(records_dir: Path | None, track: str, make: Callable[[Path, Record, bool], T]) -> list[T]:
-    def of_track(path: Path, record: Record, yours: bool) -> T | None:
-        return make(path, record, yours) if condition(record).track == track else None
+def _latest(records_dir: Path | None, track: str, make: Callable[[Path, Record, bool], list[Row]]) -> list[Row]:
+    """All rows that are made of the runs; two recipes of one name in one table have the digest behind theirs."""
 
-    found = gather(None if records_dir is None else Path(records_dir), of_track)
-    rows = [row for row in found if row is not None]
-    if not rows:
+    def of_track(path: Path, record: Record, yours: bool) -> tuple[tuple[Any, ...], str, list[Row]] | None:
+        if condition(record).track != track:
+            return None
+        return (table_key(record), method_name(record), yours), record.recipe_sha256, make(path, record, yours)
+
+    found = [one for one in gather(None if records_dir is None else Path(records_dir), of_track) if one is not None]
+    if not found:
         raise UserError(f"{records_dir}: there are no records of the track {track}")
-    return rows
+    recipes = defaultdict(set)
+    for named, sha256, _ in found:
+        recipes[named].add(sha256)
+    for (key, name, yours), sha256, rows in found:
+        apart = f" [{sha256[:8]}]" if len(recipes[key, name, yours]) > 1 else ""
+        for row in rows:
+            row["method"] = name + apart + (YOURS if yours else "")
+    return [row for _, _, rows in found for row in rows]
 
 
 def _speed(record: Record) -> dict[str, float]:
@@ -68,7 +78,7 @@ def _speed(record: Record) -> dict[str, float]:
     return {"wall_s": earlier + record.timing.wall_s, "train_images_per_s": record.timing.train_images_per_s}
 
 
-def _run(path: Path, record: Record, yours: bool) -> dict[str, Any]:
+def _run(path: Path, record: Record, yours: bool) -> Row:
     data = record.dataset
     return {
         "record": str(path),
@@ -80,14 +90,14 @@ def _run(path: Path, record: Record, yours: bool) -> dict[str, Any]:
         "condition": condition(record).title,
         "protocol": record.protocol.name,
         "modified": record.protocol.modified,
-        "method": method_name(record) + (YOURS if yours else ""),
+        "method": method_name(record),
         "recipe_sha256": record.recipe_sha256,
         "seed": record.seed,
         "identity": record.identity,
     }
 
 
-def _classes(path: Path, record: Record, yours: bool) -> list[dict[str, Any]]:
+def _classes(path: Path, record: Record, yours: bool) -> list[Row]:
     data, last = record.dataset, record.selections["last"]
     rows = class_rows(data.class_names, data.train_counts, last.correct, last.total)
     return [_run(path, record, yours) | row | {"accuracy": 100 * row["accuracy"]} for row in rows]

@@ -8,8 +8,8 @@ from pathlib import Path
 from lt_bench.bibliography import Papers, joined, latex
 from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_together
-from lt_bench.leaderboard.aggregate import Row, Table, TableKey
-from lt_bench.leaderboard.board import file_names
+from lt_bench.leaderboard.aggregate import Row, Table
+from lt_bench.leaderboard.board import file_names, table_title
 from lt_bench.leaderboard.repeating import papers
 from lt_bench.leaderboard.sources import Board
 
@@ -107,14 +107,9 @@ def _caption(table: Table) -> str:
         note += " Paper: the figure that was published for this protocol."
     if any(row.external for row in table.rows):
         note += " External: predictions of another program."
-    return f"{latex(_title(table.key))}. {note}"
-
-
-def _title(key: TableKey) -> str:
-    factor = "" if key.factor is None else f", imbalance factor {key.factor:g}"
-    profile = ", step profile" if key.profile == "step" else ""
-    modified = " (modified)" if key.modified else ""
-    return f"{key.dataset}{factor}{profile}, protocol {key.protocol}{modified}"
+    if faulty := [row.method for row in table.rows if row.superseded]:
+        note += f" Not ranked, for a fault that was found since: {latex(', '.join(faulty))}."
+    return f"{latex(table_title(table.key))}. {note}"
 
 
 def _number(value: float | None) -> str:

@@ -13,7 +13,7 @@ from lt_bench.errors import UserError
 from lt_bench.evaluation.classes import class_rows
 from lt_bench.evaluation.metrics import accuracy_by_class
 from lt_bench.evaluation.significance import mean_interval
-from lt_bench.leaderboard.aggregate import Row, method_name
+from lt_bench.leaderboard.aggregate import Row, told_apart
 from lt_bench.leaderboard.comparison import rows_of
 from lt_bench.leaderboard.record import Record, load_record
 
@@ -78,7 +78,8 @@ def _of_files(files: Sequence[str]) -> list[ClassAccuracies]:
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in map(load_record, map(Path, files)):
         groups.setdefault((record.recipe_sha256, record.dataset.index_sha256), []).append(record)
-    return [ClassAccuracies.of(method_name(records[0]), records) for records in groups.values()]
+    titles = told_apart([records[0] for records in groups.values()])
+    return list(map(ClassAccuracies.of, titles, groups.values()))
 
 
 def as_json(found: Sequence[ClassAccuracies]) -> dict[str, Any]:

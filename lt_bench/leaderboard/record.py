@@ -134,12 +134,17 @@ def slug(name: str) -> str:
 def find_record(folder: Path, identity: str) -> Path | None:
     """The latest record of a run below `folder`; None if there is none. Raises UserError for one that is not valid."""
     named = (path for path in folder.rglob(f"seed*-{identity[:12]}*.json") if not path.name.startswith("."))
-    found = [path for path in named if load_record(path).identity == identity]
-    return max(found, key=revision, default=None)
+    found = [(age(path, record), path) for path in named if (record := load_record(path)).identity == identity]
+    return max(found)[1] if found else None
+
+
+def age(path: Path, record: Record) -> tuple[str, int, str]:
+    """Sorts the records of one identity from the first to the latest: by when each was made, wherever it came from."""
+    return record.created, *revision(path)
 
 
 def revision(path: Path) -> tuple[int, str]:
-    """Sorts the records of one identity from the first to the latest."""
+    """Sorts the files of the records of one identity in the order in which they were written here."""
     match = re.search(r"\.r(\d{1,9})\.json$", path.name)
     return (int(match[1]) if match else 1), str(path)
 
@@ -185,9 +190,9 @@ def latest(folder: Path, make: Callable[[Path, Record], T]) -> list[T]:
     manifest is held against it first.
     """
     check_manifest(folder)
-    newest: dict[str, tuple[tuple[int, str], T]] = {}
+    newest: dict[str, tuple[tuple[str, int, str], T]] = {}
     for path, record in iter_records(folder):
-        order = revision(path)
+        order = age(path, record)
         if record.identity not in newest or order > newest[record.identity][0]:
             newest[record.identity] = order, make(path, record)
     return [made for _, made in newest.values()]

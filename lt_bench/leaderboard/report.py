@@ -12,7 +12,7 @@ import numpy as np
 from lt_bench.data.groups import GROUPS, group_masks
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import CalibrationBins, FloatArray, accuracy_by_class
-from lt_bench.leaderboard.aggregate import method_name, table_key
+from lt_bench.leaderboard.aggregate import table_key, told_apart
 from lt_bench.leaderboard.comparison import labels_of, rows_of
 from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Record, find_record, load_predictions, load_record
@@ -123,7 +123,8 @@ def _of_files(paths: Sequence[Path]) -> list[Shown]:
     groups: dict[str, dict[int, tuple[Path, Record]]] = {}
     for path, record in sorted(((path, load_record(path)) for path in paths), key=lambda pair: pair[1].created):
         groups.setdefault(record.recipe_sha256, {})[record.seed] = path, record
-    return [Shown(method_name(pairs[0][1]), tuple(pairs)) for pairs in (list(one.values()) for one in groups.values())]
+    found = [tuple(group.values()) for group in groups.values()]
+    return list(map(Shown, told_apart([pairs[0][1] for pairs in found]), found))
 
 
 def _record_of(path: Path, records_dir: Path | None) -> Path:

@@ -61,8 +61,8 @@ TRACKS = (
     Track(
         "foundation",
         "Foundation models",
-        "Networks that others trained on far more images, of which a part is tuned. What they have seen is in each "
-        "title: no figure here can be compared with those of networks trained from scratch.",
+        "Networks that others trained on more images, and of which all or a part is trained further. What they have "
+        "seen is in each title: no figure here can be compared with those of networks trained from scratch.",
         columns=foundation.ABOUT,
     ),
 )

@@ -37,6 +37,8 @@ FIELDS = ("extends", "protocol", "data", *PARTS, "on", "reported", "papers", "no
 """What a recipe file may say."""
 DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
 """The components of a recipe that names no others."""
+OTHER_SPLIT = ("profile", "subset_seed", "n_max")
+"""What of `data` makes another split, beside its factor, which published figures tell."""
 ABOUT = ("on", "reported", "papers")
 """What a file says of the recipe, and no layer of it."""
 
@@ -200,13 +202,31 @@ def protocol_layer(name: str, path: Path) -> Layer:
 def _figures(files: list[tuple[Path, Node]], dataset: Any) -> Any:
     """The published figures of the recipe on a data set: its own file's, or those of what it extends without a change.
 
-    A figure belongs to the method that it was published for. Under another protocol that is the same method.
+    A figure belongs to the method that it was published for, and to the split and network of its setting. Under another
+    protocol that is the same method.
     """
+    for path, node in files:
+        if path.name == OWN_SETTING and not any(_alike(node, read_yaml(one)) for one in shipped(SETTINGS).values()):
+            return []
     for _, node in reversed(files):
         figures = node.get("reported")
-        if figures is not None or any(part in node or _in_rows(part, node) for part in PARTS):
+        another = any(part in node or _in_rows(part, node) for part in PARTS) or _splits_otherwise(node)
+        if figures is not None or another:
             return _of_dataset(figures or [], dataset)
     return []
+
+
+def _alike(setting: Node, other: Node) -> bool:
+    """Whether two settings try methods by one network on one split, as far as published figures tell splits apart."""
+    data, same = setting.get("data"), setting.get("model") == other.get("model")
+    return (
+        same and isinstance(data, dict) and data.get("name") == other["data"]["name"] and not _splits_otherwise(setting)
+    )
+
+
+def _splits_otherwise(node: Node) -> bool:
+    """Whether a file says for itself which images of a data set are trained on."""
+    return isinstance(node.get("data"), dict) and any(key in node["data"] for key in OTHER_SPLIT)
 
 
 def _in_rows(part: str, node: Node) -> bool:

@@ -16,16 +16,16 @@ from lt_bench.data.noise import given_words
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
 from lt_bench.recipe.files import OWN_SETTING, SETTINGS, Node, Origin, locate, shipped
-from lt_bench.recipe.layers import Layer, Tried, chain, layers, merge, protocol_layer
+from lt_bench.recipe.layers import OTHER_SPLIT, Layer, Tried, chain, layers, merge, protocol_layer
 from lt_bench.recipe.overrides import apply_override, parse_override
 from lt_bench.recipe.resolve import checked, resolve
 from lt_bench.recipe.schema import FirstStage, Recipe
 from lt_bench.validation import validated
 from lt_bench.yaml_files import read_yaml
 
-OTHER_SPLIT = ("data.profile", "data.subset_seed", "data.n_max")
+ANOTHER_SPLIT = tuple(f"data.{key}" for key in OTHER_SPLIT)
 NOISE = "data.noise"
-KEEPS_METHOD = ("protocol", "data.factor", "notes", NOISE, *OTHER_SPLIT)
+KEEPS_METHOD = ("protocol", "data.factor", "notes", NOISE, *ANOTHER_SPLIT)
 """Overrides, those inside of `data.noise` included, that leave the method what it was: tables show protocol and split
 by themselves."""
 
@@ -85,7 +85,7 @@ def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
         if key != "protocol" or not isinstance(value, str):
             apply_override(data, key, value)
     changed = tuple(text for text in overrides if not _keeps_method(parse_override(text)[0]))
-    if changed or any(key in OTHER_SPLIT for key in given):
+    if changed or any(key in ANOTHER_SPLIT for key in given):
         # The published figures belong to the method and the split of the file.
         data.pop("reported", None)
     try:

@@ -194,6 +194,8 @@ def _a_method_that_arranges_batches_sees_images_once(parts: Parts) -> Iterator[s
     times = parts.recipe.protocol.repeated_augmentation
     if parts.method.arranges_batches and times > 1:
         yield f"protocol.repeated_augmentation: {parts.method.name} arranges batches itself; set it to 1, found {times}"
+    if parts.method.arranges_batches and parts.recipe.training.batch_augmentation > 1:
+        yield f"regularise.batch-augmentation: {parts.method.name} arranges batches itself, each image once"
 
 
 def _a_mix_takes_a_whole_network_of_one_branch_apart(parts: Parts) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pydantic import Field, FiniteFloat
@@ -58,7 +59,9 @@ class FixRes(Stage):
 
     @classmethod
     def adapted(cls, last_stage: nn.Module) -> Sequence[nn.Module]:
-        norms = [part for part in last_stage.modules() if isinstance(part, _BatchNorm)]
+        # A projection is registered behind the path beside it, and ends in a norm too.
+        named = ((name, part) for name, part in last_stage.named_modules() if isinstance(part, _BatchNorm))
+        norms = [part for name, part in named if not re.search("downsample|shortcut", name)]
         if not norms:
             raise UserError("second_stage: fix-res adapts the last batch normalisation, and this network has none")
         return norms[-1:]

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from records_factory import add_record
+from records_factory import add_record, digest
 
 from lt_bench.errors import UserError
-from lt_bench.leaderboard import frame, per_class_frame
+from lt_bench.leaderboard import frame, load_record, per_class_frame
 
 
 def test_frame_has_a_row_per_run(tmp_path: Path) -> None:
@@ -31,6 +31,18 @@ def test_per_class_frame_has_a_row_per_run_and_class(tmp_path: Path) -> None:
     assert found.train_count.tolist() == [500, 101, 100, 20, 19, 1]
     assert found.group.tolist() == ["many", "many", "medium", "medium", "few", "few"]
     assert found.accuracy.tolist() == pytest.approx([90, 80, 70, 60, 50, 40])
+
+
+def test_two_recipes_of_one_name_are_two_methods(tmp_path: Path) -> None:
+    paths = [
+        add_record(tmp_path, recipe={"plugins": {"loss/mine": digest(which)}}, seed=seed)
+        for which, seed in (("one", 0), ("one", 1), ("another", 0))
+    ]
+    expected = [f"ce [{load_record(path).recipe_sha256[:8]}]" for path in paths]
+    assert sorted(frame(tmp_path).method) == sorted(expected)
+    assert set(per_class_frame(tmp_path).method) == set(expected)
+    add_record(tmp_path, protocol={"name": "cifar-200ep"})
+    assert "ce" in set(frame(tmp_path).method)  # alone in its table
 
 
 def test_no_records_is_one_line(tmp_path: Path) -> None:

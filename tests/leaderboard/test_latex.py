@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records_factory import add_record
+from records_factory import add_record, noisy
 
 from lt_bench.leaderboard.latex import write_latex
 from lt_bench.leaderboard.sources import read_board, shipped_records
@@ -48,6 +48,15 @@ def test_bold_is_what_may_be_first(made: Path, tmp_path: Path) -> None:
     assert [row[-1] for row in body] == ["", "", "65.50", ""]
     keys = re.findall(r"^@\w+\{([^,]+),", papers.read_text(), re.M)
     assert sorted(re.findall(r"cite\{([^}]+)", table.read_text())) == [key for key in keys if "ren-2020" not in key]
+
+
+def test_a_caption_says_what_its_table_is_of(tmp_path: Path) -> None:
+    add_record(tmp_path / "records")
+    add_record(tmp_path / "records", **noisy())
+    tables = [path.read_text() for path in write_latex(read_board(tmp_path / "records"), tmp_path)[:-1]]
+    captions = [re.search(r"caption\{(.*?)\. Accuracy", text)[1] for text in tables]  # type: ignore[index]
+    assert len(set(captions)) == 2
+    assert any("label noise symmetric 0.4" in caption for caption in captions)
 
 
 def test_every_shipped_table_is_sound(tmp_path: Path) -> None:

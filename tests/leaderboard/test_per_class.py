@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records_factory import add_record
+from records_factory import add_record, digest
 from run_cases import refused
 
 from lt_bench.leaderboard.difference_figure import differences
 from lt_bench.leaderboard.per_class import per_class
+from lt_bench.leaderboard.record import load_record
 
 LtBench = Callable[..., Any]
 LUCK = (0, 9, 3)
@@ -63,6 +64,17 @@ def test_the_command(lt_bench: LtBench, working_folder: Path) -> None:
     refused(lt_bench("per-class", "lows", "--records", "records"), "did you mean low?")
     refused(lt_bench("per-class", "low", path), "names of methods or files of records, not both")
     refused(lt_bench("per-class", "absent.json"), "absent.json")
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    long = {"name": "cifar-200ep", "epochs": 30}
+    other = {"plugins": {"loss/mine": digest("a file")}}
+    paths = [add_record(tmp_path), add_record(tmp_path, protocol=long), add_record(tmp_path, recipe=other)]
+    first, second, third = per_class(None, list(map(str, paths)))
+    assert second.method == "ce, cifar-200ep"
+    digests = [load_record(path).recipe_sha256[:8] for path in paths]
+    assert (first.method, third.method) == tuple(f"ce, cifar-30ep [{digests[k]}]" for k in (0, 2))
+    assert [one.seeds for one in (first, second, third)] == [(0,)] * 3
 
 
 def test_other_classes_do_not_compare(tmp_path: Path) -> None:

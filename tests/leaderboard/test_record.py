@@ -97,6 +97,14 @@ def test_an_old_record_stays_and_the_latest_revision_is_found(tmp_path: Path) ->
     assert load_predictions(paths[4], load_record(paths[4]))[0].shape == (60,)
 
 
+def test_an_older_record_that_comes_later_does_not_take_the_place_of_a_newer_one(tmp_path: Path) -> None:
+    newer = add_record(tmp_path, created="2026-05-02T12:00:00Z")
+    older = add_record(tmp_path, created="2026-05-01T12:00:00Z")
+    assert older.name.endswith(".r2.json")
+    assert find_record(tmp_path, load_record(newer).identity) == newer
+    assert latest(tmp_path, lambda path, _: path) == [newer]
+
+
 def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
     path = add_record(
         tmp_path / "records", recipe_name="../../../evil", dataset={"name": "/etc"}, protocol={"name": ".."}

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from torchvision.models import resnet
 
 from lt_bench.errors import UserError
+from lt_bench.files import sha256_of
 from lt_bench.models import build_network
 from lt_bench.models.backbones.imagenet_resnet import ResNet10, ResNet152
+from lt_bench.models.backbones.trained_weights import published_as
 from lt_bench.recipe import load_recipe
 from lt_bench.trained import load_network
 from lt_bench.training.evaluate import evaluate_weights
@@ -129,6 +131,20 @@ def test_torchvisions_weights_are_asked_for_by_name(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match="IMAGENET1K_V1 cannot be had: no network; a file of them comes in by") as error:
         build_network(choice("model.backbone={name: resnet18, pretrained: IMAGENET1K_V1}"), "linear", 10)
     assert "\n" not in str(error.value)
+
+
+def test_a_record_tells_what_it_starts_from(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = sha256_of(file)
+    given = choice(f"model.backbone={{name: resnet10, weights: {file.name}}}").provenance()
+    assert given == ("torchvision/resnet10", file.name, "unnamed data", digest)
+    assert ResNet10().provenance() is None
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(file.parent))
+    (cached := file.parent / "checkpoints").mkdir()
+    (cached / "resnet18-f37072fd.pth").write_bytes(file.read_bytes())
+    found = choice("model.backbone={name: resnet18, pretrained: IMAGENET1K_V1}").provenance()
+    assert found is not None
+    assert (found.network, found.source, found.sha256) == ("torchvision/resnet18", "torchvision", digest)
+    assert published_as("resnet152", f"394f9c45{'0' * 56}") == "IMAGENET1K_V1"
 
 
 def test_places_lt_starts_from_a_trained_resnet_152() -> None:

@@ -18,6 +18,7 @@ from lt_bench.data.sets import resized
 from lt_bench.errors import UserError
 from lt_bench.models import build_network
 from lt_bench.recipe import load_recipe
+from lt_bench.registry import lookup
 from lt_bench.stages import DecoupledNetwork
 from lt_bench.stages.fix_res import FixRes
 from lt_bench.trained import load_network
@@ -48,6 +49,11 @@ def test_the_classifier_and_the_last_normalisation_learn() -> None:
     assert {name.rpartition(".")[0] for name in moved} == {"branches.0.stage.0.bn2"}
     network.eval()
     assert not any(part.training for part in network.modules())
+
+
+def test_a_projection_beside_the_last_block_is_not_its_end() -> None:
+    stage = lookup("backbone", "resnet10")().last_stage()
+    assert list(FixRes.adapted(stage)) == [stage[0].bn2]
 
 
 def test_a_network_without_batch_normalisation_has_none_to_adapt() -> None:

@@ -77,7 +77,8 @@ class GridMask(Augment):
 def grid(height: int, width: int, period: Tensor, offset: Tensor, angle: Tensor, ratio: float) -> Tensor:
     """Which pixels stay, bool [B, H, W].
 
-    The lattice lies on a square whose side is the image's diagonal; the image is what its middle shows after turning.
+    The lattice lies on a square whose side is the image's diagonal, and fills it whatever its offset; the image is what
+    its middle shows after turning.
     """
     canvas = math.ceil(math.hypot(height, width))
     rows, columns = (
@@ -89,7 +90,7 @@ def grid(height: int, width: int, period: Tensor, offset: Tensor, angle: Tensor,
     column = (sin * rows[:, None] + cos * columns + canvas / 2 + 1e-9).floor()
     bar = torch.ceil(period.double() * ratio - 1e-9)[:, None, None]
     rows_on_bar, columns_on_bar = (
-        (at >= start) & ((at - start) % period[:, None, None] < bar)
+        (at - start) % period[:, None, None] < bar
         for at, start in ((row, offset[:, 0, None, None]), (column, offset[:, 1, None, None]))
     )
     kept: Tensor = rows_on_bar | columns_on_bar

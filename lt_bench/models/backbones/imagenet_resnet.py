@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 from torch import nn
 
 from lt_bench.errors import UserError
-from lt_bench.models.backbones import Backbone
+from lt_bench.files import sha256_of
+from lt_bench.models.backbones import Backbone, Provenance
 from lt_bench.models.backbones.trained_weights import (
     State,
     check_unchanged,
+    downloaded_file,
     downloaded_state,
     load_without_classifier,
+    published_as,
     read_state,
     with_digest,
 )
@@ -68,6 +72,17 @@ class ImageNetResNet(Backbone):
 
     def untrained(self) -> Self:
         return type(self)()
+
+    def provenance(self) -> Provenance | None:
+        config, digest = self.config, self.config.weights_sha256
+        if config.pretrained is not None:
+            digest = sha256_of(downloaded_file(self.builder, config.pretrained))
+        if digest is None:
+            return None
+        tag = published_as(self.builder, digest)
+        source = "torchvision" if config.weights is None else Path(config.weights).name
+        data = "unnamed data" if tag is None else f"ImageNet ({tag})"
+        return Provenance(f"torchvision/{self.name}", source, data, digest)
 
     def trunk(self) -> nn.Module:
         net = self._whole()

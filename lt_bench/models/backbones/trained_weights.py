@@ -66,6 +66,23 @@ def downloaded_state(builder: str, weights: str) -> State:
     return state
 
 
+def downloaded_file(builder: str, weights: str) -> Path:
+    """Where torchvision keeps the weights that it has downloaded for the network of a builder."""
+    import torch  # noqa: PLC0415
+    from torchvision.models import get_model_weights  # noqa: PLC0415
+
+    (url,) = (found.url for found in get_model_weights(builder) if found.name == weights)
+    return Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+
+
+def published_as(builder: str, sha256: str) -> str | None:
+    """The name of torchvision's weights that a file is, which carry the begin of their hash in their own."""
+    from torchvision.models import get_model_weights  # noqa: PLC0415
+
+    known = get_model_weights(builder) if builder else ()
+    return next((found.name for found in known if sha256.startswith(Path(found.url).stem.rpartition("-")[2])), None)
+
+
 def load_without_classifier(net: nn.Module, state: State, classifier: str, what: str) -> None:
     """Load all of a network but its classifier. Raises UserError, which calls the state `what`."""
     mine = {name for name in net.state_dict() if not name.startswith(f"{classifier}.")}
