@@ -274,7 +274,8 @@ class _Images:
             return mean_interval(gains.tolist())[1]
         if score not in GROUPS:
             return None
-        classes, total = group_masks(self.train_counts)[score], np.bincount(self.labels)
+        classes = group_masks(self.train_counts)[score]
+        total = np.bincount(self.labels, minlength=len(classes))
         members = classes[self.labels]
         # A group's figure is a mean over classes, however many images each has.
         weights = members.sum() / (classes & (total > 0)).sum() / total[self.labels[members]]

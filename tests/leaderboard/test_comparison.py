@@ -10,6 +10,7 @@ from scipy import stats
 from lt_bench.data import DataSpec, open_split
 from lt_bench.errors import UserError
 from lt_bench.leaderboard import compare, compare_all, load_predictions, load_records
+from lt_bench.leaderboard.comparison import _Images
 
 SHIPPED = Path(__file__).parents[2] / "leaderboard" / "v1" / "records"
 LUCK = (0, 9, 3)
@@ -167,6 +168,12 @@ def test_one_method_alone_is_refused(tmp_path: Path) -> None:
     add_two(tmp_path)
     with pytest.raises(UserError, match="name two methods or more"):
         compare_all(tmp_path, ["low"])
+
+
+def test_a_last_class_without_test_images_takes_no_part() -> None:
+    gains, labels = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    found = _Images(gains, labels, (500, 10, 5), 1).half_width("few")
+    assert found == pytest.approx(_Images(gains, labels, (500, 10), 1).half_width("few"))
 
 
 def test_the_noise_of_a_group_is_larger_than_that_of_all_images() -> None:
