@@ -31,6 +31,9 @@ CORRECTIONS: dict[tuple[str, str], tuple[Correction, ...]] = {
     ("augment", "grid-mask"): (
         Correction("2026-11-29", "no bar lay before the first whole square, where too much was deleted"),
     ),
+    ("mix", "tokenmix"): (
+        Correction("2026-11-29", "tokens were an eighth of a small image's side whatever the network's own were"),
+    ),
     ("method", "glmc"): (
         Correction("2026-11-28", "the CutMix box was one pixel too large where its side is an odd number of pixels"),
     ),

@@ -46,11 +46,13 @@ def executed(path: Path, folder: Path, **environment: object) -> NotebookNode:
 
 
 def kept(notebook: NotebookNode, before: NotebookNode) -> NotebookNode:
-    """An executed notebook as it is stored, with the metadata that the file had before."""
+    """An executed notebook as it is stored, with the metadata that the file had before; no warnings."""
     notebook.metadata = before.metadata | {"code_sha256": code_sha256(notebook)}
     for cell in code_cells(notebook):
         cell.execution_count = None
         for output in cell.outputs:
+            if output.get("name") == "stderr":
+                raise SystemExit(f"the cell {cell.id} warns: {output.text}")
             if "data" in output:
                 output.data = _small(output.data)
     return notebook

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from lt_bench.errors import UserError
 from lt_bench.mixing import Mixed, Share, Term, sent
 from lt_bench.mixing.mixup import mixup_pair
 from lt_bench.mixing.teachers import GivenTeacher, Taught
+from lt_bench.models.backbones.cutting import Tokens
+from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
 ASPECT = 0.3
@@ -58,7 +60,8 @@ class TokenMix(Taught):
         label_smoothing: float = Field(default=0.1, ge=0, lt=1)
         """Share of every target that is of all classes alike."""
         patch_size: int | None = Field(default=None, ge=1)
-        """Pixels on a token's side; None: 16 from 128 pixels on, and an eighth of the side of smaller images."""
+        """Pixels on a token's side; None: those of a vision transformer that is trained, and for any other network 16
+        from 128 pixels on, an eighth of the side of smaller images."""
 
         @model_validator(mode="after")
         def _a_teacher_teaches(self) -> TokenMix.Config:
@@ -67,6 +70,13 @@ class TokenMix(Taught):
             return self
 
     config: Config
+    of_network: int | None = None
+    """Pixels on the side of the network's own tokens, if it has some."""
+
+    def attach(self, network: Network) -> None:
+        embedding: Any = next((part.model.patch_embed for part in network.modules() if isinstance(part, Tokens)), None)
+        size = getattr(embedding, "patch_size", None)  # which some of timm's embeddings do not tell
+        self.of_network = None if size is None else min(size)
 
     @classmethod
     def check_given(cls, config: Config) -> None:
@@ -112,7 +122,7 @@ class TokenMix(Taught):
 
     def patch_side(self, side: int) -> int:
         """Pixels on a token's side, of images of so many."""
-        return self.config.patch_size or (16 if side >= 128 else max(1, side // 8))
+        return self.config.patch_size or self.of_network or (16 if side >= 128 else max(1, side // 8))
 
     def draw_mask(self, rows: int, columns: int, rng: np.random.Generator) -> Mask:
         """Which tokens are the partner's."""

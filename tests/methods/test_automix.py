@@ -94,6 +94,16 @@ def test_the_block_learns_through_the_momentum_network_and_by_its_mean_alone(
     assert all(learned(network))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_masks_that_the_network_sees_are_constants(name: str) -> None:
+    _, mix, _ = made(name)
+    images = batch_of().images
+    pairings, step = (Pairing(ORDER, 0.4), Pairing(ORDER.flip(0), 0.3)), step_at()
+    shown = mix.given_masks(mix.features(images), pairings, images.shape[-2:], step)
+    assert shown.shape == (len(images), 1, *images.shape[-2:])
+    assert not shown.requires_grad
+
+
 def test_the_network_does_not_learn_by_what_the_block_learns_by() -> None:
     _, mix, network = made()
     features = mix.features(batch_of().images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mix_cases import constant, step_at
+from mix_cases import build, constant, step_at
 
 from lt_bench.mixing.boxes import box_around
 from lt_bench.mixing.cutmix import cutmix_pair
@@ -78,6 +78,22 @@ def test_values_of_gaussian_masks() -> None:
     torch.testing.assert_close(small[2], torch.tensor([0.043214, 0.455938, 1, 0.455938]).double(), atol=1e-6, rtol=0)
     assert float(small.mean()) == pytest.approx(0.238899, abs=1e-6)
     assert not gaussian(8, 8, 3, 3, 0.0).isnan().any()
+
+
+def test_a_label_of_gmix_counts_the_pixels_it_is_of() -> None:
+    mix = build("gmix", probability=1.0)
+    for epoch in range(6):
+        mixed = mix(constant(1, [0], 32, 32), constant(0, [1], 32, 32), step_at(epoch))
+        (labels, share), (others, rest) = mixed.terms
+        assert (int(labels[0]), int(others[0])) == (0, 1)  # type: ignore[index]
+        assert float(mixed.images.mean()) == pytest.approx(share, abs=1e-6)
+        assert float(rest) == pytest.approx(1 - float(share))
+
+
+@pytest.mark.parametrize(("share", "mean"), [(0.1, 0.08097), (0.25, 0.17689), (0.4, 0.25533), (0.5, 0.30045)])
+def test_the_mean_of_a_gaussian_mask_over_all_centres(share: float, mean: float) -> None:
+    means = [gaussian(32, 32, row, column, share).mean() for row in range(32) for column in range(32)]
+    assert float(torch.stack(means).mean()) == pytest.approx(mean, abs=5e-5)
 
 
 def test_the_image_of_the_larger_share_is_all_but_the_peak() -> None:

@@ -70,6 +70,19 @@ def test_without_queries_a_mask_is_the_partner_s_mean_value() -> None:
     torch.testing.assert_close(block(features(), PAIRING, SIZE), values.view(3, 1, 1, 1).expand(3, 1, 8, 8))
 
 
+def test_the_block_asks_of_the_image_and_answers_by_its_partner() -> None:
+    """q = conv(a, share), k = conv(b, 1 - share), v = conv(b, 1 - share), by hand."""
+    block, given = MixBlock(6, concat=True), features()
+    height, width = given.shape[2:]
+    channel = torch.ones(3, 1, height, width)
+    own = torch.cat([given, PAIRING.share * channel], 1)
+    other = torch.cat([given[PAIRING.order], (1 - PAIRING.share) * channel], 1)
+    query, key, value = (part.flatten(2) for part in (block.query_key(own), block.query_key(other), block.value(other)))
+    places = (query.transpose(1, 2) @ key / query.shape[1] ** 0.5).softmax(-1)
+    expected = (value @ places.transpose(1, 2)).view(3, 1, height, width).sigmoid()
+    torch.testing.assert_close(block(given, PAIRING, torch.Size((height, width))), expected)
+
+
 def test_attention_is_that_of_the_card() -> None:
     q, k, v = maps(1, 0), maps(2, -1), maps(1, -1)
     found = attention(q, k, v)
