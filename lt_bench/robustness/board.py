@@ -16,10 +16,11 @@ from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import accuracy_by_class, balanced, group_accuracy, worst_class
 from lt_bench.evaluation.significance import mean_interval
 from lt_bench.files import beginning, in_words, write_atomically
+from lt_bench.identity import digest
 from lt_bench.leaderboard.record import dataset_slug, slug
 from lt_bench.markdown import escape, table_row
 from lt_bench.resources import refuse_installed
-from lt_bench.robustness.record import RobustRecord, digest, every
+from lt_bench.robustness.record import RobustRecord, every
 
 WORST = "worst case"
 MARK = "<!-- Generated from the records by `lt-bench leaderboard robust`. Do not edit. -->\n"

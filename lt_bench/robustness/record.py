@@ -101,11 +101,6 @@ class RobustRecord(Settings):
 def asked(weights_sha256: str, trials: tuple[Trial, ...], sample: int | None) -> str:
     """Digest of weights, trials and images, so that the same question is not answered twice."""
     told = [weights_sha256, [trial.model_dump(mode="json") for trial in trials], sample]
-    return digest(told)
-
-
-def digest(told: Any) -> str:
-    """sha256 of what JSON can tell."""
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
