@@ -129,6 +129,10 @@ def _meet(place: Place) -> Any:
     """Join the others. The store is what they can ask each other by, whatever else has ended."""
     import torch  # noqa: PLC0415
     import torch.distributed as dist  # noqa: PLC0415
+
+    # Imported once they have met, as an optimizer does, its defaults keep the group: its threads would outlive it and
+    # could abort the end of a run that went well.
+    import torch.distributed.nn  # noqa: PLC0415
     from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
 
     cuda = torch.cuda.is_available()

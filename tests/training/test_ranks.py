@@ -56,6 +56,17 @@ class Plain(Backbone):
     def last_stage(self) -> nn.Module:
         return nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
 """
+AT_EXIT = """
+import atexit
+import sys
+from pathlib import Path
+
+
+@atexit.register
+def say_threads():
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    print("left over:", [name for name in names if "gloo" in name], file=sys.stderr)
+"""
 ON = ("--plugin", "plain.py", "--device", "cpu", "--precision", "float32", "--compile", "off")
 
 
@@ -171,10 +182,11 @@ def test_a_sweep_is_refused_and_so_is_a_place_that_cannot_be(lt_bench: Any, monk
 def test_as_torchrun_starts_it(tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lt_bench"]
     asked = [*start, "run", "digits-lt/ce", *SHORT, *ON, "--work", "runs", "--records", "records"]
-    (tmp_path / "plain.py").write_text(PLAIN)
+    (tmp_path / "plain.py").write_text(PLAIN + AT_EXIT)
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
+    assert done.stderr.count("left over: []") == 2, done.stderr  # threads that outlive the run can abort its end
     environment = record(tmp_path).environment
     assert environment is not None
     assert environment.processes == 2
