@@ -32,22 +32,31 @@ def test_losses_have_the_settings_of_their_authors(
     assert (soft["epsilon_head"], soft["epsilon_tail"], soft["form"]) == (*smoothing, "concave")
 
 
-@pytest.mark.parametrize("dataset", ["cifar10-lt", "cifar100-lt"])
-def test_gcl_ib_and_softmax_equalisation_have_the_settings_of_their_sources(dataset: str) -> None:
+@pytest.mark.parametrize(("dataset", "lam"), [("cifar10-lt", 0.05), ("cifar100-lt", 0.005)])
+def test_gcl_ib_and_softmax_equalisation_have_the_settings_of_their_sources(dataset: str, lam: float) -> None:
     gcl, ib, seql = (load_recipe(f"{dataset}/{name}").phases for name in ("gcl", "ib", "seql"))
     first_stage = {"noise": 0.5, "margin": 0, "scale": 30, "gamma": 0}
     assert gcl[0].loss == {"name": "gcl", "weights": None, **first_stage}
     assert gcl[0].mix == {"name": "mixup", "alpha": 1}
     assert [(phase.until, phase.loss["name"]) for phase in ib] == [(160, "cross-entropy"), (200, "ib")]
     assert (ib[1].loss["alpha"], ib[1].loss["weights"]["name"]) == (1000, "inverse-frequency")
-    assert (seql[0].loss["gamma"], seql[0].loss["lam"]) == (0.9, 0.005)
+    assert (seql[0].loss["gamma"], seql[0].loss["lam"]) == (0.9, lam)
 
 
-@pytest.mark.parametrize(("dataset", "rare"), [("cifar10-lt", 1), ("cifar100-lt", 52), ("digits-lt", 4)])
-def test_softmax_equalisation_spares_some_classes_of_every_data_set(dataset: str, rare: int) -> None:
-    recipe = load_recipe(f"{dataset}/seql")
+@pytest.mark.parametrize(
+    ("dataset", "factor", "rare"),
+    [
+        ("cifar10-lt", 100, 5),
+        ("cifar10-lt", 50, 5),
+        ("cifar100-lt", 100, 52),
+        ("cifar100-lt", 50, 52),
+        ("digits-lt", 20, 4),
+    ],
+)
+def test_softmax_equalisation_spares_some_classes_of_every_data_set(dataset: str, factor: int, rare: int) -> None:
+    recipe = load_recipe(f"{dataset}/seql", [f"data.factor={factor}"])
     card = load_card(dataset)
-    assert recipe.data.factor is not None
+    assert recipe.data.factor == factor
     counts = class_sizes(card.classes, card.n_max, recipe.data.factor, "exponential")
     loss = recipe.phase_choices()[0].loss
     assert int(loss.component(counts, loss.config).rare.sum()) == rare
@@ -93,11 +102,18 @@ def test_glmc_has_the_settings_of_its_authors(dataset: str, kappa: float) -> Non
 
 
 @pytest.mark.parametrize(
-    ("dataset", "beta", "hard"), [("digits-lt", 0.998, 3), ("cifar10-lt", 0.998, 3), ("cifar100-lt", 0.995, 30)]
+    ("dataset", "beta", "bounds", "hard"),
+    [
+        ("digits-lt", 0.998, (0.35, 0.7), 3),
+        ("cifar10-lt", 0.998, (0.2, 0.4), 3),  # the third and the fifth of its classes
+        ("cifar100-lt", 0.995, (0.35, 0.7), 30),
+    ],
 )
-def test_reslt_and_ncl_have_the_settings_of_their_papers(dataset: str, beta: float, hard: int) -> None:
+def test_reslt_and_ncl_have_the_settings_of_their_papers(
+    dataset: str, beta: float, bounds: tuple[float, float], hard: int
+) -> None:
     reslt, ncl = (load_recipe(f"{dataset}/{name}") for name in ("reslt", "ncl"))
-    assert reslt.method == {"name": "reslt", "beta": beta, "medium_from": 0.35, "tail_from": 0.7}
+    assert reslt.method == {"name": "reslt", "beta": beta, "medium_from": bounds[0], "tail_from": bounds[1]}
     assert ncl.method == {"name": "ncl", "num_networks": 3, "hard_classes": hard, "divergence_factor": 0.6}
     assert ncl.model.head["num_networks"] == 3
 
@@ -166,7 +182,7 @@ def test_the_protocols_of_the_large_sets_have_the_settings_of_their_papers() -> 
     """Epochs, batch, rate, Nesterov momentum, decay, jitter, and factors on the rate at some epochs (card, 2)."""
     table = {
         "imagenet-lt-90ep": (90, 512, 0.2, False, 5e-4, 0.4, {45: 0.5}),
-        "imagenet-lt-100ep": (100, 256, 0.1, False, 2e-4, 0.4, {0: 1, 59: 1, 60: 0.1, 79: 0.1, 80: 0.01}),
+        "imagenet-lt-100ep": (100, 256, 0.1, True, 2e-4, 0.4, {0: 0.2, 4: 1, 59: 1, 60: 0.1, 79: 0.1, 80: 0.01}),
         "imagenet-lt-100ep-cmo": (100, 128, 0.1, False, 2e-4, 0.4, {0: 0.2, 4: 1, 59: 1, 60: 0.1, 80: 0.01}),
         "imagenet-lt-180ep": (180, 256, 0.1, False, 5e-4, 0.4, {90: 0.5}),
         "imagenet-lt-180ep-sade": (180, 64, 0.025, True, 5e-4, 0.4, {90: 0.5}),
@@ -217,7 +233,26 @@ def test_second_stages_and_experts_have_the_settings_of_their_authors_on_large_s
     assert balpoe.method["tau"] == [-1, 1, 3]
     assert balpoe.phases[0].mix["alpha"] == 0.2
     assert [load_recipe(f"{setting}/sade").method["tau"] for setting in ("imagenet-lt", "inaturalist2018")] == [2, 1]
-    assert load_recipe("imagenet-lt/ncl").method["hard_classes"] == 300
+    hard = {"imagenet-lt": 300, "inaturalist2018": 2442, "places-lt": 122}
+    assert {setting: load_recipe(f"{setting}/ncl").method["hard_classes"] for setting in hard} == hard
     assert load_recipe("imagenet-lt/lade").phases[0].loss.items() >= {"alpha": 0.05, "lam": 0.5}.items()
+    assert load_recipe("imagenet-lt/bcl").model.head["projection_dim"] == 1024
     paco = load_recipe("imagenet-lt/paco")
     assert (paco.method["alpha"], paco.method["temperature"], paco.model.head["projection_dim"]) == (0.05, 0.2, 128)
+
+
+@pytest.mark.parametrize(
+    ("setting", "ride_and_sade_are_narrow", "rho"),
+    [
+        ("imagenet-lt", (True, True), 0.02),
+        ("inaturalist2018", (True, True), 0.015),
+        ("places-lt", (False, False), 0.05),  # they start from trained weights, which are of the full width
+    ],
+)
+def test_diverse_experts_have_the_settings_of_their_authors_on_large_sets(
+    setting: str, ride_and_sade_are_narrow: tuple[bool, bool], rho: float
+) -> None:
+    ride, sade, balpoe = (load_recipe(f"{setting}/{name}") for name in ("ride", "sade", "balpoe"))
+    assert (ride.method["diversity_factor"], ride.method["temperature_rho"]) == (-0.2, rho)
+    narrow = [recipe.model.head["reduce_dimension"] for recipe in (ride, sade, balpoe)]
+    assert narrow == [*ride_and_sade_are_narrow, False]

@@ -26,7 +26,8 @@ class BCL(Method):
     """CE(z + log prior, y) of one view of the images, plus a balanced contrastive loss of two more views.
 
     All three views get the protocol's augmentation. The authors' are of two kinds, RandAugment for the classifier and
-    RandAugment or SimCLR's for the contrast, so that a figure of theirs has stronger views behind it.
+    RandAugment or SimCLR's for the contrast, so that a figure of theirs has stronger views behind it. Their projection
+    normalises over all three views; here the classifier's is not projected.
     """
 
     name = "bcl"

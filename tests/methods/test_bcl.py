@@ -63,6 +63,19 @@ def test_a_class_weighs_in_the_denominator_as_one_point() -> None:
     torch.testing.assert_close(*losses)
 
 
+def test_an_anchor_learns_as_a_point_of_others_too() -> None:
+    views = VIEWS.clone().requires_grad_()
+    (found,) = torch.autograd.grad(balanced_contrastive(views, Y, PROTOTYPES, 0.1).sum(), views)
+    by_hand = torch.zeros_like(found)
+    for place in np.ndindex(*views.shape):
+        step = torch.zeros_like(found)
+        step[place] = 1e-2  # the loss is in float32
+        with torch.no_grad():
+            later, before = (balanced_contrastive(VIEWS + s, Y, PROTOTYPES, 0.1) for s in (step, -step))
+        by_hand[place] = float((later - before).sum()) / 2e-2
+    torch.testing.assert_close(found, by_hand, atol=0.05, rtol=0.01)
+
+
 def test_the_loss_is_computed_in_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         losses = balanced_contrastive(VIEWS, Y, PROTOTYPES, 0.1)

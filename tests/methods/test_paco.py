@@ -74,6 +74,24 @@ def test_the_loss_by_hand() -> None:
         assert float(found[i]) == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_queries_and_keys_learn_from_both_sides_of_a_cosine() -> None:
+    """As points, too: the authors' contrast detaches the queue alone."""
+    points = POINTS.double().requires_grad_()
+    settings = PaCo.Config.read({"alpha": 0.05, "temperature": 0.2})
+
+    def loss(given: Tensor) -> Tensor:
+        return parametric_contrastive(CENTRES.double(), given, CLASSES, settings)
+
+    (found,) = torch.autograd.grad(loss(points).sum(), points)
+    by_hand = torch.zeros_like(found)
+    for place in np.ndindex(*points.shape):
+        step = torch.zeros_like(found)
+        step[place] = 1e-2  # the loss is in float32
+        with torch.no_grad():
+            by_hand[place] = float((loss(points + step) - loss(points - step)).sum()) / 2e-2
+    torch.testing.assert_close(found, by_hand, atol=0.02, rtol=0.01)
+
+
 def test_without_samples_it_is_balanced_softmax() -> None:
     alone = losses(alpha=0.0, gamma=1e-12)
     torch.testing.assert_close(alone, F.cross_entropy(CENTRES, CLASSES[:2], reduction="none"))

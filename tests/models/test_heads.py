@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from network_cases import images, network, parameters
+from safetensors.torch import save_file
 from tiny_backbone import Tiny
 from torch import nn
 
 from lt_bench.errors import UserError
 from lt_bench.models import Backbone, Network, build_network
 from lt_bench.models.backbones.cifar_resnet import CifarBlock
-from lt_bench.models.heads import CosineClassifier
+from lt_bench.models.heads import CosineClassifier, ScaledCosineClassifier
 from lt_bench.models.heads.bilateral import BilateralNetwork
 from lt_bench.models.heads.contrastive import ContrastiveNetwork, PrototypeNetwork
 from lt_bench.models.heads.experts import Ensemble, Experts
@@ -230,8 +232,30 @@ def test_experts_of_reduced_dimension() -> None:
 def test_experts_of_an_imagenet_resnet_begin_at_the_third_stage() -> None:
     net = experts("resnet10")
     assert [parameters(branch) for branch in net.branches] == [919_040 + 3_673_088 + 10 * 512] * 3
-    with pytest.raises(UserError, match="reduce_dimension: resnet10 has no narrower late stages"):
-        experts("resnet10", reduce_dimension=True)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "third_and_fourth"),
+    [("resnet10", {192: 3, 384: 3}), ("resnext50", {384: 12, 768: 13, 1536: 4})],
+)
+def test_late_stages_of_an_imagenet_resnet_narrow_as_in_the_code_of_ride(
+    backbone: str, third_and_fourth: dict[int, int]
+) -> None:
+    (branch,) = experts(backbone, reduce_dimension=True, num_experts=1).branches
+    assert convolutions_by_width(branch) == third_and_fourth
+    (classifier,) = (m for m in branch.modules() if isinstance(m, ScaledCosineClassifier))
+    assert classifier.weight.shape == (10, max(third_and_fourth))
+    for layer in (m for m in branch.modules() if isinstance(m, nn.Conv2d)):  # as torchvision draws the rest
+        fan_out = layer.out_channels * layer.weight[0, 0].numel()
+        assert float(layer.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+
+
+def test_trained_weights_have_no_narrower_late_stages(tmp_path: Path) -> None:
+    backbone = lookup("backbone", "resnet10")
+    save_file(backbone().whole()[0].state_dict(), tmp_path / "trained.safetensors")
+    settings = backbone.Config.read({"weights": str(tmp_path / "trained.safetensors")})
+    with pytest.raises(UserError, match="reduce_dimension: trained weights are of the full width"):
+        backbone(backbone.fitted(settings, 64)).late_stages(0.75)
 
 
 def test_a_backbone_that_cuts_no_earlier_shares_its_trunk() -> None:

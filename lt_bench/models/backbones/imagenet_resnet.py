@@ -11,7 +11,7 @@ from torch import nn
 
 from lt_bench.errors import UserError
 from lt_bench.files import sha256_of
-from lt_bench.models.backbones import Backbone, Provenance
+from lt_bench.models.backbones import Backbone, Provenance, kaiming_normal
 from lt_bench.models.backbones.trained_weights import (
     State,
     check_unchanged,
@@ -97,10 +97,19 @@ class ImageNetResNet(Backbone):
         return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, *_levels(net.layer1, net.layer2))
 
     def late_stages(self, width: float = 1.0) -> nn.Module:
-        """Third and fourth stage."""
-        self._refuse_width(width)
+        """Third and fourth stage. Narrower ones are freshly drawn: trained weights are of the full width."""
+        if width != 1 and self._state is not None:
+            raise UserError("model.head.reduce_dimension: trained weights are of the full width; set it to false")
         net = self._whole()
-        return nn.Sequential(*_levels(net.layer3, net.layer4))
+        late = (net.layer3, net.layer4) if width == 1 else self._narrower(net, width)
+        return nn.Sequential(*_levels(*late))
+
+    def _narrower(self, net: ResNet, width: float) -> list[nn.Sequential]:
+        """At three quarters 192 and 384 planes instead of 256 and 512, as in the code of RIDE (Wang et al., ICLR 2021)."""
+        block = type(net.layer3[0])
+        net.inplanes = 128 * block.expansion
+        planes = zip((256, 512), self.layers[2:], strict=True)
+        return [kaiming_normal(net._make_layer(block, int(n * width), m, stride=2), "fan_out") for n, m in planes]
 
     def _whole(self) -> ResNet:
         from torchvision.models import resnet  # noqa: PLC0415 (as slow to import as torch itself)
