@@ -63,8 +63,11 @@ def test_the_head_is_a_scaled_cosine() -> None:
 
 @pytest.mark.parametrize(("classes", "confidence"), [(100, 0.1096), (1000, 0.0120), (8142, 0.0015)])
 def test_a_scale_of_25_leaves_a_small_lead_uncertain(classes: int, confidence: float) -> None:
-    logits = 25 * torch.tensor([0.1] + [0.0] * (classes - 1))
-    assert logits.softmax(0)[0].item() == pytest.approx(confidence, abs=5e-5)
+    classifier = ScaledCosineClassifier(2, classes, load_recipe("cifar100-lt/lift").model.head["scale"])
+    with torch.no_grad():
+        classifier.weight.copy_(torch.tensor([[0.1, 0.99**0.5]] + [[0.0, -1.0]] * (classes - 1)))
+        logits = classifier(torch.tensor([[1.0, 0.0]]))
+    assert logits.softmax(1)[0, 0].item() == pytest.approx(confidence, abs=5e-5)
 
 
 @pytest.mark.data

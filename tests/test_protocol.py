@@ -145,6 +145,7 @@ def test_the_protocol_of_nexception() -> None:
         223,
         0,
     )
+    assert augmentation.interpolation == "bicubic"  # timm's default for networks that say nothing
     assert augmentation.steps() == {"rand-augment": {"operations": 2, "magnitude": 30 * 7 // 10}}
 
 

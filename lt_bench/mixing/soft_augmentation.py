@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, ClassStats, IntArray, Step
 from lt_bench.mixing import Mix, Mixed, sent
-from lt_bench.ranks.division import for_images
+from lt_bench.ranks.division import for_images, summed
 from lt_bench.registry import Info, between
 
 ATTEMPTS = 100
@@ -76,9 +76,15 @@ class SoftAugmentation(Mix):
     def terms(self, labels: Tensor, p: np.ndarray) -> list[tuple[Tensor | None, Tensor]]:
         """P on the label [B] and the same on each of the other classes, times the weight: shares sum to that."""
         other = (1 - p) / (self.num_classes - 1)
-        weight = {"sample": p, "batch": np.full_like(p, p.mean()), "none": np.ones_like(p)}[self.config.reweight]
+        weight = {"sample": p, "batch": np.full_like(p, batch_mean(p)), "none": np.ones_like(p)}[self.config.reweight]
         shares = (weight * (p - other), weight * self.num_classes * other)
         return [(which, sent(share, labels.device)) for which, share in zip((labels, None), shares, strict=True)]
+
+
+def batch_mean(values: np.ndarray) -> float:
+    """Over the images of the whole batch, of which this process may have a part."""
+    total, count = summed(torch.tensor([values.sum(), len(values)])).tolist()
+    return float(total / count)
 
 
 def draw_shifts(size: int, side: int, sigma: float, rng: np.random.Generator) -> IntArray:

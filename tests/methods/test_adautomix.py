@@ -186,13 +186,6 @@ def test_the_generator_s_loss_of_the_card(beta: float, index: int, expected: flo
     assert float(found) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_cosine_is_weighed_by_the_share() -> None:
-    clean = torch.tensor([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
-    for mixed, expected in (([2.0, 0.0, 0.0], 0.7), ([1.0, 1.0, 0.0], 0.7071068)):
-        cosines = F.cosine_similarity(torch.tensor([mixed]), clean)
-        assert float(0.7 * cosines[0] + 0.3 * cosines[1]) == pytest.approx(expected, abs=1e-6)
-
-
 def test_all_learn_but_the_momentum_network() -> None:
     method, mix, network = made()
     method.loss(network, {"main": batch_of()}, step_at()).backward()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from method_cases import batch_of, build, phase, step_at, tiny_network
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +21,7 @@ from lt_bench.mixing.lumix import LUMix, predicted_share
 from lt_bench.mixing.manifold_mixup import ManifoldMixup, mixed, mixed_behind
 from lt_bench.mixing.mixup import Mixup
 from lt_bench.mixing.mixupe import MixupE
-from lt_bench.mixing.soft_augmentation import SoftAugmentation, draw_shifts, shifted
+from lt_bench.mixing.soft_augmentation import SoftAugmentation, batch_mean, draw_shifts, shifted
 from lt_bench.models import Network, build_network
 from lt_bench.registry import Choice, lookup
 
@@ -231,6 +232,24 @@ def test_what_the_network_sees_is_a_constant_of_two_logits() -> None:
     assert torch.equal(share, predicted_share(logits + torch.tensor([5.0, -3, 5]), own, other))
 
 
+def test_random_shares_are_drawn_for_each_image_by_the_law_of_the_recipe() -> None:
+    mix = LUMix(COUNTS, generator={"name": "mixup"}, predicted=0.0, random=1.0)
+    seen: list[Tensor] = []
+
+    def note(_: Answer, terms: Any) -> Tensor:
+        seen.append(terms[0][1])
+        return torch.zeros(())
+
+    batch = Batch(torch.zeros(4000, 3, 1, 1), torch.arange(4000) % 3)
+    constant = Objective(small(), lambda _, images: Answer(torch.zeros(len(images), 3)), note)
+    mix.loss(constant, batch, None, step_at())
+    (shares,) = seen
+    assert len(shares.unique()) > 3900
+    assert stats.kstest(shares.numpy(), stats.beta(0.4, 0.4).cdf).pvalue > 0.001
+    settings = LUMix.Config()
+    assert (settings.predicted, settings.random, settings.alpha) == (0.2, 0.1, 0.4)
+
+
 def test_unmoved_it_is_the_other_mix() -> None:
     network, batch = small().eval(), images_of()
     plain = LUMix(COUNTS, generator={"name": "mixup"}, predicted=0.0, random=0.0)
@@ -305,6 +324,28 @@ def test_the_law_of_the_shifts() -> None:
     assert visible.mean() == pytest.approx(0.5221, abs=0.004)
     assert SoftAugmentation([5] * 10).confidence(visible).mean() == pytest.approx(0.7491, abs=0.004)
     assert SoftAugmentation([5] * 100).confidence(visible).mean() == pytest.approx(0.7240, abs=0.004)
+
+
+def test_a_target_is_as_sure_as_its_own_image_is_visible() -> None:
+    """On white images, by what is still white; what comes into sight has one colour, normal about 0."""
+    batch = Batch(torch.full((400, 3, 32, 32), 9.0), torch.arange(400) % 3)
+    mix = SoftAugmentation(COUNTS)
+    mixed = mix(batch, None, step_at())
+    white = (mixed.images == 9).all(1)
+    p = mix.confidence(white.float().mean((1, 2)).double().numpy())
+    (labels, share), (_, spread) = mixed.terms
+    assert labels is batch.labels
+    torch.testing.assert_close(share + spread, torch.from_numpy(p).float())  # the weight, by default the image's p
+    torch.testing.assert_close(share + spread / 3, torch.from_numpy(p**2).float())
+    assert white.float().mean().item() == pytest.approx(0.5221, abs=0.04)  # a deviation of 12 of 32 pixels
+    pairs = zip(mixed.images, white, strict=True)
+    fill = torch.stack([image[:, ~seen][:, 0] for image, seen in pairs if not seen.all()])
+    assert fill.std().item() == pytest.approx(0.01, rel=0.1)
+    assert fill.mean().abs() < 0.001
+
+
+def test_a_batch_s_mean_is_over_all_of_it() -> None:
+    assert batch_mean(np.array([1, 0.4375])) == pytest.approx(0.71875)
 
 
 def test_late_epochs_see_images_as_they_are() -> None:

@@ -103,16 +103,6 @@ def test_no_class_is_suppressed() -> None:
     assert (own == other).mean() == pytest.approx(0.1, abs=0.002)
 
 
-def test_what_random_pairs_would_hold() -> None:
-    assert 1 - (1 - PRIOR[:3].sum()) ** 2 == pytest.approx(0.955638, abs=1e-6)
-    assert 1 - (1 - PRIOR[7:].sum()) ** 2 == pytest.approx(0.043369, abs=1e-6)
-    assert (PRIOR**2).sum() == pytest.approx(0.253500, abs=1e-6)
-    cifar100 = np.array([int(500 * 0.01 ** (k / 99)) for k in range(100)])
-    many = cifar100[cifar100 > 100].sum() / cifar100.sum()
-    assert many == pytest.approx(0.813497, abs=1e-6)
-    assert 1 - (1 - many) ** 2 == pytest.approx(0.965217, abs=1e-6)
-
-
 def test_before_its_first_epoch_it_is_mixup() -> None:
     mix, mixup = build("label-occurrence-balanced-mixup", start_epoch=5), build("mixup")
     asked = [mix.partner_order(np.arange(len(LABELS)), LABELS, Epoch(index, 200, 0)) is None for index in (0, 4, 5)]

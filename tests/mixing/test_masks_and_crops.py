@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mix_cases import batch_of, build, constant, step_at, whole
 from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 from lt_bench.data.types import Batch, generator
 from lt_bench.errors import UserError
@@ -302,14 +303,35 @@ def test_a_bright_pixel_stands_out_of_the_spectrum() -> None:
     images[0, :, 3, 4] = 1
     found = spectral_residual(images)
     assert found[0, 3, 4].item() == pytest.approx(0.0307091, abs=1e-5)
-    assert found.sum().item() == pytest.approx(1, abs=1e-4)
-    line = blurred(torch.eye(1, 49).view(1, 7, 7).roll((3, 3), (1, 2)))[0, 3]
+    point = torch.zeros(1, 15, 15)
+    point[0, 7, 7] = 1
+    line = blurred(point)[0, 7, 4:11]
     torch.testing.assert_close(
         line / 0.175240,
         torch.tensor([0.106289, 0.140321, 0.165770, 0.175240, 0.165770, 0.140321, 0.106289]),
         atol=1e-5,
         rtol=0,
     )
+
+
+def test_the_blur_is_torchvisions() -> None:
+    maps = torch.rand(3, 12, 9)
+    torch.testing.assert_close(blurred(maps), gaussian_blur(maps[:, None], [7, 7], [3.0, 3.0])[:, 0])
+
+
+def test_saliency_is_blurred_where_it_guides() -> None:
+    """A single pixel of one image outweighs the other image in the whole window of the filter, and nowhere else."""
+    saliency = torch.full((2, 16, 16), 1e-9)
+    saliency[0, 8, 8] = 1.0
+    saliency[1] = 1 / 256
+    batch = Batch(torch.stack([torch.ones(3, 16, 16), torch.zeros(3, 16, 16)]), torch.tensor([0, 1]))
+    mix = build("guided-mixup")
+    assert isinstance(mix, GuidedMixup)
+    mixed = mix.guided(batch, saliency, step_at()).images[0, 0]
+    inside = torch.zeros(16, 16, dtype=torch.bool)
+    inside[5:12, 5:12] = True
+    assert (mixed[inside] > 0.7).all()
+    assert (mixed[~inside] < 0.01).all()
 
 
 def test_large_images_are_looked_at_small() -> None:

@@ -105,7 +105,7 @@ class ImageNetResNet(Backbone):
         return nn.Sequential(*_levels(*late))
 
     def _narrower(self, net: ResNet, width: float) -> list[nn.Sequential]:
-        """At three quarters 192 and 384 planes instead of 256 and 512, as in the code of RIDE (Wang et al., ICLR 2021)."""
+        """At three quarters 192 and 384 planes instead of 256 and 512, as in RIDE's code (Wang et al., ICLR 2021)."""
         block = type(net.layer3[0])
         net.inplanes = 128 * block.expansion
         planes = zip((256, 512), self.layers[2:], strict=True)

@@ -31,8 +31,8 @@ class Experts(Head):
         scale: FiniteFloat = Field(default=30.0, gt=0)
         """Factor on the cosines; a softmax over bare cosines could not become confident."""
         reduce_dimension: bool = False
-        """Late stages of three quarters of the width: 24 and 48 channels instead of 32 and 64 in a CIFAR ResNet, 192 and 384
-        planes instead of 256 and 512 in one of ImageNet."""
+        """Late stages of three quarters of the width: 24 and 48 channels instead of 32 and 64 in a CIFAR ResNet, 192
+        and 384 planes instead of 256 and 512 in one of ImageNet."""
 
     config: Config
 

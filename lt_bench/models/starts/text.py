@@ -44,8 +44,8 @@ class Text(Start):
         """`photo`: "a photo of a {name}."; `name`: the name alone; `imagenet`: OpenAI's 80 sentences for ImageNet,
         whose unit vectors are averaged."""
         names: Line | None = None
-        """A text file of names, one a line, in the order of the labels. None: those of the data set, and torchvision's
-        where they are the thousand WordNet ids of ImageNet."""
+        """A text file of names, one a line, in the order of the labels. None: those of the data set, and OpenAI's,
+        chosen for CLIP, where they are the thousand WordNet ids of ImageNet."""
         names_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
         """Of that file, filled in when a recipe is read."""
 
@@ -96,9 +96,9 @@ def spelled(name: str) -> str:
 def known(names: Sequence[str]) -> Sequence[str]:
     """The names of classes, those of ImageNet's ids among them. Raises UserError for numbers and other ids."""
     if all(map(WORDNET.fullmatch, names)):
-        from torchvision.models import ResNet50_Weights  # noqa: PLC0415 (as slow to import as torch itself)
+        from open_clip import IMAGENET_CLASSNAMES  # noqa: PLC0415 (4 s)
 
-        words: Sequence[str] = ResNet50_Weights.DEFAULT.meta["categories"]
+        words: Sequence[str] = IMAGENET_CLASSNAMES
         if len(names) == len(words) and list(names) == sorted(names):
             return words
         unreadable = "WordNet ids"
