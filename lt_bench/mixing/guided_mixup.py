@@ -119,11 +119,13 @@ def _resized(grey: Tensor, sides: list[int]) -> Tensor:
 
 
 def blurred(maps: Tensor, size: int = 7, deviation: float = 3.0) -> Tensor:
-    """Maps [B, H, W], of sides above half the size, under a Gaussian filter; borders are mirrors, as in torchvision."""
+    """Maps [B, H, W] under a Gaussian filter, whose borders are mirrors, as in torchvision."""
     place = torch.arange(size, device=maps.device) - size // 2
     weights = torch.exp(-(place**2) / (2 * deviation**2))
     weights = weights / weights.sum()
-    padded = F.pad(maps[:, None], [size // 2] * 4, mode="reflect")
+    reach = size // 2
+    # Maps too small for a mirror go on as they end.
+    padded = F.pad(maps[:, None], [reach] * 4, mode="reflect" if min(maps.shape[1:]) > reach else "replicate")
     return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))[:, 0]
 
 
