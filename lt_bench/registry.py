@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,6 +132,9 @@ FAMILIES = {
 NETWORK = ("head", "backbone", "tuner", "start")
 """Families that a recipe names under `model`: a network, what of it learns, and what its classifier begins as."""
 
+NAME = re.compile(r"[\w.+-]+")
+"""Of a component: it is a word of command lines and recipes, and a part of names of files."""
+
 MOST_SOURCE = 2**24
 """Bytes of a plug-in's file."""
 
@@ -204,7 +208,7 @@ def load_plugin(path: Path, sha256: str | None = None) -> None:
     try:
         # What was read, whatever stands there by now, and no bytecode of another version.
         exec(spec.loader.source_to_code(source, str(path)), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end what imports it
         del sys.modules[module_name]
         raise UserError(f"--plugin {path}: {_in_one_line(error)}") from error
     _plugin_modules[:] = [m for m in _plugin_modules if m.__name__ != module_name] + [module]
@@ -263,16 +267,21 @@ def _components_in(module: ModuleType, kind: str) -> dict[str, type[Component]]:
     family = FAMILIES[kind]
     base: type[Component] = getattr(importlib.import_module(family.module), family.base)
     own = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__]
-    found = {value.name: value for value in own if issubclass(value, base) and "name" in vars(value)}
-    for name, component in found.items():
+    found: dict[str, type[Component]] = {}
+    for component in (value for value in own if issubclass(value, base) and "name" in vars(value)):
         missing = _missing(component)
         if missing:
-            raise UserError(f"{module.__file__}: the {kind} {name!r} {missing}")
+            raise UserError(f"{module.__file__}: the {kind} {component.name!r} {missing}")
+        if component.name in found:
+            raise UserError(f"{module.__file__}: two {kind} classes are called {component.name!r}")
+        found[component.name] = component
     return found
 
 
 def _missing(component: type[Component]) -> str:
     """What a class lacks that every component has, empty for nothing."""
+    if not (isinstance(component.name, str) and NAME.fullmatch(component.name)):
+        return "has a `name` that is no text of letters, digits and _ . + -"
     if not isinstance(getattr(component, "info", None), Info):
         return "has no `info`, such as info = Info('what it does')"
     if not (inspect.isclass(component.Config) and issubclass(component.Config, Settings)):

@@ -89,6 +89,8 @@ def parse_yaml(text: str, where: str) -> Any:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping. Raises UserError in one line."""
+    if path.is_fifo():
+        raise UserError(f"{path}: not a regular file")  # its writer may never come
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError:

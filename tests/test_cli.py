@@ -249,8 +249,8 @@ def test_validate(lt_bench: LtBench) -> None:
 
 @pytest.mark.parametrize("command", ["validate", "sweep"])
 def test_a_head_that_does_not_fit_its_backbone(lt_bench: LtBench, command: str) -> None:
-    done = lt_bench(command, "cifar100-lt/ce", "cifar100-lt/ride", "model.backbone=resnet50")
-    refused(done, "cifar100-lt/ride: ", "resnet50")
+    done = lt_bench(command, "cifar100-lt/ce", "cifar100-lt/ride", "model.backbone=preact-resnet18")
+    refused(done, "cifar100-lt/ride: ", "preact-resnet18")
 
 
 @pytest.mark.parametrize("what", ["methods", "mixes", "losses", "samplers", "heads", "models", "datasets", "recipes"])

@@ -167,6 +167,23 @@ def test_a_component_lacks_something(lt_bench: Callable[..., Any], working_folde
         assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["3", "''", "'two words'", "'a/b'", "None"])
+def test_a_name_is_a_word(lt_bench: Callable[..., Any], working_folder: Path, name: str) -> None:
+    (working_folder / "mine.py").write_text(LOSS.replace('"mine"', name) + "    info = Info('mine')\n")
+    done = lt_bench("list", "losses", "--plugin", "mine.py")
+    assert done.code == 2
+    assert done.err.endswith("has a `name` that is no text of letters, digits and _ . + -\n")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_two_classes_of_one_file_cannot_share_a_name(lt_bench: Callable[..., Any], working_folder: Path) -> None:
+    whole = LOSS + "    info = Info('mine')\n    def per_sample(self, logits, labels): return logits.sum(1)\n"
+    (working_folder / "mine.py").write_text(whole + whole.replace("class Mine", "class Other"))
+    done = lt_bench("validate", "digits-lt/ce", "loss=mine", "--plugin", "mine.py")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "mine.py: two loss classes are called 'mine'" in done.err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -174,6 +191,7 @@ def test_a_component_lacks_something(lt_bench: Callable[..., Any], working_folde
         ("import a_package_that_is_not_there\n", "ModuleNotFoundError: No module named"),
         ("raise ValueError('one\\ntwo')\n", "ValueError: one two"),
         ("1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)\n", "SystemExit: 0"),
         ("\x00", "plugin.py: "),
     ],
 )

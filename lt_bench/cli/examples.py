@@ -18,14 +18,18 @@ lt-bench new mix tail-mix
 lt-bench validate cifar100-lt/ldam-drw mine.yaml --plugin tail_mix.py
 lt-bench show cifar10-lt/mislas data.factor=50
 lt-bench cite cifar100-lt/cmo
+lt-bench cp cifar100-lt/cmo mine.yaml
 lt-bench evaluate runs/FOLDER/weights.safetensors --json
 lt-bench attack runs/FOLDER/weights.safetensors --images 1000 --budget 20m
 lt-bench attack runs/FOLDER/weights.safetensors --with autoattack
 lt-bench gallery cifar100-lt/cutmix
 lt-bench gallery digits-lt/decouple-mix mix.generator=fmix --images 6 --out fmix.png
+lt-bench curves runs/FOLDER
+lt-bench curves runs/FOLDER RECORD.json --out curves.csv
 lt-bench diagnostics runs/FOLDER --epoch 10
 lt-bench report digits-lt/ce digits-lt/mislas --format pdf
 lt-bench report runs/FOLDER
+lt-bench per-class cifar10-lt/ce cifar10-lt/mixup --table cifar10-lt-if100-cifar-30ep
 lt-bench compare ce balanced-softmax
 lt-bench compare ce balanced-softmax mislas
 lt-bench data new my-birds --images photos

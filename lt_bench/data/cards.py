@@ -259,8 +259,8 @@ def remembered() -> tuple[Path, ...]:
 
 def named_card(word: str) -> str:
     """The name of the set that a word of the command line stands for; a path is remembered."""
-    folder = Path(word)
-    if len(folder.parts) > 1 and (folder / FILE).is_file():
+    folder = Path(word).absolute()
+    if ("/" in word or len(Path(word).parts) > 1) and (folder / FILE).is_file():
         remember(folder)
         return folder.name
     return word

@@ -82,6 +82,8 @@ def test_a_set_is_found_by_name_and_by_path(photos: Path, lt_bench: LtBench, mon
     assert load_recipe(f"{photos.parent}/my-birds/ce").sha256() == here.sha256()
     assert remembered() == (photos.parent / "my-birds",)
     assert lt_bench("data", "verify", photos.parent / "my-birds").code == 0
+    monkeypatch.chdir(photos.parent)
+    assert lt_bench("data", "verify", "./my-birds").code == 0
 
 
 def test_a_file_extends_a_recipe_on_a_setting_of_ones_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
