@@ -272,7 +272,7 @@ def _components_in(module: ModuleType, kind: str) -> dict[str, type[Component]]:
         missing = _missing(component)
         if missing:
             raise UserError(f"{module.__file__}: the {kind} {component.name!r} {missing}")
-        if component.name in found:
+        if found.get(component.name, component) is not component:
             raise UserError(f"{module.__file__}: two {kind} classes are called {component.name!r}")
         found[component.name] = component
     return found

@@ -182,6 +182,8 @@ def test_two_classes_of_one_file_cannot_share_a_name(lt_bench: Callable[..., Any
     done = lt_bench("validate", "digits-lt/ce", "loss=mine", "--plugin", "mine.py")
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "mine.py: two loss classes are called 'mine'" in done.err
+    (working_folder / "mine.py").write_text(f"{whole}Usual = Mine\n")
+    assert lt_bench("validate", "digits-lt/ce", "loss=mine", "--plugin", "mine.py").code == 0
 
 
 @pytest.mark.parametrize(
