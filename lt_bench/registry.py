@@ -220,6 +220,12 @@ def plugin_files() -> dict[Path, str]:
     return {Path(inspect.getfile(module)): _plugin_digests[module.__name__] for module in _plugin_modules}
 
 
+def loaded_plugins() -> list[str]:
+    """The sha256 of every plug-in file in this process, whether or not a recipe names a component of it, sorted."""
+    packaged = (Path(inspect.getfile(module)) for module in _entry_point_modules())
+    return sorted({*plugin_files().values(), *(hashlib.sha256(path.read_bytes()).hexdigest() for path in packaged)})
+
+
 def plugin_digest(component: type[Component]) -> str | None:
     """The sha256 of the plug-in file that defines a component, None for a shipped one."""
     if component.__module__.startswith("lt_bench."):
@@ -258,7 +264,7 @@ def _load_entry_point(entry: EntryPoint) -> ModuleType:
     return module
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

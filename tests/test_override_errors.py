@@ -63,6 +63,11 @@ from lt_bench.recipe.overrides import split_arguments
         ("protocol=cifar-20ep", "protocol: 'cifar-20ep' .* did you mean cifar-200ep?"),
         ("protocol={epochs: 3}", "protocol.name: this field is required"),
         (
+            "protocol.name=cifar-200ep",
+            "override 'protocol.name=.*: says what a protocol's file is called; protocol=NAME",
+        ),
+        ("protocol.version=2", "override 'protocol.version=2': says what a protocol's file is called"),
+        (
             "extends=protocols/cifar-30ep",
             "override 'extends=.*: a recipe is extended in a file; protocol=NAME replaces",
         ),

@@ -75,9 +75,24 @@ def test_a_stranger_s_mix_runs(lt_bench: Callable[..., Any], stranger: Path) -> 
     recipe = load_record(path).recipe
     assert recipe["phases"][0]["mix"] == {"name": "fade", "strength": 0.8}
     assert recipe["plugins"] == {"mix/fade": hashlib.sha256(MIX.encode()).hexdigest()}
+    assert "Plug-ins were loaded beside" not in lt_bench("leaderboard", "show").out
     (weights,) = stranger.rglob("weights.safetensors")
     shown = lt_bench("evaluate", weights, "--plugin", "fade.py", "--device", "cpu", "--json")
     assert json.loads(shown.out)["correct"] == list(load_record(path).selections["last"].correct)
+
+
+def test_what_was_loaded_and_not_named_is_in_the_record(lt_bench: Callable[..., Any], stranger: Path) -> None:
+    assert lt_bench("run", "digits-lt/ce", *STRANGER, "--plugin", "fade.py", "--device", "cpu").code == 0
+    (path,) = stranger.glob("results/records/digits-lt-if4/digits-demo*/ce/seed0-*.json")
+    record = load_record(path)
+    assert record.environment is not None
+    assert (record.recipe["plugins"], record.environment.plugins) == ({}, (hashlib.sha256(MIX.encode()).hexdigest(),))
+    line = "Plug-ins were loaded beside what the recipe names, and may have changed it: ce"
+    assert line in " ".join(lt_bench("leaderboard", "show").out.split())
+    assert lt_bench("leaderboard", "build", "--out", "board").code == 0
+    (table,) = (stranger / "board" / "tables").glob("*.md")
+    assert line in table.read_text()
+    assert ") (yours): its records" in table.read_text()
 
 
 def test_it_is_listed_and_validated(lt_bench: Callable[..., Any], stranger: Path) -> None:

@@ -140,12 +140,30 @@ def test_a_row_holds_under_the_noise_of_a_setting_as_overrides_leave_it() -> Non
         assert (method["amplitude_stop"], method["phase_stop"]) == (stop, 30)
 
 
-def test_a_row_under_a_label_noise_that_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("data: digits-lt, noise: symetric 0.4", "'symetric 0.4' is not .*did you mean symmetric"),
+        ("data: cifar100-tl", "'cifar100-tl' is not a known data set; did you mean cifar100-lt"),
+        ("data: [digits-lt, digit-lt]", "'digit-lt' is not a known data set; did you mean digits-lt"),
+        ("data: digits-lt, factor: '50'", "factor: expected a number from 1 up, found '50'"),
+        ("data: digits-lt, factor: [10, 0.5]", "factor: expected a number from 1 up, found 0.5"),
+        ("data: digits-lt, factor: true", "factor: expected a number from 1 up, found True"),
+    ],
+)
+def test_a_row_under_what_there_is_not(
+    condition: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    row = "{data: digits-lt, noise: symetric 0.4, mix: mixup}"
-    (tmp_path / "mine.yaml").write_text(f"extends: ce\non:\n  - {row}\n")
-    with pytest.raises(UserError, match=r"mine.yaml: on\[0\]: 'symetric 0.4' is not .*did you mean symmetric"):
+    (tmp_path / "mine.yaml").write_text(f"extends: ce\non:\n  - {{{condition}, mix: mixup}}\n")
+    with pytest.raises(UserError, match=rf"mine.yaml: on\[0\]: {said}"):
         load_recipe("digits-lt/mine")
+
+
+def test_a_row_may_be_of_a_set_of_ones_own_that_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("extends: ce\non:\n  - {data: my-birds, mix: mixup}\n")
+    assert load_recipe("digits-lt/mine").phases[0].mix["name"] == "none"
 
 
 def test_a_method_of_ones_own_runs_on_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +299,6 @@ CHANGES = [
     "phases=[{until: 60%}, {until: 100%, sampler: reverse}]",
     "protocol.epochs=19",
     "protocol.batch_size=33",
-    "protocol.version=2",
     "protocol.evaluate_every=1",
     "protocol.optimizer.nesterov=true",
     "protocol.optimizer.weight_decay=0",

@@ -174,7 +174,7 @@ def board_add(
 
         if missing := [option for option, value in about.items() if not value]:
             raise UserError(f"{given[0]}: predictions need {', '.join(missing)}")
-        claim = Claim(str(method), str(by), str(on), str(protocol), seed or 0, source, tuple(given[1:]))
+        claim = Claim(str(method), str(by), str(on), str(protocol), seed, source, tuple(given[1:]))
         taken = [add_predictions(parse_path(given[0]), claim, records, data_root)]
     else:
         from lt_bench.leaderboard.taking_in import take_in

@@ -224,6 +224,11 @@ class Card(Settings):
         elif self.factor is not None and source.validation is not None:
             yield "factor: source.validation is a part of the natural counts; leave one of the two out"
 
+    @property
+    def test_fingerprint(self) -> str | None:
+        """Of the test part, see `Fingerprint`. None for image files, whose list has them in one order."""
+        return None if isinstance(self.source, FolderSource) else self.source.fingerprint.test
+
     def expected(self, profile: Profile | None, factor: float | None, n_max: int | None, seed: int) -> Known | None:
         """The published facts of one split, None where there are none."""
         if seed != 0 or n_max != self.n_max:

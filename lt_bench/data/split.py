@@ -99,6 +99,7 @@ class Split:
             "split_sha256": self.digest,
             "content_kind": self.content_kind,
             "test_sha256": self.test_sha256,
+            "test_fingerprint": self.card.test_fingerprint,
             "validation_sha256": self.validation_sha256,
             "class_names": list(self.class_names),
             "train_counts": [int(n) for n in self.counts],

@@ -45,7 +45,7 @@ def read_predictions(path: Path, images: Sequence[str] | int, labels: np.ndarray
     `.npz` holds arrays, `.csv` columns: `predicted` (a class from 0) or `probabilities` or `logits` [N, C], in a CSV
     `prob_0`, ... or `logit_0`, ...; beside classes perhaps `confidence`. `image` is the place in the test set, or the
     file's name where the data set is one of files; without it the order is that of the test set. Where `label` is
-    there it is held against the test set's labels.
+    there it is held against the test set's labels, and classes beside scores against the largest of these.
 
     Args:
         path: The file. Nothing in it is unpickled.
@@ -125,6 +125,7 @@ def _ordered(
         predicted, confidence = _classes(given, name, classes), _confidence(arrays.get("confidence"), len(given))
     else:
         predicted, confidence = _of_scores(given, name, classes)
+        _check_classes(arrays, given)
     order = np.argsort(places)
     return Submitted(
         predicted[order].astype(np.int16), None if confidence is None else confidence[order].astype(np.float32)
@@ -174,6 +175,20 @@ def _classes(given: np.ndarray, name: str, classes: int) -> np.ndarray:
     if len(wrong):
         raise ValueError(f"{name}: row {wrong[0]} has class {given[wrong[0]]}, allowed are 0 to {classes - 1}")
     return given
+
+
+def _check_classes(arrays: Mapping[str, np.ndarray], scores: np.ndarray) -> None:
+    """Raise ValueError where classes stand beside the scores and one is not of the largest, or of one of several."""
+    name = next((name for name in CLASSES if name in arrays), None)
+    if name is None:
+        return
+    stated = _classes(np.asarray(arrays[name]), name, scores.shape[1])
+    if len(stated) != len(scores):
+        raise ValueError(f"{name}: {len(stated)} classes of {len(scores)} predictions")
+    wrong = np.flatnonzero(np.take_along_axis(scores, stated[:, None], 1)[:, 0] < scores.max(1))
+    if len(wrong):
+        largest = scores[wrong[0]].argmax()
+        raise ValueError(f"{name}: row {wrong[0]} has class {stated[wrong[0]]}, its largest score is of {largest}")
 
 
 def _confidence(given: np.ndarray | None, count: int) -> np.ndarray | None:

@@ -47,7 +47,8 @@ class TableKey(NamedTuple):
     protocol_sha256: str
     index_sha256: str
     content_sha256: str
-    test_sha256: str
+    test_part: str
+    """See `test_parts`."""
     test_images: int
     largest: int
     smallest: int
@@ -63,6 +64,8 @@ class Run:
 
     path: Path
     key: TableKey
+    test_sha256: str
+    """Of the test images in the order of its predictions."""
     method: str
     recipe_sha256: str
     identity: str
@@ -75,6 +78,8 @@ class Run:
     n_max: int | None
     plugged: bool
     """Whether a component came from a plug-in."""
+    beside: bool
+    """Whether plug-ins were loaded of which the recipe names no component."""
     commit: str | None
     evidence: Evidence
     external: External | None = None
@@ -86,9 +91,11 @@ class Run:
 
     @classmethod
     def of(cls, path: Path, record: Record, yours: bool = False) -> Self:
+        made, named = record.environment, record.recipe.get("plugins") or {}
         return cls(
             path=path,
             key=table_key(record),
+            test_sha256=record.dataset.test_sha256,
             method=method_name(record),
             recipe_sha256=record.recipe_sha256,
             identity=record.identity,
@@ -99,8 +106,9 @@ class Run:
             recipe_name=record.recipe_name,
             overrides=record.overrides,
             n_max=record.recipe["data"]["n_max"],
-            plugged=bool(record.recipe.get("plugins")),
-            commit=None if record.environment is None else record.environment.commit,
+            plugged=bool(named),
+            beside=bool(made and set(made.plugins) - set(named.values())),
+            commit=None if made is None else made.commit,
             evidence=Evidence.of(record),
             external=record.external,
             superseded=record.superseded,
@@ -233,7 +241,7 @@ def table_key(record: Record) -> TableKey:
         protocol_sha256=protocol.sha256,
         index_sha256=data.index_sha256,
         content_sha256=data.content_sha256,
-        test_sha256=data.test_sha256,
+        test_part=data.test_part,
         test_images=record.test_images,
         largest=max(data.train_counts),
         smallest=min(data.train_counts),

@@ -23,14 +23,15 @@ MOST_SEEDS = 5
 NOTHING = 1.0
 """The bound that says nothing."""
 
-Predicted = dict[int, np.ndarray]
-"""Classes int16 [N] by seed."""
+Predicted = dict[tuple[int, str], np.ndarray]
+"""Classes int16 [N] by seed and by the digest of the test images in the order that they have there."""
 
 
 def squares(rows: Sequence[Row]) -> list[float]:
     """The bound on the mean of g², from 0 to 1, of every two rows of a table: (0, 1), (0, 2), ..., (1, 2), ...
 
-    Empty for a table of more than `MOST_ROWS`; `NOTHING` for two rows whose first `MOST_SEEDS` have no seed in common.
+    Empty for a table of more than `MOST_ROWS`; `NOTHING` for two rows whose first `MOST_SEEDS` have no seed in common,
+    or none that predicted in one order.
     """
     if len(rows) > MOST_ROWS:
         return []
@@ -39,7 +40,7 @@ def squares(rows: Sequence[Row]) -> list[float]:
 
 
 def _square(first: Predicted, second: Predicted) -> float:
-    differ = [first[seed] != second[seed] for seed in first.keys() & second.keys()]
+    differ = [first[common] != second[common] for common in first.keys() & second.keys()]
     if not differ:
         return NOTHING
     # The square of a sum of 0 and 1 is the number of pairs, in either order, that are both 1: counted, nothing is cast.
@@ -49,8 +50,8 @@ def _square(first: Predicted, second: Predicted) -> float:
 
 
 def _predicted(row: Row) -> Predicted:
-    found = {seed: _classes(run) for seed, run in islice(row.runs.items(), MOST_SEEDS)}
-    return {seed: classes for seed, classes in found.items() if classes is not None}
+    found = {(seed, run.test_sha256): _classes(run) for seed, run in islice(row.runs.items(), MOST_SEEDS)}
+    return {common: classes for common, classes in found.items() if classes is not None}
 
 
 def _classes(run: Run) -> np.ndarray | None:

@@ -202,6 +202,8 @@ def _check_identity(record: Record, said: _Said) -> None:
     if card is not None and card.version == dataset.version:
         _same("dataset.split_sha256", split or card.split_sha256, card.split_sha256)
         split = card.split_sha256
+        if dataset.test_fingerprint is not None:
+            _same("dataset.test_fingerprint", dataset.test_fingerprint, card.test_fingerprint)
     elif card is not None and record.identity == run_identity(said.sha256, card.split_sha256, record.seed):
         raise ValueError(f"dataset.version: {dataset.version}, but the identity is that of version {card.version}")
     if split is None:
@@ -216,6 +218,7 @@ class _ByCard(NamedTuple):
     version: int
     """Of the card at hand."""
     split_sha256: str
+    test_fingerprint: str | None
 
 
 def _facts(dataset: Dataset) -> tuple[str, str, str, str, str | None]:
@@ -238,7 +241,7 @@ def _split_by_card(facts: tuple[str, str, str, str, str | None]) -> _ByCard | No
         return None
     parts = [index, content, None, None, test, card.version, card.mean, card.std, card.flip]
     parts += [] if given is None else [given]
-    return _ByCard(card.version, split_sha256(parts))
+    return _ByCard(card.version, split_sha256(parts), card.test_fingerprint)
 
 
 # --- the curve and the counts ------------------------------------------------------------------------

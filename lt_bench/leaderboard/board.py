@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,8 @@ from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, beginning, in_words, write_together
 from lt_bench.leaderboard import foundation, noise
 from lt_bench.leaderboard.aggregate import Row, Table, TableKey
-from lt_bench.leaderboard.page import Shown, page
+from lt_bench.leaderboard.naming import Shown, shown
+from lt_bench.leaderboard.page import page
 from lt_bench.leaderboard.probabilities import WHY
 from lt_bench.leaderboard.repeating import command, commits, paper
 from lt_bench.leaderboard.sources import Board, read_board
@@ -125,13 +124,11 @@ def _render(board: Board, out_dir: Path | None = None) -> dict[str, bytes]:
         raise UserError(
             f"{RECORDS}: no records of yours to make tables of; lt-bench leaderboard show prints the board's"
         )
-    names = file_names([table.key for table in board.shown])
-    found = list(zip(names, board.shown, strict=True))
-    shown = [Shown(name, table_title(table.key), _subtitle(table.key), table) for name, table in found]
-    files = {INDEX: _index(found, board), PAGE: MARK + page(shown, board, out_dir)}
-    for name, table in found:
-        files[f"{FOLDER}/{name}.md"] = _markdown(table)
-        files[f"{FOLDER}/{name}.csv"] = _csv(table)
+    found = shown(board.shown)
+    files = {INDEX: _index(found, board), PAGE: MARK + page(found, board, out_dir)}
+    for one in found:
+        files[f"{FOLDER}/{one.name}.md"] = _markdown(one)
+        files[f"{FOLDER}/{one.name}.csv"] = _csv(one.table)
     return {name: text.encode() for name, text in files.items()}
 
 
@@ -145,12 +142,11 @@ def print_tables(records_dir: Path | None, console: Console, rank_external: bool
     from rich.text import Text  # noqa: PLC0415
 
     board = read_board(records_dir, rank_external)
-    for table in board.shown:
+    for _, title, about, table in shown(board.shown):
+        remarks = (*_remarks(table), *spread(table))
+        caption = Text("\n".join(map(one_line, [about, *remarks])))
         # Text, not str: a name in square brackets must not be read as markup.
-        title = Text(one_line(table_title(table.key)))
-        remarks = (*_superseded(table), *_external(table), *_without_ece(table), *spread(table))
-        caption = Text("\n".join(map(one_line, [_subtitle(table.key), *remarks])))
-        view = rich_table.Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
+        view = rich_table.Table(title=Text(one_line(title)), caption=caption, box=box.SIMPLE_HEAD)
         every = _columns(table)
         columns = _that_fit(every, table, console.width)
         for column in columns:
@@ -164,13 +160,6 @@ def print_tables(records_dir: Path | None, console: Console, rank_external: bool
             )
     if board.others:
         console.print(Text(board.others))
-
-
-def file_names(keys: list[TableKey]) -> list[str]:
-    """The tables' file names, told apart by a digest where data or protocol differ under one name."""
-    shared = Counter(key.slug for key in keys)
-    digests = [hashlib.sha256(repr(key).encode()).hexdigest()[:8] for key in keys]
-    return [f"{key.slug}-{d}" if shared[key.slug] > 1 else key.slug for key, d in zip(keys, digests, strict=True)]
 
 
 def _columns(table: Table) -> Columns:
@@ -221,16 +210,16 @@ def _that_fit(columns: Columns, table: Table, width: int) -> Columns:
     return fitting
 
 
-def _markdown(table: Table) -> str:
-    columns = _columns(table)
-    lines = [MARK, f"# {escape(table_title(table.key))}\n", f"{escape(_subtitle(table.key))}\n"]
+def _markdown(one: Shown) -> str:
+    table, columns = one.table, _columns(one.table)
+    lines = [MARK, f"# {escape(one.title)}\n", f"{escape(one.about)}\n"]
     lines += [f"{WHOSE}\n"] if any(row.yours for row in table.rows) else []
     lines.append(table_row([_head(title) for title in columns]))
     lines.append(table_row([":--" if title == "Method" else "--:" for title in columns]))
     lines += [table_row([_in_markdown(title, cell, row) for title, cell in columns.items()]) for row in table.rows]
     columns_of_track = TRACKS[place(table.key.condition.track)].columns
     lines += ["", NOTES, *([f"{columns_of_track}\n"] if columns_of_track else [])]
-    lines += [f"- {escape(line)}" for line in (*_superseded(table), *_external(table), *_without_ece(table))]
+    lines += [f"- {escape(line)}" for line in _remarks(table)]
     lines += [f"- {escape(row.method)}: {escape(row.paper)}" for row in table.rows if row.paper]
     lines += ["", "## To repeat a row\n", REPEAT, *(_repeat(row, table.key) for row in table.rows)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -249,6 +238,11 @@ def _repeat(row: Row, key: TableKey) -> str:
     return f"- {escape(row.method)}: {how}" + (f"; made by {made_by}" if made_by else "")
 
 
+def _remarks(table: Table) -> list[str]:
+    """What must be known of single rows, a line each."""
+    return [*_superseded(table), *_external(table), *_beside(table), *_without_ece(table)]
+
+
 def _superseded(table: Table) -> list[str]:
     """A line for each row that does not count."""
     return [f"{row.method}: not ranked. {row.superseded}." for row in table.rows if row.superseded]
@@ -263,6 +257,14 @@ def _external(table: Table) -> list[str]:
         for row in table.rows
         if row.external
     ]
+
+
+def _beside(table: Table) -> list[str]:
+    """A line for the rows in whose processes more was loaded than their recipes say."""
+    methods = ", ".join(row.method for row in table.rows if any(run.beside for run in row.runs.values()))
+    return (
+        [f"Plug-ins were loaded beside what the recipe names, and may have changed it: {methods}."] if methods else []
+    )
 
 
 def _without_ece(table: Table) -> list[str]:
@@ -297,7 +299,7 @@ def _full(row: Row, key: TableKey) -> dict[str, object]:
     }
 
 
-def _index(found: list[tuple[str, Table]], board: Board) -> str:
+def _index(found: list[Shown], board: Board) -> str:
     lines = [MARK, "# Leaderboard\n"]
     if not found:
         return "\n".join([*lines, "There are no records yet.\n"])
@@ -306,53 +308,24 @@ def _index(found: list[tuple[str, Table]], board: Board) -> str:
     lines.append(f"`{PAGE}`, opened in a browser, has them all, with search, filters, and what stands behind a row.\n")
     if board.yours:
         lines += [f"{WHOSE}\n", *([f"{board.others}\n"] if board.others else [])]
-    tracks = [(track, [one for one in found if one[1].key.condition.track == track.name]) for track in TRACKS]
+    tracks = [(track, [one for one in found if one.table.key.condition.track == track.name]) for track in TRACKS]
     return "\n".join([*lines, "\n\n".join(_part(track, its_own) for track, its_own in tracks if its_own)]) + "\n"
 
 
-def _part(track: Track, found: list[tuple[str, Table]]) -> str:
+def _part(track: Track, found: list[Shown]) -> str:
     """The tables of a track below its heading; the clean one, which comes first, needs none."""
     heading = "" if track.name == CLEAN else f"## {track.title}\n\n{track.about}\n\n"
     return heading + "\n".join(_links(found))
 
 
-def _links(found: list[tuple[str, Table]]) -> list[str]:
+def _links(found: list[Shown]) -> list[str]:
     """A list of tables that leads to their pages, as lines."""
     rows = [["Table", "Methods", "Runs", "CSV"], [":--", "--:", "--:", ":--"]]
-    for name, table in found:
+    for name, title, _, table in found:
         runs = sum(row.n for row in table.rows)
-        link, data = f"[{escape(table_title(table.key))}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
+        link, data = f"[{escape(title)}]({FOLDER}/{name}.md)", f"[CSV]({FOLDER}/{name}.csv)"
         rows.append([link, str(len(table.rows)), str(runs), data])
     return [table_row(row) for row in rows]
-
-
-def table_title(key: TableKey) -> str:
-    """What a table is of, in a line."""
-    factor = _factor(key)
-    step = ", step profile" if key.profile == "step" else ""
-    split = f", subset seed {key.subset_seed}" if key.subset_seed else ""
-    under = f", {key.condition.title}" if key.condition.title else ""
-    return f"{key.dataset}{factor}{step}{split}{under}: {key.protocol}{' (modified)' if key.modified else ''}"
-
-
-def _subtitle(key: TableKey) -> str:
-    profile = "" if key.profile is None or key.factor == 1 else f", {key.profile} profile"
-    factor = _factor(key)
-    under = f"{key.condition.title} {key.condition.sha256[:12]}".rstrip() + "; " if key.condition.title else ""
-    return (
-        f"Data set {key.dataset} version {key.dataset_version}{factor}{profile}, {key.largest:,} to {key.smallest:,} "
-        f"training images a class, subset seed {key.subset_seed}; "
-        f"split {key.index_sha256[:12]}, contents {key.content_sha256[:12]}; "
-        f"{under}protocol {key.protocol} version {key.protocol_version}{', modified' if key.modified else ''} "
-        f"({key.protocol_sha256[:12]}); {key.test_images:,} test images; selection: last epoch."
-    )
-
-
-def _factor(key: TableKey) -> str:
-    """How far the largest class is above the smallest, as words behind the data set's name."""
-    if key.factor is None:
-        return ""
-    return ", balanced" if key.factor == 1 else f", factor {key.factor:g}"
 
 
 def _is_balanced(row: Row) -> bool:

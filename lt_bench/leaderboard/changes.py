@@ -11,7 +11,7 @@ from lt_bench.data.reading import read_bytes
 from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_atomically
 from lt_bench.leaderboard.aggregate import Row, Run, TableKey, tables
-from lt_bench.leaderboard.board import file_names
+from lt_bench.leaderboard.naming import file_names
 from lt_bench.leaderboard.record import latest
 from lt_bench.markdown import escape, table_row
 

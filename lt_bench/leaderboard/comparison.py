@@ -14,10 +14,11 @@ from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError, unknown
 from lt_bench.evaluation.significance import exchange_p, holm, mean_interval, paired_p, seeds_needed
 from lt_bench.leaderboard.aggregate import YOURS, Row, Run, Table, TableKey
-from lt_bench.leaderboard.board import file_names
+from lt_bench.leaderboard.naming import file_names
 from lt_bench.leaderboard.record import load_predictions, load_record
 from lt_bench.leaderboard.sources import read_board
 from lt_bench.leaderboard.spread import seed_spread
+from lt_bench.leaderboard.test_parts import part_of
 
 if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
@@ -27,6 +28,8 @@ OFFICIAL = "board:"
 
 COMPARED = ("top1", *GROUPS, "worst_class", "ece")
 
+
+DIFFERENT_ORDERS = "their predictions are of the same test images in different orders"
 
 LEVEL = 0.05
 """What a p-value must not exceed for two methods to be told apart."""
@@ -144,7 +147,7 @@ def compare_all(
         raise UserError("compare: name two methods or more; the first is the one that the others are compared with")
     name, found, rows = rows_of(records_dir, methods, table)
     pairs = [_common_runs(found, methods, rows, place) for place in range(1, len(rows))]
-    labels, without = labels_of(found.key, data_root)
+    labels, without = labels_of(found.key, rows[0].newest.test_sha256, data_root)
     spreads = {score: seed_spread(found, score) for score in COMPARED}
     compared = []
     for second, runs in zip(rows[1:], pairs, strict=True):
@@ -286,6 +289,8 @@ def _images(pairs: list[tuple[Run, Run]], labels: IntArray | None) -> tuple[_Ima
     """What two methods make of the test images, or why that is not known."""
     if labels is None:
         return None, ""
+    if len({run.test_sha256 for pair in pairs for run in pair}) > 1:
+        return None, DIFFERENT_ORDERS
     try:
         right = [[(_predicted(run) == labels).astype(int) for run in pair] for pair in pairs]  # [S][2][N]
     except UserError as error:
@@ -295,22 +300,23 @@ def _images(pairs: list[tuple[Run, Run]], labels: IntArray | None) -> tuple[_Ima
     return _Images(gains, labels, counts, len(pairs)), ""
 
 
-def labels_of(key: TableKey, data_root: Path | None) -> tuple[IntArray | None, str]:
-    """The test labels [N], or why there are none."""
+def labels_of(key: TableKey, test_sha256: str, data_root: Path | None) -> tuple[IntArray | None, str]:
+    """The test labels [N] of a table in the order that has this digest, or why there are none."""
     try:
-        return _test_labels(key, data_root), ""
+        return _test_labels(key, test_sha256, data_root), ""
     except UserError as error:
         return None, str(error)
 
 
-def _test_labels(key: TableKey, data_root: Path | None) -> IntArray:
-    """Labels int64 [N] of the test images that the runs of a table were evaluated on."""
+def _test_labels(key: TableKey, test_sha256: str, data_root: Path | None) -> IntArray:
     from lt_bench.data.opening import open_split  # noqa: PLC0415 (it imports torch, which tables do without)
 
     fields = {"name": key.dataset, "factor": key.factor, "profile": key.profile, "subset_seed": key.subset_seed}
     split = open_split(DataSpec.read(fields), data_root)
-    if split.test_sha256 != key.test_sha256:
-        raise UserError(f"the test images of {key.dataset} at hand are not those that the records were evaluated on")
+    if split.test_sha256 != test_sha256:
+        same = part_of(split.test_sha256, split.card.test_fingerprint) == key.test_part
+        said = "stand in another order than" if same else "are not"
+        raise UserError(f"the test images of {key.dataset} at hand {said} those that the records were evaluated on")
     return split.test.labels
 
 

@@ -18,7 +18,7 @@ from lt_bench.evaluation.metrics import calibration_bins, per_class_counts
 from lt_bench.evaluation.submitted import MOST_BYTES, Submitted, read_predictions
 from lt_bench.identity import recipe_sha256, run_identity
 from lt_bench.leaderboard.belief import external_settings
-from lt_bench.leaderboard.record import Record, find_record, load_record, write_record
+from lt_bench.leaderboard.record import Record, find_record, load_record, record_folder, write_record
 from lt_bench.leaderboard.schema import SCHEMA_VERSION
 from lt_bench.leaderboard.taking_in import Taken
 from lt_bench.protocol import Protocol, shipped_protocol
@@ -40,8 +40,8 @@ class Claim:
     """Name of a card."""
     protocol: str
     """That of a shipped protocol, which the training is said to have kept to, to its last epoch."""
-    seed: int = 0
-    """Tells the trainings of one method apart."""
+    seed: int | None = None
+    """Tells the trainings of one method apart. None: 0, and what is there under it is not to be replaced."""
     source: str | None = None
     settings: Sequence[str] = ()
     """Of the split: `factor=50`."""
@@ -70,7 +70,22 @@ def add_predictions(path: Path, claim: Claim, records: Path, data_root: Path | N
     there = find_record(records, record.identity) if records.is_dir() else None
     if there is not None and load_record(there).external == record.external:
         return Taken(path, there, new=False)
+    _check_training(path, claim, record, digest, records)
     return Taken(path, _write(record, split, found, records), new=True)
+
+
+def _check_training(path: Path, claim: Claim, record: Record, digest: str, records: Path) -> None:
+    """Raise UserError where the file is there as another training, or would unasked take the place of one."""
+    there = [load_record(other) for other in sorted((records / record_folder(record)).glob("seed*.json"))]
+    of_method = [(other.seed, other.external) for other in there if other.recipe_sha256 == record.recipe_sha256]
+    for seed, external in of_method:
+        if external and external.file_sha256 == digest and seed != record.seed:
+            raise UserError(f"{path}: is there as seed {seed} of {claim.method}; each training has its own file")
+    if claim.seed is None and record.seed in dict(of_method):
+        raise UserError(
+            f"{path}: {claim.method} is there with seed 0 and other predictions; --seed 1 makes this another training, "
+            "--seed 0 puts it in the place of that"
+        )
 
 
 def _write(record: Record, split: Split, found: Submitted, records: Path) -> Path:
@@ -93,7 +108,7 @@ def _record(claim: Claim, protocol: Protocol, split: Split, found: Submitted, di
         "schema_version": SCHEMA_VERSION,
         "benchmark_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "identity": run_identity(recipe_sha256(recipe), split.digest, claim.seed),
+        "identity": run_identity(recipe_sha256(recipe), split.digest, claim.seed or 0),
         "recipe_name": claim.method,
         "recipe": recipe,
         "recipe_sha256": recipe_sha256(recipe),
@@ -105,7 +120,7 @@ def _record(claim: Claim, protocol: Protocol, split: Split, found: Submitted, di
             "sha256": protocol.sha256(),
         },
         "dataset": split.facts(),
-        "seed": claim.seed,
+        "seed": claim.seed or 0,
         "environment": None,
         "timing": None,
         "external": {"by": claim.by, "source": claim.source, "file_sha256": digest},

@@ -9,7 +9,7 @@ from lt_bench.bibliography import Papers, joined, latex
 from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_together
 from lt_bench.leaderboard.aggregate import Row, Table
-from lt_bench.leaderboard.board import file_names, table_title
+from lt_bench.leaderboard.naming import Shown, shown
 from lt_bench.leaderboard.repeating import papers
 from lt_bench.leaderboard.sources import Board
 
@@ -26,8 +26,7 @@ def write_latex(board: Board, out_dir: Path) -> list[Path]:
 
     Raises UserError where a file cannot be written.
     """
-    names = file_names([table.key for table in board.shown])
-    files = {f"{name}.tex": latex_table(table, name) for name, table in zip(names, board.shown, strict=True)}
+    files = {f"{one.name}.tex": latex_table(one) for one in shown(board.shown)}
     files[BIBLIOGRAPHY] = bibliography([row for table in board.shown for row in table.rows])
     folder = out_dir / FOLDER
     try:
@@ -38,16 +37,16 @@ def write_latex(board: Board, out_dir: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def latex_table(table: Table, name: str) -> str:
+def latex_table(one: Shown) -> str:
     """A table environment. Bold is each top-1 whose rank range begins at 1: what cannot be told from the best one."""
-    columns = _columns(table)
-    body = [_row([cell(row) for cell in columns.values()]) for row in table.rows]
+    columns = _columns(one.table)
+    body = [_row([cell(row) for cell in columns.values()]) for row in one.table.rows]
     lines = [
         HEAD,
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{_caption(table)}}}",
-        rf"  \label{{tab:{name}}}",
+        rf"  \caption{{{_caption(one)}}}",
+        rf"  \label{{tab:{one.name}}}",
         rf"  \begin{{tabular}}{{@{{}}l{'r' * (len(columns) - 1)}@{{}}}}",
         r"    \toprule",
         f"    {_row(list(columns))}",
@@ -97,7 +96,8 @@ def _top1(row: Row) -> str:
     return bold + ("" if row.interval is None else rf" {{\small$\pm$\,{row.interval:.2f}}}")
 
 
-def _caption(table: Table) -> str:
+def _caption(one: Shown) -> str:
+    table = one.table
     note = (
         r"Accuracy in percent after the last epoch, mean over $n$ seeds; $\pm$ is half the width of its 95\,\% "
         "interval (Student's $t$). Rank: all places that the differences allow, taken seed by seed; bold where the "
@@ -109,7 +109,7 @@ def _caption(table: Table) -> str:
         note += " External: predictions of another program."
     if faulty := [row.method for row in table.rows if row.superseded]:
         note += f" Not ranked, for a fault that was found since: {latex(', '.join(faulty))}."
-    return f"{latex(table_title(table.key))}. {note}"
+    return f"{latex(one.title)}. {note}"
 
 
 def _number(value: float | None) -> str:

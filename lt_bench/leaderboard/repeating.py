@@ -44,12 +44,13 @@ def command(row: Row, key: TableKey) -> str:
     """The command line that repeats the runs of a row; empty where only its records say what they were.
 
     That is so under a modified protocol, for what has been corrected since or was trained elsewhere, where two recipes
-    have one name, and for settings, methods and plug-ins of one's own.
+    have one name, and for settings, methods and plug-ins of one's own, also where those were only loaded.
     """
     newest = row.newest
     ambiguous = f" [{row.recipe_sha256[:8]}]" in row.method
     ours = _ships("settings", key.dataset) and _ships("", newest.recipe_name) and not newest.plugged
-    if key.modified or row.superseded or row.external or ambiguous or not ours:
+    beside = any(run.beside for run in row.runs.values())
+    if key.modified or row.superseded or row.external or beside or ambiguous or not ours:
         return ""
     given = {"factor": key.factor, "profile": None if key.profile == "exponential" else key.profile}
     given |= {"subset_seed": key.subset_seed or None}

@@ -13,7 +13,7 @@ from lt_bench.data.groups import GROUPS, group_masks
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import CalibrationBins, FloatArray, accuracy_by_class
 from lt_bench.leaderboard.aggregate import table_key, told_apart
-from lt_bench.leaderboard.comparison import labels_of, rows_of
+from lt_bench.leaderboard.comparison import DIFFERENT_ORDERS, labels_of, rows_of
 from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Record, find_record, load_predictions, load_record
 from lt_bench.resources import RECORDS
@@ -102,7 +102,7 @@ def shown(records_dir: Path | None, wanted: Sequence[str], table: str | None = N
         raise UserError("report: give names of methods, or records and folders of runs, not both")
     found = _of_files(paths) if paths else _of_rows(records_dir, wanted, table)
     for one in found[1:]:
-        if one.newest.dataset.test_sha256 != found[0].newest.dataset.test_sha256:
+        if one.newest.dataset.test_part != found[0].newest.dataset.test_part:
             raise UserError(f"{found[0].title} and {one.title} were tested on different images")
         if one.newest.dataset.train_counts != found[0].newest.dataset.train_counts:
             raise UserError(f"{found[0].title} and {one.title} were trained on classes of different sizes")
@@ -110,8 +110,11 @@ def shown(records_dir: Path | None, wanted: Sequence[str], table: str | None = N
 
 
 def test_labels(found: Sequence[Shown], data_root: Path | None) -> tuple[np.ndarray | None, str]:
-    """Labels int64 [N] of the test images, or why they are not at hand."""
-    return labels_of(table_key(found[0].newest), data_root)
+    """Labels int64 [N] of the test images in the order of all predictions, or why they are not at hand."""
+    newest = found[0].newest
+    if len({record.dataset.test_sha256 for one in found for _, record in one.records}) > 1:
+        return None, DIFFERENT_ORDERS
+    return labels_of(table_key(newest), newest.dataset.test_sha256, data_root)
 
 
 def _of_rows(records_dir: Path | None, wanted: Sequence[str], table: str | None) -> list[Shown]:

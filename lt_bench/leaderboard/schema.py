@@ -12,6 +12,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from lt_bench.corrections import superseded
 from lt_bench.evaluation.metrics import CalibrationBins, calibration_bins, per_class_counts, top1
+from lt_bench.leaderboard.test_parts import part_of
 from lt_bench.settings import Settings, added
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
@@ -75,6 +76,8 @@ class Dataset(Settings):
     """What the content digest is taken over."""
     test_sha256: Sha256
     """Of the test images and labels in the order of the predictions."""
+    test_fingerprint: Sha256 | None = added(None)
+    """Of the same in any order, see `lt_bench.data.cards.Fingerprint`; None where only one order is met."""
     validation_sha256: Sha256 | None
     """Digest of the validation indices, None without a validation part."""
     split_sha256: Sha256 | None = added(None)
@@ -83,6 +86,10 @@ class Dataset(Settings):
     train_counts: tuple[Annotated[int, Field(ge=1)], ...]
     """By the right labels."""
     noise: GivenLabels | None = added(None)
+
+    @property
+    def test_part(self) -> str:
+        return part_of(self.test_sha256, self.test_fingerprint)
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
@@ -115,6 +122,8 @@ class Environment(Settings):
     as contrastive losses do, compared those of a process."""
     synchronised_batch_norm: bool = added(False)
     """Whether batch normalisation took the rows of all processes."""
+    plugins: tuple[Sha256, ...] = added(())
+    """Of every plug-in file that was loaded, also of one of which the recipe names no component: it may change any."""
 
 
 class Pretrained(Settings):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lt_bench.bibliography import Papers, named
+from lt_bench.data.cards import card_names, own_names
 from lt_bench.data.noise import NOISES
 from lt_bench.errors import UserError, shown, unknown
 from lt_bench.recipe.files import (
@@ -35,6 +37,8 @@ ROW_FIELDS = (*CONDITIONS, "protocol", *PARTS)
 """What a row under `on` may say."""
 FIELDS = ("extends", "protocol", "data", *PARTS, "on", "reported", "papers", "notes")
 """What a recipe file may say."""
+SLIP = 0.85
+"""How near the name of a data set is to another where it must be meant for that."""
 DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
 """The components of a recipe that names no others."""
 OTHER_SPLIT = ("profile", "subset_seed", "n_max")
@@ -150,12 +154,24 @@ def _rows(path: Path, rows: Any, tried: Tried) -> Iterator[Layer]:
                 raise UserError(f"{path}: on[{index}]: {unknown('field', str(key), ROW_FIELDS)}")
         if "data" not in row:
             raise UserError(f"{path}: on[{index}]: data: this field is required")
-        for noise in _each(row.get("noise", [])):
-            if str(noise).partition(" ")[0] not in NOISES:
-                raise UserError(f"{path}: on[{index}]: {unknown('label noise', str(noise), NOISES)}")
+        _check_condition(row, f"{path}: on[{index}]")
         if _holds(row, tried):
             change = {key: value for key, value in row.items() if key not in CONDITIONS}
             yield Layer(f"{display_path(path)}, on {_condition(row)}", change)
+
+
+def _check_condition(row: Node, where: str) -> None:
+    """Raise UserError for a condition that nothing fulfils. A set of one's own may be at hand elsewhere, no slip is."""
+    known = [*card_names(), *own_names()]
+    for name in map(str, _each(row["data"])):
+        if name not in known and get_close_matches(name, known, n=1, cutoff=SLIP):
+            raise UserError(f"{where}: {unknown('data set', name, known)}")
+    for factor in _each(row.get("factor", [])):
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor >= 1:
+            raise UserError(f"{where}: factor: expected a number from 1 up, found {shown(factor)}")
+    for noise in map(str, _each(row.get("noise", []))):
+        if noise.partition(" ")[0] not in NOISES:
+            raise UserError(f"{where}: {unknown('label noise', noise, NOISES)}")
 
 
 def _holds(row: Node, tried: Tried) -> bool:

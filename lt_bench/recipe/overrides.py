@@ -10,6 +10,7 @@ from lt_bench.errors import UserError, shown
 from lt_bench.recipe.files import Node, path_exists
 from lt_bench.yaml_files import parse_yaml
 
+CALLED = ("protocol.name", "protocol.version")
 WHOLE = "protocol.optimizer.name"
 """Of another name it is another optimizer, which takes over no setting of the one that it replaces."""
 
@@ -36,6 +37,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UserError(f"override {shown(text)}: expected key.path=value")
     if key.strip() == "extends":
         raise UserError(f"override {shown(text)}: a recipe is extended in a file; protocol=NAME replaces its protocol")
+    if key.strip() in CALLED:
+        raise UserError(f"override {shown(text)}: says what a protocol's file is called; protocol=NAME chooses another")
     return key.strip(), parse_yaml(value, f"override {shown(text)}")
 
 

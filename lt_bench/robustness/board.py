@@ -43,7 +43,8 @@ class Key(NamedTuple):
     protocol: str
     protocol_sha256: str
     index_sha256: str
-    test_sha256: str
+    test_part: str
+    """See `lt_bench.leaderboard.test_parts`; of a sample, the first images of each class, the digest in order."""
     total: tuple[int, ...]
     """Test images of each class."""
     norm: str
@@ -59,7 +60,7 @@ class Key(NamedTuple):
         data, protocol = record.dataset, record.protocol
         modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
         name = f"{slug(protocol.name)}{modified}"
-        digests = protocol.sha256, data.index_sha256, data.test_sha256
+        digests = protocol.sha256, data.index_sha256, data.test_sha256 if record.sample else data.test_part
         noise = record.recipe.get("data", {}).get("noise")
         trained = f", trained on noise {json.dumps(noise, sort_keys=True)}" if noise else ""
         searched = sorted((one.trial for one in record.results if one.trial.harms), key=lambda trial: trial.name)
@@ -71,7 +72,7 @@ class Key(NamedTuple):
         each = sorted(set(self.total))
         images = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
         ball = f"{self.norm} {self.radius:g}/255 by {', '.join(self.attacks)}" if self.attacks else "no attack"
-        seen = f"{ball}, {images} test images a class ({self.test_sha256[:12]})"
+        seen = f"{ball}, {images} test images a class ({self.test_part[:12]})"
         return f"{self.dataset}{self.noise}, {self.protocol}: {seen}"
 
 

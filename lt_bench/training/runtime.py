@@ -27,6 +27,7 @@ from lt_bench.errors import UserError
 from lt_bench.models import Network
 from lt_bench.models.norm import fuse, kernels
 from lt_bench.native import NoCompilerError
+from lt_bench.registry import loaded_plugins
 from lt_bench.training.options import Compile, Precision, device_named
 
 Compiled = Literal["native kernels", "torch.compile"]
@@ -229,6 +230,7 @@ def environment(runtime: Runtime) -> dict[str, object]:
         "compile": runtime.compiled or False,
         "processes": ranks.count(),
         "synchronised_batch_norm": ranks.count() > 1,
+        "plugins": loaded_plugins(),
     }
 
 

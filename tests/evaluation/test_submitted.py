@@ -38,6 +38,11 @@ def test_scores_give_class_and_confidence(arrays: dict[str, np.ndarray], tmp_pat
     assert (predicted, confidence) == ([0, 1, 0, 2], pytest.approx([0.7, 0.8, 0.6, 0.4], abs=1e-3))
 
 
+def test_of_equal_scores_any_class_may_be_stated(tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", logits=np.zeros((4, 3)), predicted=[2, 1, 0, 0])
+    assert read(tmp_path / "p.npz")[0] == [0, 0, 0, 0]
+
+
 def test_rows_go_where_their_images_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "p.npz", image=[3, 0, 2, 1], predicted=PREDICTED[[3, 0, 2, 1]], label=LABELS[[3, 0, 2, 1]])
     assert read(tmp_path / "p.npz")[0] == [0, 1, 0, 2]
@@ -65,6 +70,8 @@ REFUSED = [
     ({"predicted": PREDICTED, "image": ["a", "b", "c", "d"]}, "image: 'a' is not in the test set"),
     ({"predicted": PREDICTED, "label": [0, 1, 1, 0]}, "label: 1 of 4 are not those of the test set"),
     ({"predicted": PREDICTED, "confidence": [0.5, 0.5, 0.5, 1.5]}, "confidence: expected a probability from 0 to 1"),
+    ({"logits": LOGITS, "class": [0, 1, 0, 1]}, "class: row 3 has class 1, its largest score is of 2"),
+    ({"logits": LOGITS, "predicted": PREDICTED[:3]}, "predicted: 3 classes of 4 predictions"),
     ({"guess": PREDICTED}, "holds neither classes (predicted, class, prediction) nor scores"),
     ({"predicted": np.array([None] * 4)}, "not a readable .npz of predictions"),
 ]

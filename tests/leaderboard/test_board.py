@@ -164,6 +164,26 @@ def test_what_cannot_be_compared_never_shares_a_table(change: dict[str, Any], tm
         assert name in render(tmp_path)["README.md"].decode()
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"dataset": {"content_sha256": digest("other images")}}, f"contents {digest('other images')[:8]}"),
+        ({"dataset": {"test_sha256": digest("another")}}, f"test part {digest('another')[:8]}"),
+        ({"dataset": {"version": 2}}, "version 2"),
+        ({"protocol": {"version": 10, "batch_size": 64}}, "protocol version 10, protocol "),
+    ],
+    ids=str,
+)
+def test_tables_of_one_title_say_in_what_they_differ(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    add_record(tmp_path)
+    assert "[tiny-lt, factor 500: cifar-30ep](" in render(tmp_path)["README.md"].decode()
+    add_record(tmp_path, **change)
+    assert rf"[tiny-lt, factor 500: cifar-30ep \[{told}" in render(tmp_path)["README.md"].decode()
+    console = Console(width=200, record=True)
+    print_tables(tmp_path, console)
+    assert f"tiny-lt, factor 500: cifar-30ep [{told}" in console.export_text()
+
+
 def test_a_modified_protocol_says_so(tmp_path: Path) -> None:
     add_record(tmp_path, protocol={"modified": True}, overrides=("protocol.epochs=5",))
     (name,) = tables(tmp_path)

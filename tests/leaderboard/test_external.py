@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,27 @@ def test_classes_alone_have_no_calibration(labels: np.ndarray, tmp_path: Path) -
     assert record.selections["last"].calibration.count == ()
 
 
-def test_the_same_file_comes_once_and_another_is_a_revision(labels: np.ndarray, tmp_path: Path) -> None:
+def test_the_same_file_comes_once_and_another_is_a_revision_where_it_is_asked_for(
+    labels: np.ndarray, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "p.npz", predicted=labels)
     first = add_predictions(tmp_path / "p.npz", CLAIM, tmp_path / "records")
     again = add_predictions(tmp_path / "p.npz", CLAIM, tmp_path / "records")
     assert (first.new, again.new, again.path) == (True, False, first.path)
     np.savez(tmp_path / "p.npz", predicted=labels[::-1])
-    other = add_predictions(tmp_path / "p.npz", CLAIM, tmp_path / "records")
+    with pytest.raises(UserError, match=r"theirs is there with seed 0 .* --seed 0 puts it in the place of that"):
+        add_predictions(tmp_path / "p.npz", CLAIM, tmp_path / "records")
+    other = add_predictions(tmp_path / "p.npz", replace(CLAIM, seed=0), tmp_path / "records")
     assert (other.new, other.path.name) == (True, f"{first.path.stem}.r2.json")
+
+
+def test_one_file_is_no_two_trainings(labels: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", predicted=labels)
+    add_predictions(tmp_path / "p.npz", CLAIM, tmp_path / "records")
+    with pytest.raises(UserError, match=r"p\.npz: is there as seed 0 of theirs; each training has its own file"):
+        add_predictions(tmp_path / "p.npz", replace(CLAIM, seed=1), tmp_path / "records")
+    assert len(list((tmp_path / "records").rglob("*.json"))) == 1
+    assert add_predictions(tmp_path / "p.npz", replace(CLAIM, method="another"), tmp_path / "records").new
 
 
 def add_rows(folder: Path, labels: np.ndarray) -> None:

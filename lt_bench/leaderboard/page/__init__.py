@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lt_bench.leaderboard.page.data import Shown, page_data
+from lt_bench.leaderboard.naming import Shown
+from lt_bench.leaderboard.page.data import page_data
 from lt_bench.leaderboard.sources import Board
 
-__all__ = ["SCRIPTS", "WEB", "Shown", "assembled", "page"]
+__all__ = ["SCRIPTS", "WEB", "assembled", "page"]
 
 WEB = Path(__file__).parent / "web"
 SCRIPTS = (

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.leaderboard.aggregate import SCORES, Row, Run, Table, TableKey
 from lt_bench.leaderboard.agreement import MOST_SEEDS, squares
 from lt_bench.leaderboard.evidence import Classes, Evidence, Made, Points
+from lt_bench.leaderboard.naming import Shown
 from lt_bench.leaderboard.repeating import command, paper
 from lt_bench.leaderboard.sources import Board, shipped_records
 from lt_bench.markdown import one_line
@@ -39,17 +40,6 @@ class Shared(dict[T, int]):
 
     def index(self, value: T) -> int:
         return self.setdefault(value, len(self))
-
-
-class Shown(NamedTuple):
-    """A table with its words."""
-
-    name: str
-    """Of its file."""
-    title: str
-    about: str
-    """What its numbers are of."""
-    table: Table
 
 
 class Gathered:

@@ -1,0 +1,87 @@
+"""What tables are called: the names of their files, their titles, and what their numbers are of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lt_bench.leaderboard.aggregate import Table, TableKey
+
+FIELDS = {
+    "version": "dataset_version",
+    "split": "index_sha256",
+    "contents": "content_sha256",
+    "test part": "test_part",
+    "protocol version": "protocol_version",
+    "protocol": "protocol_sha256",
+    "test images": "test_images",
+}
+"""What may differ under one title, by the word for it."""
+DIGITS = 8
+"""Of a digest, which tell it from the few that it stands beside."""
+
+
+class Shown(NamedTuple):
+    """A table with its words."""
+
+    name: str
+    """Of its file."""
+    title: str
+    about: str
+    """What its numbers are of."""
+    table: Table
+
+
+def shown(tables: Sequence[Table]) -> list[Shown]:
+    """Tables that are presented together."""
+    keys = [table.key for table in tables]
+    return list(map(Shown, file_names(keys), titles(keys), map(_about, keys), tables))
+
+
+def file_names(keys: Sequence[TableKey]) -> list[str]:
+    """The tables' file names, told apart by a digest where data or protocol differ under one name."""
+    shared = Counter(key.slug for key in keys)
+    digests = [hashlib.sha256(repr(key).encode()).hexdigest()[:DIGITS] for key in keys]
+    return [f"{key.slug}-{d}" if shared[key.slug] > 1 else key.slug for key, d in zip(keys, digests, strict=True)]
+
+
+def titles(keys: Sequence[TableKey]) -> list[str]:
+    """What each table is of, in a line; those of one title are told apart by what differs."""
+    plain = [_title(key) for key in keys]
+    alike = {title: [key for key in keys if _title(key) == title] for title in plain}
+    return [title + _apart(key, alike[title]) for key, title in zip(keys, plain, strict=True)]
+
+
+def _title(key: TableKey) -> str:
+    step = ", step profile" if key.profile == "step" else ""
+    split = f", subset seed {key.subset_seed}" if key.subset_seed else ""
+    under = f", {key.condition.title}" if key.condition.title else ""
+    return f"{key.dataset}{_factor(key)}{step}{split}{under}: {key.protocol}{' (modified)' if key.modified else ''}"
+
+
+def _apart(key: TableKey, alike: list[TableKey]) -> str:
+    """In which of `FIELDS` a table differs from others, in square brackets; empty where there are none."""
+    differing = {word: field for word, field in FIELDS.items() if len({getattr(one, field) for one in alike}) > 1}
+    told = [f"{word} {str(getattr(key, field))[:DIGITS]}" for word, field in differing.items()]
+    return f" [{', '.join(told)}]" if told else ""
+
+
+def _about(key: TableKey) -> str:
+    profile = "" if key.profile is None or key.factor == 1 else f", {key.profile} profile"
+    under = f"{key.condition.title} {key.condition.sha256[:12]}".rstrip() + "; " if key.condition.title else ""
+    return (
+        f"Data set {key.dataset} version {key.dataset_version}{_factor(key)}{profile}, {key.largest:,} to "
+        f"{key.smallest:,} training images a class, subset seed {key.subset_seed}; "
+        f"split {key.index_sha256[:12]}, contents {key.content_sha256[:12]}; "
+        f"{under}protocol {key.protocol} version {key.protocol_version}{', modified' if key.modified else ''} "
+        f"({key.protocol_sha256[:12]}); {key.test_images:,} test images; selection: last epoch."
+    )
+
+
+def _factor(key: TableKey) -> str:
+    """How far the largest class is above the smallest, as words behind the data set's name."""
+    if key.factor is None:
+        return ""
+    return ", balanced" if key.factor == 1 else f", factor {key.factor:g}"
