@@ -13,8 +13,15 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def divergence(logits: Tensor, target: Tensor) -> Tensor:
-    """KL(target || softmax of the logits), for probabilities [B, C]. Fixed ones have the gradient of cross entropy."""
+    """KL(target || softmax of the logits), for fixed probabilities [B, C]: with the gradient of cross entropy."""
     return F.kl_div(F.log_softmax(logits.float(), dim=1), target, reduction="none").sum(1)
+
+
+def divergence_from(reference: Tensor, logits: Tensor) -> Tensor:
+    """KL(softmax of the reference || softmax of the logits), with the gradient of both."""
+    # In logarithms: a probability that is no more than 0 in float32 has NaN for a gradient.
+    log_p, log_q = (F.log_softmax(side.float(), dim=1) for side in (reference, logits))
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

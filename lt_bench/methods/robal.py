@@ -13,7 +13,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from lt_bench.adversary import Attack
-from lt_bench.adversary.objectives import divergence
+from lt_bench.adversary.objectives import divergence_from
 from lt_bench.data.types import Batch, ClassStats, Step
 from lt_bench.losses.logit_adjustment import log_prior
 from lt_bench.methods import Task
@@ -64,9 +64,7 @@ class RoBal(PGDAT):
         batch = batches["main"]
         found = self.attacked(network, batch.images, self.objective(network, batch), step.rng)
         perturbed, clean = network(found).float(), network(batch.images).float()
-        return (
-            self.outer_loss(perturbed, batch.labels) + self.config.beta * divergence(perturbed, clean.softmax(1)).mean()
-        )
+        return self.outer_loss(perturbed, batch.labels) + self.config.beta * divergence_from(clean, perturbed).mean()
 
     def outer_loss(self, cosines: Tensor, labels: Tensor) -> Tensor:
         """The cross entropy, a scalar, of cosines [B, C] behind margins and prior."""

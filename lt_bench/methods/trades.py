@@ -19,7 +19,7 @@ from torch import Tensor
 from lt_bench.adversary import Attack
 from lt_bench.adversary.averaging import AveragedNetwork
 from lt_bench.adversary.modes import looking, still_statistics
-from lt_bench.adversary.objectives import divergence
+from lt_bench.adversary.objectives import divergence, divergence_from
 from lt_bench.data.types import Batch, Step
 from lt_bench.methods.pgd_at import PGDAT
 from lt_bench.mixing import Mixed, permuted
@@ -57,7 +57,7 @@ class Trades(PGDAT):
         with still_statistics(network) if self.config.clean_statistics == "kept" else nullcontext():
             clean = self.answer(step, network, mixed.images)
         perturbed = self.answer(step, network, found)
-        apart = divergence(perturbed.prediction, clean.prediction.float().softmax(1)).mean()
+        apart = divergence_from(clean.prediction, perturbed.prediction).mean()
         return self.terms_loss(step, clean, mixed.terms) + self.config.beta * apart
 
     def mixed(self, batch: Batch, step: Step) -> Mixed:

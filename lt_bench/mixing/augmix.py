@@ -69,7 +69,7 @@ class AugMix(Mix):
         features = None if answer.features is None else answer.features[:size]
         clean = answer._replace(logits=answer.logits[..., :size, :], features=features)
         loss = objective.loss(clean, ((batch.labels, 1.0),))
-        return loss + self.config.weight * divergence(answer.prediction.float().softmax(1).view(3, size, -1))
+        return loss + self.config.weight * divergence(answer.prediction.float().log_softmax(1).view(3, size, -1))
 
     @torch.no_grad()
     def mixture(self, objective: Objective, batch: Batch, step: Step) -> Tensor:
@@ -86,10 +86,13 @@ class AugMix(Mix):
         return (1 - w.sum(0)) * batch.images + (w * chains.view(width, *batch.images.shape)).sum(0)
 
 
-def divergence(p: Tensor) -> Tensor:
-    """The mean of KL(p_k || mean p), a scalar, of probabilities [K, B, C]; the mean p is 1e-7 at least."""
-    middle = p.mean(0).clamp(1e-7, 1).log()
-    return F.kl_div(middle.expand_as(p), p, reduction="sum") / (p.shape[0] * p.shape[1])
+def divergence(log_p: Tensor) -> Tensor:
+    """The mean of KL(p_k || mean p), a scalar, of log probabilities [K, B, C]; the mean p is 1e-7 at least."""
+    middle = log_p.exp().mean(0).clamp(1e-7, 1).log()
+    # In logarithms: a probability that is no more than 0 in float32 has NaN for a gradient.
+    return F.kl_div(middle.expand_as(log_p), log_p, reduction="sum", log_target=True) / (
+        log_p.shape[0] * log_p.shape[1]
+    )
 
 
 class Drawn(NamedTuple):

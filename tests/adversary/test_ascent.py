@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lt_bench.adversary import Attack
 from lt_bench.adversary.ascent import Ball, perturb, steepest
 from lt_bench.adversary.modes import evaluating, looking, still_statistics
-from lt_bench.adversary.objectives import cross_entropy, divergence, margin
+from lt_bench.adversary.objectives import cross_entropy, divergence, divergence_from, margin
 from lt_bench.data.augment import AS_PIXELS, Normalisation
 from lt_bench.data.types import generator
 from lt_bench.models import build_network
@@ -166,8 +166,22 @@ def test_objectives_by_hand() -> None:
     target = logits[:1].softmax(1)
     assert divergence(logits[1:2], target).item() == pytest.approx(0.779365, abs=1e-6)
     assert divergence(logits[:1], target).item() == pytest.approx(0, abs=1e-7)
+    torch.testing.assert_close(divergence_from(logits[:1], logits), divergence(logits, target))
     hard = nn.functional.one_hot(labels, 3).float()
     torch.testing.assert_close(divergence(logits, hard), cross_entropy(logits, labels))
+
+
+def test_a_probability_that_is_no_more_than_0_has_a_gradient() -> None:
+    reference = torch.tensor([[300.0, 0, 0], [2, 0, 1]], requires_grad=True)
+    logits = torch.tensor([[0.0, 200, 0], [0, 1, 0]], requires_grad=True)
+    divergence_from(reference, logits).sum().backward()
+    log_p, log_q = reference.detach().double().log_softmax(1), logits.detach().double().log_softmax(1)
+    p, gap = log_p.exp(), log_p - log_q
+    by_hand = p * (gap - (p * gap).sum(1, keepdim=True))
+    assert reference.grad is not None
+    assert logits.grad is not None
+    torch.testing.assert_close(reference.grad.double(), by_hand, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits.grad.double(), log_q.exp() - p, atol=1e-5, rtol=1e-5)
 
 
 # --- what is attacked ----------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_the_loss_by_hand(name: str, expected: float, monkeypatch: pytest.Monkey
     monkeypatch.setattr(PGDAT, "attacked", lambda self, network, images, objective, rng: images + 1)
     batch = Batch(torch.zeros(1, 3, 8, 8), torch.tensor([0]))
     found = build(name).loss(Answers(), {"main": batch}, step_at())  # type: ignore[arg-type]
-    assert found.item() == pytest.approx(expected, abs=1e-6)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_gradient_of_trades_is_that_of_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:

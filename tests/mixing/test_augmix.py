@@ -23,13 +23,17 @@ NONE = Drawn(np.full((6, 3), -1), np.zeros((6, 3)))
 
 
 def test_the_divergence_of_the_card() -> None:
-    p = torch.tensor([[[0.7, 0.2, 0.1]], [[0.6, 0.3, 0.1]], [[0.5, 0.2, 0.3]]])
+    p = torch.tensor([[[0.7, 0.2, 0.1]], [[0.6, 0.3, 0.1]], [[0.5, 0.2, 0.3]]]).log()
     assert divergence(p).item() == pytest.approx(0.0348832, abs=1e-6)
     assert (12 * divergence(p)).item() == pytest.approx(0.4185989, abs=1e-6)
     assert divergence(p.repeat(1, 2, 1)).item() == pytest.approx(0.0348832, abs=1e-6)  # a mean over the batch
     assert divergence(p[:1].repeat(3, 1, 1)).item() == pytest.approx(0, abs=1e-7)
-    sure = torch.tensor([[[1.0, 0.0, 0.0]]] * 3)
-    assert divergence(sure).item() == pytest.approx(0, abs=1e-6)
+    sure = torch.tensor([[[300.0, 0.0, 0.0]]] * 3, requires_grad=True)  # of the others exp gives 0
+    found = divergence(sure.log_softmax(2))
+    assert found.item() == pytest.approx(0, abs=1e-6)
+    found.backward()
+    assert sure.grad is not None
+    assert sure.grad.isfinite().all()
 
 
 def expected(name: str, pixels: Tensor, share: float) -> Tensor:
@@ -120,7 +124,7 @@ def test_the_loss_is_that_of_the_clean_image_and_what_three_answers_differ_by() 
     assert torch.equal(given[:6], batch.images)
     assert not torch.equal(given[6:12], given[12:])
     logits = network(given)
-    views = logits.softmax(1).view(3, 6, 3)
+    views = logits.log_softmax(1).view(3, 6, 3)
     cross_entropy = nn.functional.cross_entropy(logits[:6], batch.labels)
     torch.testing.assert_close(found, cross_entropy + 12 * divergence(views))
 
