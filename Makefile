@@ -46,6 +46,7 @@ campaign: $(READY)
 leaderboard: $(READY)
 	$(BIN)/lt-bench leaderboard add leaderboard/v1/records --records leaderboard/v1/records
 	$(BIN)/lt-bench leaderboard build $(OFFICIAL)
+	$(BIN)/lt-bench leaderboard robust --board --out leaderboard/robustness/README.md
 
 # Notebooks are stored with what they show of the records that ship; the tests say where that has changed.
 notebooks: $(READY)

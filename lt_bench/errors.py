@@ -40,6 +40,11 @@ def nearest(name: str, allowed: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.6)
 
 
+def is_slip(name: str, allowed: Iterable[str]) -> bool:
+    """Whether `name` is so near to one that is allowed that it must be meant for that."""
+    return bool(difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.8))
+
+
 def unknown(what: str, name: str, allowed: Iterable[str], meant: Sequence[str] = ()) -> str:
     """Say that `name` is not a known `what`, what is allowed, and what was `meant`: by default the nearest name."""
     names = sorted(allowed)

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from lt_bench.data.reading import read_bytes
-from lt_bench.errors import UserError, nearest, unknown
+from lt_bench.errors import UserError, is_slip, unknown
 from lt_bench.settings import Settings
 from lt_bench.validation import paths, settled
 from lt_bench.written import components
@@ -170,7 +170,7 @@ def check_name(kind: str, name: str) -> None:
     """Raise UserError with the nearest valid name if no component of the kind is called `name`."""
     known = vocabulary(kind)
     if name not in known:
-        own = "" if nearest(name, known) else "; one of your own comes in by --plugin FILE"
+        own = "" if is_slip(name, known) else "; one of your own comes in by --plugin FILE"
         raise UserError(unknown(kind, name, known) + own)
 
 

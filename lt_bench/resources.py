@@ -30,6 +30,11 @@ def shipped_board() -> Path:
     return resource_folder("leaderboard") / "v1"
 
 
+def shipped_robustness() -> Path:
+    """The official records of attacks."""
+    return resource_folder("leaderboard") / "robustness" / "records"
+
+
 def refuse_installed(option: str, path: Path) -> None:
     """Raise UserError for a place inside of what was installed: the next installation would take it away."""
     if path.resolve().is_relative_to(_INSTALLED.resolve()):

@@ -1,4 +1,4 @@
-"""A first version of a user's own component: one Python file and one recipe that run as they are."""
+"""A first version of a user's own component: one Python file, and one recipe that runs on any setting."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from string import Template
 
 from lt_bench.errors import UserError, unknown
 from lt_bench.files import in_words, write_together
+from lt_bench.recipe.files import shipped
 from lt_bench.registry import NETWORK, members
-from lt_bench.templates import ABOUT, COMPONENTS, RECIPE, SECOND
+from lt_bench.templates import ABOUT, COMPONENTS, RECIPE
 from lt_bench.yaml_files import parse_yaml
 
 LONGEST = 60
@@ -21,7 +22,7 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def scaffold(family: str, name: str, folder: Path) -> tuple[Path, Path]:
-    """Write `<name>.py`, a component of a family, and `<name>.yaml`, a recipe that uses it, into a folder.
+    """Write `<name>.py`, a component of a family, and `<name>.yaml`, a method that uses it, into a folder.
 
     Returns the paths of the two. Raises UserError, and writes nothing, for an unknown family, a malformed or taken
     name, a file that exists and a folder that cannot be written.
@@ -35,9 +36,6 @@ def scaffold(family: str, name: str, folder: Path) -> tuple[Path, Path]:
         "title": name.replace("-", " ").capitalize(),
         "class_name": _class(name),
         "module": module.name,
-        "recipe": recipe.name,
-        "backbone": name if family == "backbone" else "resnet8",
-        "head": name if family == "head" else "linear",
     }
     texts = {module: COMPONENTS[family], recipe: _recipe(family, name)}
     try:
@@ -52,11 +50,11 @@ def scaffold(family: str, name: str, folder: Path) -> tuple[Path, Path]:
 
 def _recipe(family: str, name: str) -> str:
     """The template of a recipe that uses the component."""
-    if family == "stage":
-        return SECOND + ABOUT.lstrip()
-    if family == "regularise":
-        return RECIPE + f"regularise: {{{name}: {{}}}}\n" + ABOUT.lstrip()
-    choice = "" if family in NETWORK else f"{family}: {{name: {name}}}\n"
+    choice = {
+        "stage": f"extends: ce\nsecond_stage: {{name: {name}}}\n",
+        "regularise": f"regularise: {{{name}: {{}}}}\n",
+        **{part: f"model: {{{part}: {name}}}\n" for part in NETWORK},
+    }.get(family, f"{family}: {{name: {name}}}\n")
     return RECIPE + choice + ABOUT.lstrip()
 
 
@@ -69,6 +67,8 @@ def _check_name(family: str, name: str) -> None:
         )
     if name in (known := members(family)):
         raise UserError(f"the {family} {name!r} already exists in {known[name].__module__}")
+    if name in shipped():
+        raise UserError(f"{name!r} is no name of a {family}: its recipe, {name}.yaml, would have that of a shipped one")
     if parse_yaml(name, "name") != name:
         raise UserError(f"{name!r} is no name of a {family}: a recipe would read it as {parse_yaml(name, 'name')!r}")
     module, class_name = _module(name), _class(name)

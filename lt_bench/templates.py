@@ -331,21 +331,11 @@ COMPONENTS = {
 """The component's file by its family."""
 
 ABOUT = """
-# What `lt-bench cite $recipe` prints: a key such as cao-2019-ldam, or the facts of a paper of your own.
+# What `lt-bench cite digits-lt/$name` prints: a key such as cao-2019-ldam, or the facts of a paper of your own.
 # papers: [{title: My Paper, authors: ["Doe, Jane"], venue: CVPR, year: 2026, url: https://example.org}]
 """
 
 RECIPE = """
-# $title on digits-LT, factor 20, ResNet-8, 15 epochs.
-# Run: lt-bench run $recipe --plugin $module --seeds 0,1,2
-extends: protocols/digits-demo
-data: {name: digits-lt, factor: 20}
-model: {backbone: $backbone, head: $head}
-"""
-
-SECOND = """
-# Cross entropy on digits-LT, then $name in the place of its classifier.
-# Run: lt-bench run $recipe --plugin $module --seeds 0,1,2
-extends: digits-lt/ce
-second_stage: {name: $name}
+# $title, on any setting: a method, which takes its data set, network and protocol from there.
+# Run: lt-bench run digits-lt/$name --plugin $module --seeds 0,1,2
 """

@@ -107,9 +107,9 @@ def test_the_example_of_a_new_component_can_be_used(lt_bench: LtBench, working_f
     assert lt_bench("new", "mix", "tail-mix").code == 0
     recipe = working_folder / "tail-mix.yaml"
     text = recipe.read_text(encoding="utf-8")
-    assert lt_bench("cite", "tail-mix.yaml").out.count("@") == 1  # its data set's
+    assert lt_bench("cite", "digits-lt/tail-mix").out.count("@") == 1  # its data set's
     recipe.write_text(text.replace("# papers:", "papers:"), encoding="utf-8")
-    assert keys(lt_bench("cite", "tail-mix.yaml"))[0] == "doe-2026-my"
+    assert keys(lt_bench("cite", "digits-lt/tail-mix"))[0] == "doe-2026-my"
 
 
 def test_no_torch_is_imported() -> None:

@@ -40,6 +40,20 @@ def test_help_waits_for_no_library() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("command", ["show digits-lt/ce", "list protocols"])
+def test_an_output_that_takes_nothing_is_one_line(command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lt_bench", *command.split()],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (2, "lt-bench: the output: No space left on device\n")
+
+
 def test_the_installed_command_is_this_one() -> None:
     (script,) = entry_points(group="console_scripts", name="lt-bench")
     assert script.value == "lt_bench.cli:main"

@@ -185,9 +185,9 @@ def a_component_of_ones_own() -> None:
     """The command that `new` prints, as it is but for the time that it takes."""
     written = typed("new", "mix", "tail-mix")
     assert written.code == 0
-    assert written.lines[:2] == ["tail_mix.py: the mix", "tail-mix.yaml: a recipe with it"]
+    assert written.lines[:2] == ["tail_mix.py: the mix", "tail-mix.yaml: a recipe with it, for any setting"]
     program, *words = written.lines[2].split()
-    assert (program, words) == ("lt-bench", ["run", "tail-mix.yaml", "--plugin", "tail_mix.py"])
+    assert (program, words) == ("lt-bench", ["run", "digits-lt/tail-mix", "--plugin", "tail_mix.py"])
     trained = typed(*words, *SHORT)
     assert trained.code == 0
     assert re.match(r"digits-lt/tail-mix digits-demo seed 0: top-1 \d+\.\d\d %, results/records/", trained.lines[-1])

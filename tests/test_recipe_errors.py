@@ -222,6 +222,9 @@ def test_a_component_that_is_like_none_may_be_in_a_plug_in() -> None:
     assert "did you mean" not in far
     assert "unimix); one of your own comes in by --plugin FILE (with mix=rarer)" in far
     assert "--plugin" not in refusal(Path("digits-lt/ce"), "mix=cutmux")
+    near = refusal(Path("digits-lt/ce"), "mix=my-mix")  # whose own it may be
+    assert "did you mean hmix?" in near
+    assert "one of your own comes in by --plugin FILE" in near
 
 
 def test_a_name_that_is_no_recipe() -> None:

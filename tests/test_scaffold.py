@@ -24,13 +24,14 @@ PROJECT = Path(__file__).parents[1]
 def test_what_is_written_trains(lt_bench: LtBench, working_folder: Path, family: str) -> None:
     written = lt_bench("new", family, "my-first-one")
     assert written.code == 0, written.err
-    recipe, plugin = "my-first-one.yaml", "my_first_one.py"
-    assert f"lt-bench run {recipe} --plugin {plugin}" in written.out
+    recipe, plugin = "digits-lt/my-first-one", "my_first_one.py"
+    assert written.out.splitlines()[-1] == f"lt-bench run {recipe} --plugin {plugin}"
     done = lt_bench("run", recipe, *STRANGER, "--plugin", plugin, "--device", "cpu")
     assert done.code == 0, done.err
     records = [load_record(path).recipe for path in (working_folder / "results").rglob("seed0-*.json")]
     (found,) = [one for one in records if one["name"] == "my-first-one"]  # a second stage has a first one
     assert list(found["plugins"]) == [f"{family}/my-first-one"]
+    assert lt_bench("validate", "cifar100-lt/my-first-one", "--plugin", plugin).code == 0
 
 
 @pytest.mark.parametrize("family", COMPONENTS)
@@ -56,6 +57,7 @@ def test_what_is_written_passes_the_project_s_checks(lt_bench: LtBench, working_
         (["mix", "../tail"], "'../tail' is no name of a mix"),
         (["mix", "1mix"], "'1mix' is no name of a mix"),
         (["mix", "a" * 300], "of at most 60 letters"),
+        (["mix", "ce"], "'ce' is no name of a mix: its recipe, ce.yaml, would have that of a shipped one"),
         (["mix", "true"], "'true' is no name of a mix: a recipe would read it as True"),
         (["mix", "null"], "a recipe would read it as None"),
         (["loss", "none"], "Python needs None or none for something else"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
 from lt_bench.sweep import Packed, Sweep, packed, parse_budget, plan, spread
+from lt_bench.sweep.local import _Worker
 from lt_bench.training import options as options_module
 from lt_bench.training import run as run_module
 from lt_bench.training.options import Options
@@ -389,3 +391,16 @@ def _lives(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_sweep_that_ends_early_does_not_wait_for_what_runs() -> None:
+    worker = _Worker(1)
+    try:
+        running = worker.pool.submit(time.sleep, 120)
+        until = time.monotonic() + 60
+        while not worker.status.pid and time.monotonic() < until:
+            time.sleep(0.05)
+        worker.end_run()
+        assert isinstance(running.exception(timeout=60), BrokenProcessPool)
+    finally:
+        worker.pool.shutdown(cancel_futures=True)

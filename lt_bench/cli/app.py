@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -15,11 +16,14 @@ from typer.core import TyperGroup
 
 from lt_bench.cli.examples import FIRST, examples
 from lt_bench.errors import RunError, UserError, in_one_line, unknown
+from lt_bench.files import in_words
 
 # Of all wrong usage of the command line. Typer exports no more of it than this subclass, and not always from click.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 
+STDOUT = 1
+"""Its file descriptor."""
 TRAINING = ("run", "sweep")
 """Commands that keep what they have done when they are interrupted."""
 
@@ -41,6 +45,13 @@ def exit_codes(ctx: typer.Context | None = None) -> Iterator[None]:
         else:
             command = getattr(error.ctx, "command_path", "lt-bench")
             print(f"lt-bench: {said.rstrip('.')}; see {command} --help", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # or what is left of it fails once more at exit
+        where = "the output" if error.filename is None else error.filename
+        print(f"lt-bench: {where}: {in_words(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         trains = ctx is not None and ctx.invoked_subcommand in TRAINING
@@ -81,7 +92,9 @@ class _Commands(_Group):
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         with exit_codes(ctx):
-            return super().invoke(ctx)
+            done = super().invoke(ctx)
+            sys.stdout.flush()  # what cannot be written is to be known in here
+            return done
 
 
 app = typer.Typer(

@@ -28,7 +28,7 @@ from lt_bench.cli.options import (
     run_options,
 )
 from lt_bench.errors import UserError
-from lt_bench.resources import ROBUSTNESS
+from lt_bench.resources import ROBUSTNESS, shipped_robustness
 from lt_bench.terminal import percent, print_rows
 
 if TYPE_CHECKING:
@@ -138,26 +138,34 @@ def _as_json(path: Path, found: RobustRecord) -> dict[str, Any]:
 
 @board_app.command("robust")
 def board_robust(
-    records: RobustRecords = ROBUSTNESS,
+    records: Annotated[
+        Path | None,
+        path_option("--records", help="Folder of the records. Default: yours, or where there are none the shipped."),
+    ] = None,
+    board: Annotated[bool, typer.Option("--board", help="The shipped ones, whether or not there are yours.")] = False,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line a method.")] = False,
     out: Annotated[Path | None, path_option("--out", help="Write a page of them, in Markdown.")] = None,
 ) -> None:
     """Print the tables of accuracy under attack, which are never mixed with any other."""
     from lt_bench.csv_text import csv_text
-    from lt_bench.robustness import board
+    from lt_bench.robustness import board as tables
 
-    found = board.tables(records)
+    if board and records is not None:
+        raise UserError("--board and --records name two boards; leave one of them out")
+    yours = not board and (records is not None or ROBUSTNESS.is_dir())
+    folder = (records or ROBUSTNESS) if yours else shipped_robustness()
+    found = tables.tables(folder)
     if out is not None:
-        board.save_page(found, out)
-        print(f"{out}: the tables of {records}")
+        tables.save_page(found, out)
+        print(f"{out}: the tables of {folder}")
         return
     if as_json:
-        print(json.dumps(board.as_lines(found)))
+        print(json.dumps(tables.as_lines(found)))
     elif as_csv:
-        print(csv_text(board.as_lines(found)), end="")
+        print(csv_text(tables.as_lines(found)), end="")
     else:
         for key, rows in found.items():
             print(f"{key.title}\n")
-            print_rows(board.cells(rows))
+            print_rows(tables.cells(rows))
             print()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -171,7 +172,9 @@ def new(
     from lt_bench.scaffold import scaffold
 
     module, recipe = scaffold(family, name, out)
-    print(f"{module}: the {family}\n{recipe}: a recipe with it\nlt-bench run {recipe} --plugin {module}")
+    there = "" if out == Path() else f"cd {shlex.quote(str(out))} && "
+    print(f"{module}: the {family}\n{recipe}: a recipe with it, for any setting")
+    print(f"{there}lt-bench run digits-lt/{name} --plugin {module.name}")
 
 
 @app.command()

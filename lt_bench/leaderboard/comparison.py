@@ -223,6 +223,8 @@ def _common_runs(found: Table, methods: Sequence[str], rows: list[Row], place: i
     if first is second:
         official = OFFICIAL + first.method.removesuffix(YOURS)
         hint = f"; the shipped board's is {official}" if first.yours and _rows(found, official) else ""
+        if methods[0] != methods[place] and not first.yours:
+            hint = f", and {methods[place]} is the same row: no record of yours is of this method in this table"
         raise UserError(f"{methods[0]}: two different methods are needed{hint}")
     common = [(run, second.runs[seed]) for seed, run in first.runs.items() if seed in second.runs]
     if not common:

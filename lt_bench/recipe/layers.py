@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from lt_bench.bibliography import Papers, named
 from lt_bench.data.cards import card_names, own_names
 from lt_bench.data.noise import NOISES
-from lt_bench.errors import UserError, shown, unknown
+from lt_bench.errors import UserError, is_slip, shown, unknown
 from lt_bench.recipe.files import (
     OWN_SETTING,
     PROTOCOLS,
@@ -37,8 +36,6 @@ ROW_FIELDS = (*CONDITIONS, "protocol", *PARTS)
 """What a row under `on` may say."""
 FIELDS = ("extends", "protocol", "data", *PARTS, "on", "reported", "papers", "notes")
 """What a recipe file may say."""
-SLIP = 0.85
-"""How near the name of a data set is to another where it must be meant for that."""
 DEFAULTS = {"sampler": "instance", "mix": "none", "loss": "cross-entropy", "method": "standard"}
 """The components of a recipe that names no others."""
 OTHER_SPLIT = ("profile", "subset_seed", "n_max")
@@ -164,8 +161,10 @@ def _check_condition(row: Node, where: str) -> None:
     """Raise UserError for a condition that nothing fulfils. A set of one's own may be at hand elsewhere, no slip is."""
     known = [*card_names(), *own_names()]
     for name in map(str, _each(row["data"])):
-        if name not in known and get_close_matches(name, known, n=1, cutoff=SLIP):
-            raise UserError(f"{where}: {unknown('data set', name, known)}")
+        if name not in known and is_slip(name, known):
+            raise UserError(
+                f"{where}: {unknown('data set', name, known)}; one of your own that is near has to be at hand"
+            )
     for factor in _each(row.get("factor", [])):
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor >= 1:
             raise UserError(f"{where}: factor: expected a number from 1 up, found {shown(factor)}")

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import RawValue
 from typing import Any, ClassVar
@@ -68,7 +69,10 @@ def _at_once(runs: Sequence[Run], options: Options, jobs: int, report: Report) -
                     free.append(worker)
                     yield title, _result(future)
     finally:
-        for worker in [*free, *(worker for _, worker in running.values())]:
+        busy = [worker for _, worker in running.values()]  # where this ends early
+        for worker in busy:
+            worker.end_run()
+        for worker in [*free, *busy]:
             worker.pool.shutdown(cancel_futures=True)
 
 
@@ -92,7 +96,14 @@ class _Worker:
             self.pool = self._new_pool()
             return self.pool.submit(run.attempt)
 
+    def end_run(self) -> None:
+        """End the process in the middle of its run, which goes on from its checkpoint another time."""
+        if self.status.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.status.pid, signal.SIGTERM)
+
     def _new_pool(self) -> ProcessPoolExecutor:
+        self.status.pid = 0
         # Spawned, because a forked process could not use CUDA.
         return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker, (self.threads, self.status))
 
@@ -111,6 +122,7 @@ def threads_of(jobs: int) -> int:
 def _start_worker(threads: int, status: Status) -> None:
     global _status  # noqa: PLW0603 (only the process that is started has it; it does not travel with a task)
     _status = status
+    status.pid = os.getpid()
     # Ctrl-C reaches every process: workers end at once, as by kill, which a run survives; only the sweep speaks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_sweep, daemon=True).start()

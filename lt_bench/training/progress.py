@@ -185,11 +185,13 @@ class Status(ctypes.Structure):
         ("epochs", ctypes.c_int),
         ("images_per_s", ctypes.c_double),
         ("left_s", ctypes.c_double),  # negative: unknown
+        ("pid", ctypes.c_int),  # of the process that trains, 0 before it has begun
     ]
     done: float
     epochs: int
     images_per_s: float
     left_s: float
+    pid: int
 
 
 class Shared(Progress):

@@ -183,6 +183,9 @@ def test_tables_with_more_rows_of_yours_come_first(yours: Path) -> None:
         compare(None, "ce", "mine")
     with pytest.raises(UserError, match=r"^ce: two different methods are needed; the shipped board's is board:ce$"):
         compare(None, "ce", "ce", TABLE)
+    same = "mixup: two different methods are needed, and board:mixup is the same row: no record of yours is of this"
+    with pytest.raises(UserError, match=same):
+        compare(None, "mixup", "board:mixup", TABLE)
 
 
 def test_the_board_is_not_read_beside_a_folder_that_is_named(yours: Path) -> None:
