@@ -16,6 +16,7 @@ SHOWN = (
     "docs/mixes/*.png",
     "benchmarks/*.md",
     "leaderboard/*.md",
+    "leaderboard/robustness/*.md",
     "leaderboard/v1/*.md",
     "leaderboard/v1/tables/*",
     "recipes/**/*.yaml",

@@ -162,9 +162,7 @@ def _check_condition(row: Node, where: str) -> None:
     known = [*card_names(), *own_names()]
     for name in map(str, _each(row["data"])):
         if name not in known and is_slip(name, known):
-            raise UserError(
-                f"{where}: {unknown('data set', name, known)}; one of your own that is near has to be at hand"
-            )
+            raise UserError(f"{where}: {unknown('data set', name, known)}; one of your own has to be at hand")
     for factor in _each(row.get("factor", [])):
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor >= 1:
             raise UserError(f"{where}: factor: expected a number from 1 up, found {shown(factor)}")
