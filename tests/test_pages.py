@@ -26,6 +26,7 @@ IN_NAVIGATION = (
     "CHANGELOG.md",
     "benchmarks/*.md",
     "leaderboard/*.md",
+    "leaderboard/robustness/*.md",
     "leaderboard/v1/*.md",
     "docs/*.md",
 )
