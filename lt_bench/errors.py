@@ -30,19 +30,19 @@ MOST_NAMES = 40
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it, at most 200 characters long."""
-    text = repr(value)
+    """A value as an error shows it, in the words of YAML, at most 200 characters long."""
+    text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def nearest(name: str, allowed: Iterable[str]) -> list[str]:
+def nearest(name: str, allowed: Iterable[str], likeness: float = 0.6) -> list[str]:
     """The allowed name that somebody who wrote `name` may have meant, none if all of them are far from it."""
-    return difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.6)
+    return difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=likeness)
 
 
 def is_slip(name: str, allowed: Iterable[str]) -> bool:
     """Whether `name` is so near to one that is allowed that it must be meant for that."""
-    return bool(difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.8))
+    return bool(nearest(name, allowed, likeness=0.8))
 
 
 def unknown(what: str, name: str, allowed: Iterable[str], meant: Sequence[str] = ()) -> str:

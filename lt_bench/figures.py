@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a figure whole or not at all; the suffix of `path` is the format, PNG without one.
+    """Write a figure whole or not at all, into a folder made for it; the suffix is the format, PNG without one.
 
     A `Figure` of matplotlib's own, not of pyplot, draws without a window wherever it is run.
     Raises UserError where it cannot be written, also for an unknown format.
@@ -23,6 +23,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
     drawn = io.BytesIO()
     try:
         figure.savefig(drawn, format=path.suffix[1:] or "png", dpi=dpi)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, drawn.getvalue())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: the figure cannot be written: {reason(error)}") from None

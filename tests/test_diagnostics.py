@@ -191,7 +191,7 @@ def test_the_command_draws(lt_bench: LtBench, working_folder: Path) -> None:
         (["strange"], "strange: holds no diagnostics of a run"),
         (["run", "--epoch", "7"], "run: nothing was kept after epoch 7, only from 2 to 3"),
         (["run", "--epoch", "-1"], "run: nothing was kept after epoch -1, only from 2 to 3"),
-        (["run", "--out", "nowhere/a.png"], "nowhere/a.png: the figure cannot be written"),
+        (["run", "--out", "file/a.png"], "file/a.png: the figure cannot be written"),
         (["run", "--out", "a.txt"], "a.txt: the figure cannot be written"),
         (["run", "--out", "empty"], "the figure cannot be written"),
         (["broken"], "epoch-001.safetensors: holds no class distances of a run (SafetensorError: "),

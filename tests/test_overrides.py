@@ -87,6 +87,15 @@ def test_an_empty_value_is_the_card_s_own() -> None:
     assert load_recipe("digits-lt/ce", ["data.factor="]).data.factor == load_card("digits-lt").factor
 
 
+def test_null_takes_phases_and_a_second_stage_back(tmp_path: Path) -> None:
+    plain = load_recipe("digits-lt/ldam-drw", ["phases=null"])
+    assert [(phase.until, phase.loss["weights"]) for phase in plain.phases] == [(plain.protocol.epochs, None)]
+    first = load_recipe("digits-lt/mislas", ["second_stage=null"])
+    assert first.sha256() == load_recipe("digits-lt/mixup").sha256() != load_recipe("digits-lt/mislas").sha256()
+    (tmp_path / "x.yaml").write_text("extends: digits-lt/mislas\nsecond_stage: null\n")
+    assert load_recipe(tmp_path / "x.yaml").sha256() == first.sha256()
+
+
 def test_another_protocol_replaces_the_base_and_not_the_recipe() -> None:
     classic, short = load_recipe("cifar10-lt/ldam-drw"), load_recipe("cifar10-lt/ldam-drw", ["protocol=cifar-30ep"])
     assert short.protocol == load_recipe("cifar100-lt/ce", ["protocol=cifar-30ep"]).protocol

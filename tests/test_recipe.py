@@ -148,7 +148,7 @@ def test_a_row_holds_under_the_noise_of_a_setting_as_overrides_leave_it() -> Non
         ("data: [digits-lt, digit-lt]", "'digit-lt' is not a known data set; did you mean digits-lt"),
         ("data: digits-lt, factor: '50'", "factor: expected a number from 1 up, found '50'"),
         ("data: digits-lt, factor: [10, 0.5]", "factor: expected a number from 1 up, found 0.5"),
-        ("data: digits-lt, factor: true", "factor: expected a number from 1 up, found True"),
+        ("data: digits-lt, factor: true", "factor: expected a number from 1 up, found true"),
     ],
 )
 def test_a_row_under_what_there_is_not(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lt_bench.corrections import settings_of, with_revision
 from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
-from lt_bench.errors import unknown
+from lt_bench.errors import shown, unknown
 from lt_bench.mixing import Mix, Mixed, Objective
 from lt_bench.models.network import Network
 from lt_bench.registry import lookup, members, plugin_digest
@@ -90,7 +90,7 @@ def complete(given: Any) -> Any:
         return given
     settings = {"name": given} if isinstance(given, str) else given
     if not isinstance(settings, dict):
-        raise in_words(f"expected a name or a mapping with a name, found {given!r}")
+        raise in_words(f"expected a name or a mapping with a name, found {shown(given)}")
     settings = dict(settings)
     component = _allowed(settings.pop("name", "mixup"))
     # A resolved mapping comes by here too.

@@ -24,12 +24,15 @@ from lt_bench.validation import validated
 
 EXAMPLES = {"augment": "{cutout: {side: 8}}", "regularise": "{dropout: {rate: 0.5}}"}
 """The families of which a recipe may name several, each with how it does."""
+TAKEN_BACK = ("phases", "second_stage")
+"""What a recipe may do without: null takes back what it extends, or a method in front of an override, says of it."""
 
 
 def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Validate a merged recipe read from `path`, changed by `overrides`."""
     _in(path, check_fields, data, field="")
-    data = {**deepcopy(data), "name": path.stem, "overrides": list(overrides)}
+    kept = {key: value for key, value in data.items() if value is not None or key not in TAKEN_BACK}
+    data = {**deepcopy(kept), "name": path.stem, "overrides": list(overrides)}
     # First what needs no component: the first one takes seconds to import.
     data["protocol"] = _protocol(data.get("protocol"), path)
     _check_names(data, path)

@@ -59,8 +59,9 @@ def test_the_class_size_curve_is_drawn(split: Split, tmp_path: Path, suffix: str
     assert path.read_bytes()[:5] in (b"\x89PNG\r", b"%PDF-", b"<?xml")
 
 
-@pytest.mark.parametrize("name", ["sizes.txt", "nowhere/sizes.png"])
+@pytest.mark.parametrize("name", ["sizes.txt", "file/sizes.png"])
 def test_a_figure_that_cannot_be_written_is_an_error_in_one_line(split: Split, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="the figure cannot be written") as error:
         draw_class_sizes(split, tmp_path / name)
     assert "\n" not in str(error.value)

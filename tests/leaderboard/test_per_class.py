@@ -93,7 +93,8 @@ def test_the_picture_of_a_comparison(lt_bench: LtBench, working_folder: Path, mo
     assert differences(low, high).tolist() == pytest.approx([90, 10, 20, 30, 40, 50])
     command = ("compare", "low", "high", "--records", "records", "--plot")
     assert (lt_bench(*command, "a.svg").code, Path("a.svg").read_bytes()[:5]) == (0, b"<?xml")
-    refused(lt_bench(*command, "nowhere/a.png"), "nowhere/a.png: the figure cannot be written")
+    assert (lt_bench(*command, "made/a.png").code, Path("made/a.png").is_file()) == (0, True)
+    refused(lt_bench(*command, "a.svg/a.png"), "a.svg/a.png: the figure cannot be written")
     drawn: list[Any] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     lt_bench(*command, "b.png")
