@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from lt_bench.leaderboard.changes import Change
     from lt_bench.leaderboard.comparison import Comparison, Difference
+    from lt_bench.leaderboard.tuning import Choice
 
 
 def compared(first: str, second: str, one: Difference) -> dict[str, str]:
@@ -44,6 +45,20 @@ def compared_with_first(one: Comparison) -> dict[str, str]:
         "p images": p_value(over_images),
         "so it is": apart if one.apart else "not told apart",
         "seeds needed": "" if top1.spread is None else str(top1.seeds_needed or "> 1000"),
+    }
+
+
+def chosen(one: Choice) -> dict[str, str]:
+    """A row of `leaderboard tuning`."""
+    from lt_bench.leaderboard.aggregate import places  # noqa: PLC0415 (slow to import)
+
+    return {
+        "rank": places(one.rank),
+        "method": one.method,
+        "protocol": one.protocol,
+        "n": str(len(one.seeds)),
+        "top1 ↑": f"{one.last:.2f}" + ("" if one.interval is None else f" ± {one.interval:.2f}"),
+        "at its best epoch": f"{one.best:.2f}",
     }
 
 

@@ -87,6 +87,16 @@ def parse_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: not readable YAML: nested too deeply") from None
 
 
+def pieces(text: str, where: str) -> list[str]:
+    """The elements of a YAML list whose brackets are left out, each as it was written. Raises UserError."""
+    listed = f"[{text}]"
+    if not isinstance(parse_yaml(listed, where), list):
+        raise UserError(f"{where}: expected values with commas between them, found {shown(text)}")
+    sequence = yaml.compose(listed, Loader=_Loader)
+    assert isinstance(sequence, yaml.SequenceNode)
+    return [listed[node.start_mark.index : node.end_mark.index] for node in sequence.value]
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping. Raises UserError in one line."""
     if path.is_fifo():

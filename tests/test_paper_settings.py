@@ -175,7 +175,52 @@ def test_the_rate_of_paddles_on_human_labels_ends_at_a_hundredth() -> None:
     assert (method["amplitude_stop"], method["phase_stop"], method["unlabelled_weight"]) == (25, 30, 5)
 
 
+def test_protocols_normalise_as_their_authors_do() -> None:
+    cifar10, cifar100 = (0.4914, 0.4822, 0.4465), (0.5071, 0.4867, 0.4408)
+    table = {
+        "dbn-mix-200ep-cifar10": (cifar10, (0.2471, 0.2435, 0.2616)),
+        "dbn-mix-200ep-cifar100": (cifar100, (0.2675, 0.2565, 0.2761)),
+        "robust-400ep": (cifar10, (0.2471, 0.2435, 0.2616)),
+        "robust-lt-100ep": ((0, 0, 0), (1, 1, 1)),
+    }
+    for name, constants in table.items():
+        protocol = shipped_protocol(name)
+        assert protocol is not None
+        assert (protocol.augmentation.mean, protocol.augmentation.std) == constants
+    inaturalist = load_card("inaturalist2018")
+    assert (inaturalist.mean, inaturalist.std) == ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
+
+
 # --- the large sets ----------------------------------------------------------------------------------
+
+
+def test_mixes_have_the_settings_of_their_authors_on_large_sets() -> None:
+    learnt = {"momentum_end": 0.99999}
+    large = ("imagenet-lt", "inaturalist2018")
+    table = {
+        "automix": {large: {"mask_schedule": "cosine", "lambda_concat": True} | learnt},
+        "samix": {
+            large: {"k": None, "value_dropout": 0.1, "mask_schedule": "cosine"} | learnt,
+            ("tiny-imagenet-lt",): {"k": None},
+        },
+        "adautomix": {
+            ("imagenet-lt",): {"samples": 2, "beta": 0.1, "lambda_concat": True, "normalised": True} | learnt,
+            ("tiny-imagenet-lt",): {"samples": 3, "beta": 0.4},
+        },
+        "sumix": {("imagenet-lt",): {"uncertainty": "logits"}, ("tiny-imagenet-lt",): {"weight": 1.0}},
+        "mixup": {(*large, "places-lt"): {"alpha": 0.2}, ("tiny-imagenet-lt",): {"alpha": 1.0}},
+        "manifold-mixup": {(*large, "places-lt", "tiny-imagenet-lt"): {"alpha": 0.2}, ("cifar100-lt",): {"alpha": 2.0}},
+        "cutmix": {("imagenet-lt",): {"probability": 1.0}, ("cifar100-lt",): {"probability": 0.5}},
+        "saliencymix": {("imagenet-lt",): {"probability": 1.0}, ("cifar100-lt",): {"probability": 0.5}},
+        "recursive-mix": {("imagenet-lt",): {"weight": 0.5}},
+        "augmix": {("imagenet-lt",): {"severity": 1}},
+    }
+    for name, by_settings in table.items():
+        for settings, wanted in by_settings.items():
+            for setting in settings:
+                mix = load_recipe(f"{setting}/{name}").phases[0].mix
+                assert {key: mix[key] for key in wanted} == wanted, (setting, name)
+    assert load_recipe("imagenet-lt/sumix").phases[0].mix["generator"]["beta"] == 1.0
 
 
 def test_the_protocols_of_the_large_sets_have_the_settings_of_their_papers() -> None:

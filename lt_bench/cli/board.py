@@ -25,7 +25,7 @@ from lt_bench.cli.options import (
 from lt_bench.errors import RunError, UserError
 from lt_bench.paths import parse_path
 from lt_bench.resources import RECORDS, TABLES
-from lt_bench.terminal import changed, compared, compared_with_first, console, print_rows, tested, whose
+from lt_bench.terminal import changed, chosen, compared, compared_with_first, console, print_rows, tested, whose
 
 if TYPE_CHECKING:
     from lt_bench.leaderboard.comparison import Comparison
@@ -251,3 +251,24 @@ def board_show(
     if board and records is not None:
         raise UserError("--board and --records name two boards; leave one of them out")
     print_tables(shipped_records() if board else records, console(), rank_external)
+
+
+@board_app.command("tuning")
+def board_tuning(records: ReadRecords = None, as_json: AsJson = False) -> None:
+    """Rank the settings that you tried by images held out of training, the test set unseen.
+
+    For runs with data.validation_per_class=K, or on data with a validation part.
+    """
+    from lt_bench.leaderboard.tuning import choices
+
+    found = choices(records)
+    if as_json:
+        print(json.dumps([{"table": key.title} | asdict(one) for key, table in found.items() for one in table]))
+        return
+    for key, table in found.items():
+        print(f"{key.title}\n")
+        print_rows([chosen(one) for one in table])
+        print()
+    print(
+        "Top-1 of held-out images. The best of many owes some of it to luck: the test set tells what it is worth, once."
+    )

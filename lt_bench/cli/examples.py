@@ -8,6 +8,7 @@ lt-bench run cifar100-lt/cmo data.factor=50 mix.probability=0.25 --data-root DAT
 lt-bench run cifar10-lt/mislas protocol=cifar-30ep --dry-run
 lt-bench run digits-lt/ce --track tensorboard
 lt-bench sweep digits-lt/ce digits-lt/cmo --seeds 0,1,2 --jobs 2
+lt-bench sweep cifar100-lt/ldam-drw --grid loss.max_margin=0.3,0.5 --grid data.factor=10,100 --seeds 0
 lt-bench sweep 'cifar100-lt/*' protocol=cifar-30ep --budget 40m
 lt-bench sweep 'cifar100-lt/*' --on slurm --resources partition=gpu,time=4h,gpus=1,cpus=8 --jobs 16
 lt-bench sweep 'cifar100-lt/*' --on ray:HOST:6379 --resources gpus=0.5
@@ -49,6 +50,7 @@ lt-bench leaderboard add ANOTHER_FOLDER/results/records
 lt-bench leaderboard add ours.npz --method ours --by 'A. Group' --on cifar100-lt --protocol cifar-200ep
 lt-bench leaderboard show
 lt-bench leaderboard robust
+lt-bench leaderboard tuning
 """
 
 _AS_THEY_ARE = "\b\n"

@@ -66,6 +66,10 @@ CardName = Annotated[
 Seeds = Annotated[
     str | None, typer.Option(help="Training seeds, such as 0,1,2. Default: run 0, sweep 0,1,2; a record's own.")
 ]
+Grid = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=V1,V2", help="Each of these values of a setting; several: each with each of the others."),
+]
 Plugins = Annotated[list[Path] | None, path_option("--plugin", help="Python file with components of your own.")]
 Track = Annotated[
     str | None,

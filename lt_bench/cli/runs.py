@@ -21,6 +21,7 @@ from lt_bench.cli.options import (
     Device,
     DryRun,
     Force,
+    Grid,
     Jobs,
     On,
     Plugins,
@@ -89,6 +90,7 @@ def run(
 def sweep(
     recipe: Recipes,
     seeds: Seeds = None,
+    grid: Grid = None,
     missing: Annotated[bool, typer.Option("--missing/--all", help="Only runs without a record, or all anew.")] = True,
     jobs: Jobs = None,
     budget: Budget = None,
@@ -105,7 +107,10 @@ def sweep(
     track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run recipes x seeds. One failed run does not stop the rest; a spent budget stops at an epoch and can go on."""
+    """Run recipes x values of a grid x seeds.
+
+    One failed run does not stop the rest; a spent budget stops at an epoch and can go on.
+    """
     from lt_bench.sweep import Sweep, engine_named, parse_budget
 
     if ranks.started().count > 1:
@@ -118,7 +123,7 @@ def sweep(
         data_root, records, work, device, precision, compile, workers, not missing, True, track, bool(engine.place)
     )
     budget_s = None if budget is None else parse_budget(budget)
-    sweep = Sweep.plan(recipe, parse_seeds(seeds), options, usual=(0, 1, 2))
+    sweep = Sweep.plan(recipe, parse_seeds(seeds), options, usual=(0, 1, 2), grid=grid or ())
     if dry_run:
         from lt_bench import preview
 

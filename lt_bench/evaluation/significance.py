@@ -59,6 +59,18 @@ def surely_above(scores: np.ndarray, level: float = 0.95) -> np.ndarray:
     return above
 
 
+def rank_ranges(scores: np.ndarray, level: float = 0.95) -> list[tuple[int, int]]:
+    """Best and worst place of each row: what remains once the rows `surely_above` and below it have taken theirs.
+
+    Args:
+        scores: float [R, S], as there.
+        level: As there.
+    """
+    above = surely_above(scores, level)
+    taken = zip(above.sum(0), above.sum(1), strict=True)
+    return [(1 + int(better), len(scores) - int(worse)) for better, worse in taken]
+
+
 def equivalence_p(differences: Sequence[float], bound: float) -> float:
     """p-value of two one-sided t tests that the mean of paired differences lies within ±`bound`.
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
-from lt_bench.evaluation.significance import mean_interval, surely_above
+from lt_bench.evaluation.significance import mean_interval, rank_ranges
 from lt_bench.leaderboard.evidence import Evidence
 from lt_bench.leaderboard.noise import noise_scores
 from lt_bench.leaderboard.probabilities import are_probabilities
@@ -198,6 +198,14 @@ def method_name(record: Record) -> str:
     return f"{record.recipe_name} ({', '.join(apart)})" if apart else record.recipe_name
 
 
+def places(rank: tuple[int, int] | None) -> str:
+    """A rank range as a table has it."""
+    if rank is None:
+        return "–"
+    best, worst = rank
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
 def told_apart(records: Sequence[Record]) -> list[str]:
     """A name for the method of each of these records, of different recipes: with the protocol, and the recipe's digest,
     where that is what tells two of one name apart.
@@ -302,12 +310,9 @@ def _ranked(rows: list[Row], rank_external: bool) -> tuple[Row, ...]:
     several = [row for row in rows if row.n > 1 and not row.superseded and (rank_external or not row.external)]
     seeds = sorted({seed for row in several for seed in row.runs})
     top1 = [[row.runs[seed].scores["top1"] if seed in row.runs else None for seed in seeds] for row in several]
-    above = surely_above(np.array(top1, dtype=float))  # None becomes NaN
-    places = {
-        (row.recipe_sha256, row.yours): (1 + int(better), len(several) - int(worse))
-        for row, better, worse in zip(several, above.sum(0), above.sum(1), strict=True)
-    }
-    return tuple(replace(row, rank=places.get((row.recipe_sha256, row.yours))) for row in rows)
+    ranges = rank_ranges(np.array(top1, dtype=float))  # None becomes NaN
+    ranks = {(row.recipe_sha256, row.yours): found for row, found in zip(several, ranges, strict=True)}
+    return tuple(replace(row, rank=ranks.get((row.recipe_sha256, row.yours))) for row in rows)
 
 
 def _mean(values: list[float | None]) -> float | None:

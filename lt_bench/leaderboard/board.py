@@ -14,7 +14,7 @@ from lt_bench.data.groups import FEW_BELOW, MANY_ABOVE
 from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, beginning, in_words, write_together
 from lt_bench.leaderboard import foundation, noise
-from lt_bench.leaderboard.aggregate import Row, Table, TableKey
+from lt_bench.leaderboard.aggregate import Row, Table, TableKey, places
 from lt_bench.leaderboard.naming import Shown, shown
 from lt_bench.leaderboard.page import page
 from lt_bench.leaderboard.probabilities import WHY
@@ -173,7 +173,7 @@ def _columns(table: Table) -> Columns:
     first = {} if table.key.condition.track == CLEAN else gap
 
     columns: Columns = {
-        "Rank": _rank,
+        "Rank": lambda row: places(row.rank),
         "Method": lambda row: row.method,
         "n": lambda row: str(row.n),
         "Top-1": lambda row: _number(row.top1) + ("" if row.interval is None else f" ± {row.interval:.2f}"),
@@ -331,13 +331,6 @@ def _links(found: list[Shown]) -> list[str]:
 def _is_balanced(row: Row) -> bool:
     """Whether balanced accuracy repeats top-1, as on every balanced test set."""
     return math.isclose(row.means["balanced"] or 0.0, row.top1)
-
-
-def _rank(row: Row) -> str:
-    if row.rank is None:
-        return "–"
-    best, worst = row.rank
-    return str(best) if best == worst else f"{best}–{worst}"
 
 
 def _digits(value: float | None) -> float | None:

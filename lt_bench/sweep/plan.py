@@ -19,6 +19,7 @@ from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe.files import SETTINGS, is_record, own_recipes, path_exists, shipped, shipped_recipes
 from lt_bench.recipe.overrides import split_arguments
 from lt_bench.sweep.engines import Engine, Result
+from lt_bench.sweep.grid import Point, points
 from lt_bench.sweep.local import Local, one_by_one, threads_of
 from lt_bench.sweep.packed import reason, trace
 from lt_bench.sweep.report import Report
@@ -34,22 +35,34 @@ class Sweep:
     recipes: tuple[Recipe, ...]
     seeds: tuple[tuple[int, ...], ...]
     """Of each recipe."""
+    points: tuple[Point, ...]
+    """Of each recipe, what of the grid it is."""
     options: Options
 
     @classmethod
     def plan(
-        cls, arguments: Sequence[str], seeds: Sequence[int] | None, options: Options, usual: Sequence[int] = (0,)
+        cls,
+        arguments: Sequence[str],
+        seeds: Sequence[int] | None,
+        options: Options,
+        usual: Sequence[int] = (0,),
+        grid: Sequence[str] = (),
     ) -> Sweep:
-        """From command-line arguments: recipes, and `key=value` overrides that hold for all of them.
+        """From command-line arguments: recipes, `key=value` overrides that hold for all of them, and a grid of others.
 
         A record stands for its recipe and, unless `seeds` are given, its seed; others then get the `usual` ones. Where
         `*` stands for any method or setting, what does not fit, or needs a file that is not given, is left out and
         told. Raises UserError for the rest.
         """
         names, overrides = split_arguments(arguments)
-        planned = [found for name in names for found in _planned(name, overrides)]
-        chosen = [(recipe, tuple(seeds or own or usual)) for recipe, own in planned]
-        return cls(tuple(recipe for recipe, _ in chosen), tuple(every for _, every in chosen), options)
+        planned = [
+            (recipe, tuple(seeds or own or usual), point)
+            for name in names
+            for point in points(grid, overrides)
+            for recipe, own in _planned(name, [*overrides, *point])
+        ]
+        recipes, chosen, places = zip(*planned, strict=True)
+        return cls(recipes, chosen, places, options)
 
     def execute(self, budget_s: float | None = None, *, engine: Engine = HERE, stop_on_failure: bool = False) -> None:
         """Run what has no record yet, seed by seed, so that early results cover all recipes.
@@ -101,9 +114,13 @@ class Sweep:
     def runs(self) -> list[Run]:
         """Seed by seed, so that early results cover all recipes."""
         return [
-            (f"{recipe.data.name}/{recipe.name} {recipe.protocol.name} seed {seed}", recipe, seed)
+            (
+                " ".join((f"{recipe.data.name}/{recipe.name}", recipe.protocol.name, *point, f"seed {seed}")),
+                recipe,
+                seed,
+            )
             for round_ in zip_longest(*self.seeds)
-            for recipe, seed in zip(self.recipes, round_, strict=True)
+            for recipe, point, seed in zip(self.recipes, self.points, round_, strict=True)
             if seed is not None
         ]
 

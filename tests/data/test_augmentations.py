@@ -164,6 +164,9 @@ def test_the_mean_side_of_a_clipped_square(side: int, expected: float) -> None:
     centres = torch.arange(32)[:, None].expand(32, 2)
     columns = (cut_out(torch.ones(32, 1, 32, 32), centres, side) == 0).any(2).sum(-1)
     assert columns.float().mean() == expected
+    every = torch.cartesian_prod(torch.arange(32), torch.arange(32))
+    erased = (cut_out(torch.ones(1024, 1, 32, 32), every, side) == 0).float().mean()
+    assert erased == pytest.approx({16: 0.19140625, 8: 0.0549316, 20: 0.2781}[side], abs=5e-5)
 
 
 def test_several_holes_erase_more() -> None:
@@ -275,6 +278,15 @@ def test_the_small_grid_of_the_card() -> None:
     assert mask[0].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
     assert mask[2].all()
     assert float(mask.mean()) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("size", "period", "ratio", "hidden"),
+    [(64, 16, 0.5, 0.25), (64, 16, 0.4, 0.31640625), (60, 10, 0.4, 0.36), (60, 10, 0.6, 0.16)],
+)
+def test_the_hidden_squares_of_the_card(size: int, period: int, ratio: float, hidden: float) -> None:
+    """The card's mode 0 keeps the squares between the bars; here they are what is hidden."""
+    assert 1 - float(mask_of(size, period, ratio).mean()) == pytest.approx(hidden)
 
 
 @pytest.mark.parametrize(("period", "kept"), [(128, 0.8412), (200, 0.84)])

@@ -108,6 +108,8 @@ def test_two_images_have_shares_of_their_own_on_each_side() -> None:
         assert blend.shares[1] == pytest.approx(1 - blend.shares[0])
         assert blend.orders[0].tolist() == list(range(32))
         assert blend.orders[1].tolist() != list(range(32))
+    shares = np.array([one.shares[0] for _ in range(2000) for one in mix.blends(batch_of(size=2), step)])
+    assert ((shares <= 0.03) | (shares >= 0.97)).mean() == pytest.approx(0.06, abs=0.012)
 
 
 @pytest.mark.parametrize(("share", "learnt"), [(0.03, False), (0.0301, True), (0.96, True), (0.975, False)])

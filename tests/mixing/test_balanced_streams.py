@@ -10,7 +10,8 @@ import torch
 from mix_cases import build, constant, step_at
 
 from lt_bench.data.samplers import ClassBalanced, inverse_size_weights
-from lt_bench.data.types import Epoch, IntArray
+from lt_bench.data.split import class_sizes
+from lt_bench.data.types import Epoch, IntArray, generator
 from lt_bench.mixing.balanced_mixup import balanced_share
 from lt_bench.mixing.mixup import draw_share
 
@@ -101,6 +102,16 @@ def test_no_class_is_suppressed() -> None:
     assert contains(own, other, range(3)) == pytest.approx(0.51, abs=0.004)
     assert contains(own, other, range(7, 10)) == pytest.approx(0.51, abs=0.004)
     assert (own == other).mean() == pytest.approx(0.1, abs=0.002)
+
+
+def test_random_pairs_suppress_the_tail() -> None:
+    shuffled = [generator(seed, "pairs").permutation(np.repeat(LABELS, 30)) for seed in (0, 1)]
+    assert contains(*shuffled, range(3)) == pytest.approx(0.955638, abs=0.002)
+    assert contains(*shuffled, range(7, 10)) == pytest.approx(0.043369, abs=0.002)
+    assert (shuffled[0] == shuffled[1]).mean() == pytest.approx(0.2535, abs=0.003)
+    sizes = np.array(class_sizes(100, 500, 100, "exponential"))
+    many = sizes[sizes > 100].sum() / sizes.sum()
+    assert (many, 1 - (1 - many) ** 2) == (pytest.approx(0.813497, abs=1e-6), pytest.approx(0.965217, abs=1e-6))
 
 
 def test_before_its_first_epoch_it_is_mixup() -> None:

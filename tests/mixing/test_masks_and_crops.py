@@ -92,6 +92,12 @@ def test_resizemix_at_the_scales_of_the_card(scale: float, side: int, share: flo
     assert int(mixed.images[0, 0].sum()) == side**2
 
 
+def test_the_mean_share_of_resizemix() -> None:
+    mix, image = build("resizemix"), constant(0, [0])
+    shares = [mix(image, image, step).terms[0][1] for step in [step_at()] for _ in range(3000)]
+    assert np.mean(shares) == pytest.approx(0.7567, abs=0.012)
+
+
 def test_the_shrunk_image_is_the_nearest_pixels_of_the_whole_one() -> None:
     images = torch.arange(64.0).view(1, 1, 8, 8).expand(1, 3, 8, 8)
     found = pasted(torch.full((1, 3, 8, 8), -1.0), images, torch.tensor([[2, 1]]), 0.4)

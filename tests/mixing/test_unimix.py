@@ -68,6 +68,13 @@ def test_expected_share(t: float, expected: float) -> None:
     assert 0.5 + t - stats.beta.sf(1 - t, 0.8, 0.8) == pytest.approx(expected, abs=1e-6)
 
 
+def test_no_pair_has_an_expected_share_far_from_a_half() -> None:
+    t = np.linspace(0, 1, 2001)
+    share = 0.5 + t - stats.beta.sf(1 - t, 0.8, 0.8)
+    assert (share.min(), share.max()) == (pytest.approx(0.4668, abs=5e-5), pytest.approx(0.5332, abs=5e-5))
+    assert (t[share.argmin()], t[share.argmax()]) == (pytest.approx(0.146, abs=0.001), pytest.approx(0.854, abs=0.001))
+
+
 @pytest.mark.parametrize("t", [0.0, 0.01, 0.3, 1.0])
 def test_a_uniform_share_stays_uniform(t: float) -> None:
     assert expected_share(1, t) == pytest.approx(0.5, abs=1e-4)

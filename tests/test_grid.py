@@ -1,0 +1,69 @@
+"""Several values of settings on one command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from run_cases import refused
+
+from lt_bench.sweep import Sweep
+from lt_bench.sweep.grid import points
+from lt_bench.training.options import Options
+from lt_bench.yaml_files import pieces
+
+
+def test_every_value_with_every_other() -> None:
+    assert points(["mix.alpha=0.2, 1e-1", "loss=focal,{name: ldam, scale: 20}"]) == [
+        ("mix.alpha=0.2", "loss=focal"),
+        ("mix.alpha=0.2", "loss={name: ldam, scale: 20}"),
+        ("mix.alpha=1e-1", "loss=focal"),
+        ("mix.alpha=1e-1", "loss={name: ldam, scale: 20}"),
+    ]
+    assert points([]) == [()]
+
+
+values = st.none() | st.booleans() | st.integers(-99, 99) | st.text(st.characters(codec="ascii"), max_size=8)
+
+
+@given(st.lists(values | st.lists(values, max_size=3), min_size=1, max_size=4))
+def test_any_values(listed: list[Any]) -> None:
+    text = yaml.safe_dump(listed, default_flow_style=True, width=10_000).strip()
+    assert [yaml.safe_load(piece) for piece in pieces(text[1:-1], "here")] == listed
+
+
+def test_each_recipe_has_each_value_and_a_title_of_its_own() -> None:
+    planned = Sweep.plan(["digits-lt/ce", "digits-lt/mixup"], (3,), Options(), grid=["protocol.optimizer.lr=0.1,0.2"])
+    assert [title for title, _, _ in planned.runs()] == [
+        f"digits-lt/{name} digits-demo protocol.optimizer.lr={rate} seed 3"
+        for name in ("ce", "mixup")
+        for rate in (0.1, 0.2)
+    ]
+    assert [recipe.protocol.optimizer.lr for _, recipe, _ in planned.runs()] == [0.1, 0.2] * 2
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (["mix"], "--grid 'mix': expected KEY=V1,V2"),
+        (["mix="], "--grid 'mix=': expected KEY=V1,V2"),
+        (["=1"], "--grid '=1': expected KEY=V1,V2"),
+        (["mix=cutmix,cutmix"], "--grid mix: has cutmix twice"),
+        (["mix=mixup", "mix=cutmix"], "--grid mix: is given twice"),
+        (["protocol.epochs=1,2"], "--grid protocol.epochs: is given as an override too"),
+        (["mix=["], "--grid mix:1: not readable YAML"),
+        (["mix=cutmix #"], "--grid mix:1: not readable YAML"),
+        (["mix=a], [b"], "--grid mix:1: not readable YAML"),
+        (["mix=cutmix,mixupp"], "did you mean mixup?"),
+        (["name=a"], "'name' is not a known field of a recipe"),
+    ],
+)
+def test_grids_that_are_none(lt_bench: Callable[..., Any], working_folder: Path, grid: list[str], message: str) -> None:
+    asked = [word for one in grid for word in ("--grid", one)]
+    refused(lt_bench("sweep", "digits-lt/ce", "protocol.epochs=3", *asked), message)
+    assert not list(working_folder.iterdir())
