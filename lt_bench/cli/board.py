@@ -255,7 +255,7 @@ def board_show(
 
 @board_app.command("tuning")
 def board_tuning(records: ReadRecords = None, as_json: AsJson = False) -> None:
-    """Rank the settings that you tried by images held out of training, the test set unseen.
+    """Rank the settings that you tried by images held out of training, not by the test set.
 
     For runs with data.validation_per_class=K, or on data with a validation part.
     """

@@ -1,4 +1,4 @@
-"""What one's runs reach on images held out of training: how settings are chosen with the test set unseen."""
+"""What one's runs reach on images held out of training: settings are chosen by these and not by the test set."""
 
 from __future__ import annotations
 
