@@ -128,6 +128,27 @@ def test_what_to_fetch_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "\n" not in said
 
 
+def test_a_hub_out_of_reach_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    asked = []
+
+    def fail(*_: object, **__: object) -> str:
+        asked.append(constants.is_offline_mode())
+        try:
+            raise LocalEntryNotFoundError("no route to host")
+        except LocalEntryNotFoundError:
+            raise OSError("no file")  # noqa: B904 (as open_clip does)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(open_clip, "download_pretrained", fail)
+    for _ in range(2):
+        with pytest.raises(UserError, match="could not be downloaded"):
+            Clip(model="ViT-B-16-quickgelu", pretrained="openai").whole()
+    assert asked == [False, True]
+
+
 @pytest.mark.parametrize(
     ("model", "tag", "why"),
     [

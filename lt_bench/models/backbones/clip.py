@@ -20,7 +20,7 @@ from lt_bench.data.types import cut
 from lt_bench.errors import UserError, unknown
 from lt_bench.files import sha256_of
 from lt_bench.models.backbones import Provenance, Staged
-from lt_bench.models.backbones.trained_weights import check_unchanged, with_digest
+from lt_bench.models.backbones.trained_weights import check_unchanged, wait_once, with_digest
 from lt_bench.registry import Info
 from lt_bench.settings import Line
 from lt_bench.validation import in_words
@@ -204,6 +204,7 @@ class Clip(Staged):
         try:
             file: str = open_clip.download_pretrained(entry)
         except Exception as error:  # Whatever a download raises.
+            wait_once(error)
             raise UserError(self._to_fetch(entry, error)) from None
         return file
 

@@ -14,7 +14,7 @@ from lt_bench.errors import UserError, in_one_line, unknown
 from lt_bench.files import sha256_of
 from lt_bench.models.backbones import Provenance, Staged
 from lt_bench.models.backbones.cutting import Pooled, stages_of
-from lt_bench.models.backbones.trained_weights import check_unchanged, with_digest
+from lt_bench.models.backbones.trained_weights import check_unchanged, wait_once, with_digest
 from lt_bench.models.network import Level
 from lt_bench.registry import Info
 from lt_bench.settings import Line
@@ -138,6 +138,7 @@ class Timm(Staged):
         try:
             model: nn.Module = timm.create_model(config.model, config.pretrained or bool(config.weights), **arguments)
         except Exception as error:  # whatever timm, a download or the reading of a file raises
+            wait_once(error)
             hint = f"; {self._to_fetch()}" if config.pretrained else ""
             raise UserError(f"model.backbone: timm/{config.model} cannot be built: {_reason(error)}{hint}") from None
         return model

@@ -53,6 +53,20 @@ def read_state(file: str) -> State:
     return state
 
 
+def wait_once(error: BaseException | None) -> None:
+    """After the hub could not be reached, let its library look into its cache alone, as long as this process lives.
+
+    Else each further recipe of a sweep would wait for the same half minute of retries.
+    """
+    from huggingface_hub import constants  # noqa: PLC0415
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+
+    while error is not None:
+        if isinstance(error, LocalEntryNotFoundError):
+            constants.HF_HUB_OFFLINE = True
+        error = error.__cause__ or error.__context__
+
+
 def downloaded_state(builder: str, weights: str) -> State:
     """The weights that torchvision has for the network of a builder, from its cache or its server. Raises UserError."""
     from torchvision.models import get_model_weights  # noqa: PLC0415 (as slow to import as torch itself)
