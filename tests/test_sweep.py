@@ -23,7 +23,7 @@ from run_cases import TINY
 from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
-from lt_bench.sweep import Packed, Sweep, packed, parse_budget, plan, spread
+from lt_bench.sweep import Packed, packed, parse_budget, plan, spread
 from lt_bench.sweep.local import _Worker
 from lt_bench.training import options as options_module
 from lt_bench.training import run as run_module
@@ -315,30 +315,6 @@ def test_a_record_of_what_was_corrected_since_cannot_be_repeated(lt_bench: Calla
     record = next(path for path in sorted(shipped.rglob("glmc/*.json")) if '"revision"' not in path.read_text())
     refused = lt_bench("run", record)
     assert (refused.code, "cannot be run any more" in refused.err) == (2, True)
-
-
-def test_a_star_stands_for_all_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    planned = Sweep.plan(["imagenet-mini/dbn-mix*"], None, Options(), usual=(3,))
-    found = [recipe.name for recipe in planned.recipes]
-    assert {"dbn-mix", "dbn-mix-reverse"} <= set(found)
-    assert "dbn-mix-own-protocol" not in found
-    assert planned.seeds == ((3,),) * len(found)
-    assert "imagenet-mini/dbn-mix-own-protocol: left out: " in capsys.readouterr().err
-    with pytest.raises(UserError, match="no method is like that"):
-        Sweep.plan(["digit/*"], None, Options())
-    with pytest.raises(UserError, match=r"none of 3 fits, the first: .*did you mean protocol"):
-        Sweep.plan(["digits-lt/ce*", "protocl.epochs=1"], None, Options())
-
-
-def test_what_needs_a_file_that_is_not_given_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    planned = Sweep.plan(["digits-lt/t*mix*", "digits-lt/cutmix"], None, Options())
-    assert [recipe.name for recipe in planned.recipes] == ["trades-cutmix-wa", "transmix", "cutmix"]
-    told = capsys.readouterr().err
-    assert told.startswith("digits-lt/tokenmix: left out: digits-lt/tokenmix: mix.teacher: ")
-    by_area = Sweep.plan(["digits-lt/tokenmix*", "mix.labels=area"], None, Options())
-    assert [recipe.name for recipe in by_area.recipes] == ["tokenmix"]
-    with pytest.raises(UserError, match=r"digits-lt/tokenmix: mix\.teacher: .*mix\.labels=area"):
-        Sweep.plan(["digits-lt/ce", "digits-lt/tokenmix"], None, Options())
 
 
 def test_every_recipe_is_checked_before_the_first_run(lt_bench: Callable[..., Any], working_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several values of settings on one command line."""
+"""What a command line makes of itself: the recipes that `*` stands for, and each value of a grid."""
 
 from __future__ import annotations
 
@@ -12,10 +12,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_cases import refused
 
+from lt_bench.errors import UserError
 from lt_bench.sweep import Sweep
 from lt_bench.sweep.grid import points
 from lt_bench.training.options import Options
 from lt_bench.yaml_files import pieces
+
+
+def test_a_star_stands_for_all_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    planned = Sweep.plan(["imagenet-mini/dbn-mix*"], None, Options(), usual=(3,))
+    found = [recipe.name for recipe in planned.recipes]
+    assert {"dbn-mix", "dbn-mix-reverse"} <= set(found)
+    assert "dbn-mix-own-protocol" not in found
+    assert planned.seeds == ((3,),) * len(found)
+    assert "imagenet-mini/dbn-mix-own-protocol: left out: " in capsys.readouterr().err
+    with pytest.raises(UserError, match="no method is like that"):
+        Sweep.plan(["digit/*"], None, Options())
+    with pytest.raises(UserError, match=r"none of 3 fits, the first: .*did you mean protocol"):
+        Sweep.plan(["digits-lt/ce*", "protocl.epochs=1"], None, Options())
+
+
+def test_what_needs_a_file_that_is_not_given_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    planned = Sweep.plan(["digits-lt/t*mix*", "digits-lt/cutmix"], None, Options())
+    assert [recipe.name for recipe in planned.recipes] == ["trades-cutmix-wa", "transmix", "cutmix"]
+    told = capsys.readouterr().err
+    assert told.startswith("digits-lt/tokenmix: left out: digits-lt/tokenmix: mix.teacher: ")
+    by_area = Sweep.plan(["digits-lt/tokenmix*", "mix.labels=area"], None, Options())
+    assert [recipe.name for recipe in by_area.recipes] == ["tokenmix"]
+    with pytest.raises(UserError, match=r"digits-lt/tokenmix: mix\.teacher: .*mix\.labels=area"):
+        Sweep.plan(["digits-lt/ce", "digits-lt/tokenmix"], None, Options())
 
 
 def test_every_value_with_every_other() -> None:
