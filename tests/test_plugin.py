@@ -79,6 +79,10 @@ def test_a_stranger_s_mix_runs(lt_bench: Callable[..., Any], stranger: Path) -> 
     (weights,) = stranger.rglob("weights.safetensors")
     shown = lt_bench("evaluate", weights, "--plugin", "fade.py", "--device", "cpu", "--json")
     assert json.loads(shown.out)["correct"] == list(load_record(path).selections["last"].correct)
+    (stranger / "fade.py").write_text(MIX + "\n# tried something\n")
+    for command in ("evaluate", "attack"):
+        done = lt_bench(command, weights, "--plugin", "fade.py")
+        assert (done.code, "plugins: mix/fade is of another file than the plug-in here" in done.err) == (2, True)
 
 
 def test_what_was_loaded_and_not_named_is_in_the_record(lt_bench: Callable[..., Any], stranger: Path) -> None:

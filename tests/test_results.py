@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,20 @@ import numpy as np
 import pytest
 from run_cases import RUN, refused
 
+from lt_bench.data.opening import open_split
+from lt_bench.training.weights import read_weights
+
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
 LtBench = Callable[..., Any]
+
+
+def told_of_split(path: Path, split: str | None) -> str:
+    """What is said of weights that were trained on a split, None for their own."""
+    weights, said = read_weights(path), io.StringIO()
+    with redirect_stderr(said):
+        replace(weights, split=split or weights.split).tell_of_another_split(open_split(weights.recipe.data, None))
+    return said.getvalue()
 
 
 def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
@@ -28,6 +42,8 @@ def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
     last = found["classes"][9]
     assert (last["class_name"], last["group"], last["total"]) == ("9", "few", 60)
     assert last["accuracy"] == pytest.approx(expected["correct"][9] / 60)
+    assert told_of_split(weights, None) == ""
+    assert f"trained on another split ({'0' * 12}) than digits-lt has now" in told_of_split(weights, "0" * 64)
     refused(lt_bench("evaluate", path), "not the weights of a run")
     refused(lt_bench("evaluate", "absent"), "absent: there is no such file")
     refused(lt_bench("evaluate", working_folder), "not the weights of a run")

@@ -168,7 +168,7 @@ def docs(out: Annotated[Path, path_option("--out", help="Folder of the page.")] 
 @app.command()
 def new(
     family: Annotated[
-        str, typer.Argument(metavar="FAMILY", help="mix, loss, sampler, method, backbone, head or stage.")
+        str, typer.Argument(metavar="FAMILY", help="mix, loss, sampler, method, backbone, head, stage or regularise.")
     ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The word that recipes will use, such as tail-mix.")],
     out: Annotated[Path, path_option("--out", help="Folder of the two files.")] = Path(),

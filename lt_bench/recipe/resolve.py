@@ -66,10 +66,15 @@ def _is_of(figure: Reported, data: DataSpec) -> bool:
 def checked(recipe: Recipe, path: Path) -> Recipe:
     """The resolved recipe from `path`. Raises UserError where it breaks a rule or is of other plug-ins than these."""
     _in(path, check, recipe, field="")
+    _in(path, check_plugins, recipe, field="")
+    return recipe
+
+
+def check_plugins(recipe: Recipe) -> None:
+    """Raise UserError where a resolved recipe is of other plug-ins than those that are loaded."""
     if recipe.plugins != (found := _plugin_digests(recipe)):
         differing = sorted(set(recipe.plugins.items()) ^ set(found.items()))
-        raise UserError(f"{path}: plugins: {differing[0][0]} is of another file than the plug-in here")
-    return recipe
+        raise UserError(f"plugins: {differing[0][0]} is of another file than the plug-in here")
 
 
 def lookup_in(path: Path, field: str, kind: str, name: Any) -> type[Any]:

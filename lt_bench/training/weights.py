@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from lt_bench import __version__
 from lt_bench.data.cards import load_card
+from lt_bench.data.split import Split
 from lt_bench.errors import UserError
 from lt_bench.models import Network
 from lt_bench.recipe import Recipe
+from lt_bench.recipe.resolve import check_plugins
 from lt_bench.tensor_files import UNREADABLE, read_tensors, write_tensors
 
 FILE = "weights.safetensors"
@@ -52,6 +55,15 @@ class Weights:
         """Whether they are those of this very run."""
         return (self.recipe.sha256(), self.split, self.seed) == (recipe.sha256(), split, seed)
 
+    def tell_of_another_split(self, split: Split) -> None:
+        """Say on standard error where these are not the data that they were trained on."""
+        if self.split != split.digest:
+            print(
+                f"{self.path}: trained on another split ({self.split[:12]}) than {split.card.name} has now "
+                f"({split.digest[:12]}): classes may stand in another order, test images be training images",
+                file=sys.stderr,
+            )
+
     def load_into(self, network: Network) -> None:
         """Give the network these weights. Raises UserError, naming the file they came from, if they do not fit."""
         try:
@@ -83,9 +95,12 @@ def read_weights(path: Path) -> Weights:
 
 
 def _check_whole(recipe: Recipe) -> None:
-    """Raise an error if the recipe was not resolved by this program: if what a network is built from is missing."""
+    """Raise an error if the recipe was not resolved by this program, with these plug-ins: if what a network is built
+    from is missing or is another.
+    """
     recipe.method_choice(), recipe.head_choice(), recipe.backbone_choice()
     recipe.data.resolve(load_card(recipe.data.name))
     ends = [phase.until for phase in recipe.phase_choices()]
     if ends[-1] != max(1, recipe.training.epochs):
         raise ValueError(f"phases until {ends} in {recipe.training.epochs} epochs")
+    check_plugins(recipe)
