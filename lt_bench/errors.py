@@ -31,7 +31,8 @@ MOST_NAMES = 40
 
 def shown(value: object) -> str:
     """A value as an error shows it, in the words of YAML, at most 200 characters long."""
-    text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
+    text = repr(value)
+    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

@@ -55,14 +55,15 @@ class Sweep:
         told. Raises UserError for the rest.
         """
         names, overrides = split_arguments(arguments)
+        every = points(grid, overrides)
         planned = [
             (recipe, tuple(seeds or own or usual), point)
             for name in names
-            for point in points(grid, overrides)
+            for point in every
             for recipe, own in _planned(name, [*overrides, *point])
         ]
-        recipes, chosen, places = zip(*planned, strict=True)
-        return cls(recipes, chosen, places, options)
+        recipes, of_each, placed = zip(*planned, strict=True)
+        return cls(recipes, of_each, placed, options)
 
     def execute(self, budget_s: float | None = None, *, engine: Engine = HERE, stop_on_failure: bool = False) -> None:
         """Run what has no record yet, seed by seed, so that early results cover all recipes.
