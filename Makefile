@@ -38,7 +38,7 @@ check: lint typecheck test
 test-page: $(READY)
 	$(BIN)/python -m pytest -m browser -rs
 
-# Attacks that take half an hour; writes its figures into docs/reliability.md.
+# Attacks that take some twenty minutes; writes its figures into docs/reliability.md.
 campaign: $(READY)
 	$(BIN)/python tests/campaign --write docs/reliability.md
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ class Curves:
 
     title: str
     entries: list[Entry]
+    identity: str = ""
+    """What tells the run from others of its title: the first characters of its identity."""
 
     def points(self, name: str) -> tuple[list[int], list[float]]:
         """Numbers of finished epochs, and the values of one quantity after them, where there are any."""
@@ -47,7 +50,7 @@ def read_curves(path: Path) -> Curves:
         raise UserError(f"{path}: trained by {record.external.by} with another program: its epochs are not known")
     columns = record.curve.model_dump()
     entries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return Curves(f"{record.dataset.name}/{record.recipe_name} seed {record.seed}", entries)
+    return Curves(f"{record.dataset.name}/{record.recipe_name} seed {record.seed}", entries, record.identity[:8])
 
 
 def _from_folder(folder: Path) -> Curves:
@@ -65,7 +68,15 @@ def _from_folder(folder: Path) -> Curves:
         raise UserError(f"{path}: not the log of a run ({' '.join(str(error).split())[:200]})") from None
     # A run lies in DATASET/PROTOCOL/RECIPE/seedN-IDENTITY.
     *_, dataset, _, recipe, run = ("",) * 4 + folder.absolute().parts
-    return Curves(f"{dataset}/{recipe} {run.partition('-')[0].replace('seed', 'seed ')}", entries)
+    seed, _, identity = run.partition("-")
+    return Curves(f"{dataset}/{recipe} {seed.replace('seed', 'seed ')}", entries, identity[:8])
+
+
+def told_apart(curves: Sequence[Curves]) -> list[Curves]:
+    """The curves, with the identity in the title where runs of different settings have one."""
+    runs = {(one.title, one.identity) for one in curves}
+    several = {title for title, count in Counter(title for title, _ in runs).items() if count > 1}
+    return [replace(one, title=f"{one.title} [{one.identity}]") if one.title in several else one for one in curves]
 
 
 def save_curves(curves: Sequence[Curves], path: Path) -> None:
@@ -73,6 +84,7 @@ def save_curves(curves: Sequence[Curves], path: Path) -> None:
 
     Raises UserError where the file cannot be written.
     """
+    curves = told_apart(curves)
     if path.suffix != ".csv":
         return draw_curves(curves, path)
     rows = [{"run": one.title, **_known(entry)} for one in curves for entry in one.entries]

@@ -17,10 +17,11 @@ from lt_bench.files import beginning, in_words, write_atomically
 from lt_bench.listing import KINDS, Members, all_members, combines_with
 from lt_bench.losses import ClassWeights
 from lt_bench.markdown import escape, link, table_row
+from lt_bench.plugins import plugin_digest
 from lt_bench.recipe import DEFAULTS, PHASE_FAMILIES, Recipe, Reported, load_recipe
 from lt_bench.recipe.files import PROTOCOLS, SETTINGS, Node, shipped, shipped_recipes
 from lt_bench.recipe.layers import papers_of
-from lt_bench.registry import FAMILIES, NETWORK, lookup, members, named, plugin_digest
+from lt_bench.registry import FAMILIES, NETWORK, lookup, members, named
 from lt_bench.settings import Settings
 from lt_bench.yaml_files import read_yaml
 

@@ -1,30 +1,23 @@
 """The closed sets of names that a recipe may use, found by walking the packages.
 
 A component is a class with a `name`, a nested `Config` and the base class of its family. The file it
-stands in is its registration: nothing else has to be edited. A user's own components come in through
-`load_plugin` (the command line's `--plugin FILE`) or the entry point group `lt_bench.plugins`.
+stands in is its registration: nothing else has to be edited. A user's own components come in through `plugins`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.abc import SourceLoader
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from lt_bench.data.reading import read_bytes
 from lt_bench.errors import UserError, is_slip, unknown
+from lt_bench.plugins import plugin_modules
 from lt_bench.settings import Settings
 from lt_bench.validation import paths, settled
 from lt_bench.written import components
@@ -135,12 +128,6 @@ NETWORK = ("head", "backbone", "tuner", "start")
 NAME = re.compile(r"[\w.+-]+")
 """Of a component: it is a word of command lines and recipes, and a part of names of files."""
 
-MOST_SOURCE = 2**24
-"""Bytes of a plug-in's file."""
-
-_plugin_modules: list[ModuleType] = []
-_plugin_digests: dict[str, str] = {}
-
 
 def named(given: str | Mapping[str, Any]) -> dict[str, Any]:
     """What a recipe says of a component as a mapping; `timm/resnet18` is the component `timm` with that `model`."""
@@ -152,7 +139,7 @@ def named(given: str | Mapping[str, Any]) -> dict[str, Any]:
 def members(kind: str) -> dict[str, type[Component]]:
     """All components of a family by name, plug-ins included. Two of one name are an error."""
     found = dict(_shipped(kind))
-    for module in [*_entry_point_modules(), *_plugin_modules]:
+    for module in plugin_modules():
         for name, component in _components_in(module, kind).items():
             if name in found and found[name] is not component:
                 raise UserError(f"{module.__file__}: the {kind} {name!r} already exists in {found[name].__module__}")
@@ -167,11 +154,22 @@ def lookup(kind: str, name: str) -> type[Any]:
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raise UserError with the nearest valid name if no component of the kind is called `name`."""
+    """Raise UserError with the nearest valid name if no component of the kind is called `name`.
+
+    Where plug-ins are loaded it tells what they define; else it says how one comes in, unless the name is but a slip.
+    """
     known = vocabulary(kind)
     if name not in known:
         own = "" if is_slip(name, known) else "; one of your own comes in by --plugin FILE"
+        if plugin_modules():
+            defined = [f"{family} {own_name}" for family in FAMILIES for own_name in _of_plugins(family)]
+            none = "no component, which is a class with a `name` and the base class of its family"
+            own = f"; the plug-ins define {', '.join(defined) or none}"
         raise UserError(unknown(kind, name, known) + own)
+
+
+def _of_plugins(kind: str) -> list[str]:
+    return [name for module in plugin_modules() for name in _components_in(module, kind)]
 
 
 def vocabulary(kind: str) -> Mapping[str, tuple[str, ...]]:
@@ -179,59 +177,9 @@ def vocabulary(kind: str) -> Mapping[str, tuple[str, ...]]:
 
     Without plug-ins, which import torch themselves, that takes no import of a component, which would take seconds.
     """
-    if _entry_point_modules() or _plugin_modules:
+    if plugin_modules():
         return {name: tuple(paths(component.Config)) for name, component in members(kind).items()}
     return components(FAMILIES[kind].module)
-
-
-def load_plugin(path: Path, sha256: str | None = None) -> None:
-    """Import a user's file, so that the components it defines can be named in recipes.
-
-    Raises UserError where it cannot be imported, or is not the one with that `sha256`.
-    """
-    path = path.expanduser().resolve()
-    # With a digest of the path, because two plug-ins may have one file name.
-    module_name = f"lt_bench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    source = read_bytes(path, "plug-in", MOST_SOURCE)
-    digest = hashlib.sha256(source).hexdigest()
-    if sha256 not in (None, digest):
-        raise UserError(
-            f"--plugin {path}: has changed since the sweep began; the same command begins with what it is now"
-        )
-    if _plugin_digests.get(module_name) == digest:
-        return
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or not isinstance(spec.loader, SourceLoader):
-        raise UserError(f"--plugin {path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        # What was read, whatever stands there by now, and no bytecode of another version.
-        exec(spec.loader.source_to_code(source, str(path)), vars(module))
-    except (Exception, SystemExit) as error:  # a script may end what imports it
-        del sys.modules[module_name]
-        raise UserError(f"--plugin {path}: {_in_one_line(error)}") from error
-    _plugin_modules[:] = [m for m in _plugin_modules if m.__name__ != module_name] + [module]
-    _plugin_digests[module_name] = digest
-
-
-def plugin_files() -> dict[Path, str]:
-    """The files loaded by `load_plugin`, each with its sha256, for a process that has to load them too."""
-    return {Path(inspect.getfile(module)): _plugin_digests[module.__name__] for module in _plugin_modules}
-
-
-def loaded_plugins() -> list[str]:
-    """The sha256 of every plug-in file in this process, whether or not a recipe names a component of it, sorted."""
-    packaged = (Path(inspect.getfile(module)) for module in _entry_point_modules())
-    return sorted({*plugin_files().values(), *(hashlib.sha256(path.read_bytes()).hexdigest() for path in packaged)})
-
-
-def plugin_digest(component: type[Component]) -> str | None:
-    """The sha256 of the plug-in file that defines a component, None for a shipped one."""
-    if component.__module__.startswith("lt_bench."):
-        return None
-    known = _plugin_digests.get(component.__module__)
-    return known or hashlib.sha256(Path(inspect.getfile(component)).read_bytes()).hexdigest()
 
 
 @cache
@@ -249,23 +197,6 @@ def _shipped(kind: str) -> dict[str, type[Component]]:
                 raise RuntimeError(f"two components called {kind} {name!r}: {found[name]} and {component}")
             found[name] = component
     return found
-
-
-@cache
-def _entry_point_modules() -> list[ModuleType]:
-    return [_load_entry_point(entry) for entry in entry_points(group="lt_bench.plugins")]
-
-
-def _load_entry_point(entry: EntryPoint) -> ModuleType:
-    try:
-        module: ModuleType = entry.load()
-    except Exception as error:
-        raise UserError(f"plug-in {entry.name} ({entry.value}): {_in_one_line(error)}") from error
-    return module
-
-
-def _in_one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _components_in(module: ModuleType, kind: str) -> dict[str, type[Component]]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lt_bench.data.augment import Augmentation
 from lt_bench.data.cards import load_card
 from lt_bench.data.device_set import normalisation
 from lt_bench.data.opening import open_split
@@ -31,16 +30,20 @@ class TrainedNetwork(nn.Module):
     """A network as its run evaluated it: images to logits float32 [B, C], read as the run's loss reads them.
 
     It normalises by itself: images [B, 3, H, W] are RGB in uint8 or, as torchvision's ToTensor gives them, float32 in
-    0..1. Raises UserError for others. H and W are those of the run.
+    0..1. Raises UserError for others. H and W are those of the run. `class_names` [C] say what its outputs stand for;
+    None where weights were made before they kept them.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: Network, method: Method, augmentation: Augmentation, recipe: Recipe) -> None:
+    def __init__(
+        self, network: Network, method: Method, recipe: Recipe, class_names: tuple[str, ...] | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.method, self.recipe = network, method, recipe
-        scale, shift = normalisation(*augmentation.normalisation(load_card(recipe.data.name)), torch.device("cpu"))
+        self.network, self.method, self.recipe, self.class_names = network, method, recipe, class_names
+        mean, std = recipe.protocol.augmentation.normalisation(load_card(recipe.data.name))
+        scale, shift = normalisation(mean, std, torch.device("cpu"))
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
@@ -76,7 +79,7 @@ def load_network(weights: str | Path, data_root: str | Path | None = None) -> Tr
     read.load_into(network)
     labels = np.repeat(np.arange(len(counts)), counts)
     method: Method = choice.component(Task(labels, ClassStats.of_counts(counts), recipe.phase_choices()), choice.config)
-    return TrainedNetwork(network, method, recipe.protocol.augmentation, recipe).eval().requires_grad_(False)
+    return TrainedNetwork(network, method, recipe, read.class_names).eval().requires_grad_(False)
 
 
 def _class_sizes(recipe: Recipe, data_root: Path | None) -> IntArray:

@@ -95,19 +95,19 @@ def lt_bench(
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget the plug-ins that a test loads."""
-    from lt_bench import registry
+    from lt_bench import plugins
 
-    monkeypatch.setattr(registry, "_plugin_modules", list(registry._plugin_modules))
-    monkeypatch.setattr(registry, "_plugin_digests", dict(registry._plugin_digests))
-    registry._entry_point_modules.cache_clear()
+    monkeypatch.setattr(plugins, "_loaded", list(plugins._loaded))
+    monkeypatch.setattr(plugins, "_digests", dict(plugins._digests))
+    plugins._packaged.cache_clear()
     yield
-    registry._entry_point_modules.cache_clear()
+    plugins._packaged.cache_clear()
 
 
 @pytest.fixture
 def tiny_backbone(registry: None) -> Path:
     """The plug-in with the backbone `tiny`, loaded."""
-    from lt_bench.registry import load_plugin
+    from lt_bench.plugins import load_plugin
 
     path = Path(__file__).parent / "tiny_backbone.py"
     load_plugin(path)

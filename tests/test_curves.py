@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from run_cases import TINY, at_epoch, once, only, record, refused, tiny, train
 
-from lt_bench.curves import read_curves
+from lt_bench.curves import read_curves, told_apart
 from lt_bench.evaluation.metrics import accuracy_by_class, group_accuracy
+from lt_bench.leaderboard.record import load_record
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 
@@ -38,6 +39,13 @@ def test_an_epoch_of_the_log(tmp_path: Path) -> None:
     assert all(images / entry["images_per_s"] <= entry["seconds"] + 0.002 for entry in entries)
 
 
+def test_settings_of_one_method_are_told_apart(tmp_path: Path) -> None:
+    records = [train(tiny("ce", *given), tmp_path, seed=7).record for given in ((), ("loss.label_smoothing=0.1",))]
+    titles = [one.title for one in told_apart([read_curves(path) for path in records])]
+    assert titles == [f"digits-lt/ce seed 7 [{load_record(path).identity[:8]}]" for path in records]
+    assert len(set(titles)) == 2
+
+
 def test_epochs_that_were_logged_stay_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_epoch(monkeypatch, before=once(5), after=once(3))
     with pytest.raises(KeyboardInterrupt):
@@ -54,6 +62,7 @@ def test_folder_and_record_of_a_run_say_the_same(tmp_path: Path) -> None:
     outcome = train(tiny(), tmp_path, seed=7)
     folder, written = read_curves(only(tmp_path, "log.jsonl").parent), read_curves(outcome.record)
     assert folder.title == written.title == "digits-lt/ce seed 7"
+    assert told_apart([folder, written]) == [folder, written]
     for name in ("lr", "train_loss", "test_top1"):
         assert folder.points(name) == written.points(name)
     assert folder.points("test_top1")[0] == [2, 4, 5]

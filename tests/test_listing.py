@@ -19,10 +19,11 @@ from lt_bench.bibliography import shipped_papers
 from lt_bench.errors import UserError
 from lt_bench.listing import KINDS, NETWORK, OTHERS, Members, _some_of, all_members, combines_with, fits, listing
 from lt_bench.methods import Method
+from lt_bench.plugins import load_plugin
 from lt_bench.recipe import DEFAULTS, load_recipe
 from lt_bench.recipe.files import shipped
 from lt_bench.recipe.resolve import resolve
-from lt_bench.registry import FAMILIES, Component, Family, Info, load_plugin, lookup, members
+from lt_bench.registry import FAMILIES, Component, Family, Info, lookup, members
 from lt_bench.settings import added
 from lt_bench.yaml_files import read_yaml
 

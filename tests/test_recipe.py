@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
 from lt_bench.recipe import Recipe, load_recipe
+from lt_bench.resources import resource_folder
 
 BASE = {
     "extends": "protocols/digits-demo",
@@ -101,6 +102,31 @@ def test_the_chain_may_be_long_and_cross_folders(chain: Path) -> None:
 def test_a_recipe_may_extend_the_shipped_one_of_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "ce.yaml").write_text("extends: digits-lt/ce\ndata: {factor: 4}\n")
     assert load_recipe(tmp_path / "ce.yaml").data.factor == 4
+
+
+def test_a_file_that_is_called_as_a_shipped_method_is_extended_by_its_whole_name(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "ce.yaml").write_text("extends: digits-lt/ce\ndata: {factor: 4}\n")
+    (tmp_path / "sub" / "mine.yaml").write_text("extends: ce\n")
+    with pytest.raises(
+        UserError, match=r"mine\.yaml: extends: ce is a shipped method and .*ce\.yaml a file; ce\.yaml is"
+    ):
+        load_recipe(tmp_path / "sub" / "mine.yaml")
+    (tmp_path / "sub" / "mine.yaml").write_text("extends: ce.yaml\n")
+    assert load_recipe(tmp_path / "sub" / "mine.yaml").data.factor == 4
+
+
+def test_a_protocol_is_called_as_its_file(tmp_path: Path) -> None:
+    (tmp_path / "protocols").mkdir()
+    text = (resource_folder("recipes") / "protocols" / "digits-demo.yaml").read_text(encoding="utf-8")
+    (tmp_path / "protocols" / "short.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text("extends: digits-lt/ce\nprotocol: short\n")
+    with pytest.raises(
+        UserError, match=r"short\.yaml: protocol\.name: expected that of the file, short, found 'digits-d"
+    ):
+        load_recipe(tmp_path / "mine.yaml")
+    (tmp_path / "protocols" / "short.yaml").write_text(text.replace("name: digits-demo", "name: short"))
+    assert load_recipe(tmp_path / "mine.yaml").protocol.name == "short"
 
 
 # --- methods and settings ----------------------------------------------------------------------------

@@ -227,6 +227,10 @@ def test_a_component_that_is_like_none_may_be_in_a_plug_in() -> None:
     assert "one of your own comes in by --plugin FILE" in near
 
 
+def test_a_seed_is_no_part_of_a_recipe() -> None:
+    assert "seed: no part of a recipe, which every seed has; --seeds" in refusal(Path("digits-lt/ce"), "seed=3")
+
+
 def test_a_name_that_is_no_recipe() -> None:
     assert "did you mean digits-lt/ce" in refusal(Path("digits-lt/cee"))
     assert "did you mean digits-lt?" in refusal(Path("digit-lt/ce"))

@@ -14,7 +14,8 @@ from lt_bench.listing import KINDS, listing
 from lt_bench.losses import LDAM
 from lt_bench.mixing import CMO
 from lt_bench.models.heads.experts import Experts
-from lt_bench.registry import FAMILIES, lookup, members, plugin_digest
+from lt_bench.plugins import plugin_digest
+from lt_bench.registry import FAMILIES, lookup, members
 from lt_bench.validation import paths
 
 PROMISED = {

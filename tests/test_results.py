@@ -16,6 +16,7 @@ import pytest
 from run_cases import RUN, refused
 
 from lt_bench.data.opening import open_split
+from lt_bench.errors import UserError
 from lt_bench.training.weights import read_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
@@ -23,11 +24,11 @@ pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")
 LtBench = Callable[..., Any]
 
 
-def told_of_split(path: Path, split: str | None) -> str:
-    """What is said of weights that were trained on a split, None for their own."""
+def told_of_split(path: Path, **then: Any) -> str:
+    """What is said of weights that were trained on their data as it was `then`."""
     weights, said = read_weights(path), io.StringIO()
     with redirect_stderr(said):
-        replace(weights, split=split or weights.split).tell_of_another_split(open_split(weights.recipe.data, None))
+        replace(weights, **then).check_split(open_split(weights.recipe.data, None))
     return said.getvalue()
 
 
@@ -42,11 +43,24 @@ def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
     last = found["classes"][9]
     assert (last["class_name"], last["group"], last["total"]) == ("9", "few", 60)
     assert last["accuracy"] == pytest.approx(expected["correct"][9] / 60)
-    assert told_of_split(weights, None) == ""
-    assert f"trained on another split ({'0' * 12}) than digits-lt has now" in told_of_split(weights, "0" * 64)
+    assert told_of_split(weights) == ""
+    assert f"trained on another split ({'0' * 12}) than digits-lt has now" in told_of_split(weights, split="0" * 64)
     refused(lt_bench("evaluate", path), "not the weights of a run")
     refused(lt_bench("evaluate", "absent"), "absent: there is no such file")
     refused(lt_bench("evaluate", working_folder), "not the weights of a run")
+
+
+def test_weights_of_classes_that_have_moved(lt_bench: LtBench, working_folder: Path) -> None:
+    lt_bench(*RUN)
+    (path,) = working_folder.rglob("weights.safetensors")
+    names = tuple("0123456789")
+    assert read_weights(path).class_names == names
+    with pytest.raises(UserError, match=r"trained when class 0 of digits-lt was '1', which is class 1 now"):
+        told_of_split(path, class_names=("1", "0", *names[2:]))
+    with pytest.raises(UserError, match=r"trained on 9 classes, and digits-lt has 10 now"):
+        told_of_split(path, class_names=names[1:])
+    for unmoved in (None, ("zero", *names[1:])):  # of weights before names were kept, and with another word for one
+        assert told_of_split(path, class_names=unmoved) == ""
 
 
 def test_an_evaluation_that_is_interrupted_has_nothing_to_go_on_from(

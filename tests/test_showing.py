@@ -93,6 +93,36 @@ def test_a_record_is_shown_as_the_recipe_that_repeats_it(lt_bench: LtBench, work
     assert (refused.code, refused.out, refused.err.startswith("lt-bench: no.json: ")) == (2, "", True)
 
 
+@pytest.mark.parametrize(
+    "overrides", [[], ["loss.label_smoothing=0.1", "protocol.optimizer.name=adamw", "data.noise=null"]]
+)
+def test_another_recipe_is_not_called_as_one_that_ships(tmp_path: Path, overrides: list[str]) -> None:
+    shown = show("digits-lt/balanced-softmax", overrides)
+    path = tmp_path / "mine.yaml"
+    path.write_text(shown, encoding="utf-8")
+    assert load_recipe(path).name == "balanced-softmax"
+    path.write_text(shown.replace("weights: null", "weights: inverse-frequency"), encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"mine\.yaml: is called balanced-softmax, which is a shipped method and another"
+    ):
+        load_recipe(path)
+    path.write_text(
+        re.sub(
+            "label_smoothing: [0-9.]+", "label_smoothing: 0.3", shown.replace("name: balanced", "name: my-balanced", 1)
+        )
+    )
+    assert load_recipe(path).name == "my-balanced-softmax"
+
+
+def test_a_file_called_as_a_shipped_method_has_to_be_it(tmp_path: Path) -> None:
+    path = tmp_path / "ce.yaml"
+    path.write_text("extends: digits-lt/ce\ndata: {factor: 4}\n")
+    assert load_recipe(path).sha256() == load_recipe("digits-lt/ce", ["data.factor=4"]).sha256()
+    path.write_text("extends: digits-lt/ce\nloss: focal\n")
+    with pytest.raises(UserError, match="is called ce, which is a shipped method and another; give yours a name of"):
+        load_recipe(path)
+
+
 @pytest.mark.parametrize("name", [*SHIPPED[1::9], "cifar100-lt/mislas"])
 def test_a_copy_is_the_same_recipe_under_a_name_of_its_own(name: str, tmp_path: Path) -> None:
     copy(name, tmp_path / "my.yaml", ["protocol.batch_size=48"])

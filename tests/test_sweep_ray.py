@@ -13,7 +13,7 @@ from run_cases import TINY
 
 from lt_bench.errors import RunError, UserError
 from lt_bench.leaderboard.record import load_record
-from lt_bench.registry import load_plugin
+from lt_bench.plugins import load_plugin
 from lt_bench.sweep.on_ray import Ray, Resources, _Tasks
 from lt_bench.training.options import Options
 

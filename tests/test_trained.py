@@ -83,6 +83,7 @@ def test_the_predictions_are_those_of_the_record(working_folder: Path, lt_bench:
     network = load_network(only(working_folder, "weights.safetensors"))
     assert not network.training
     test = long_tailed("digits-lt", "test", factor=20)
+    assert network.class_names == tuple(test.class_names)
     images = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image, _ in test])
     predicted, confidence = network.predict(images)
     found = evaluate_predictions(test.labels, predicted, confidence, COUNTS)

@@ -25,9 +25,9 @@ def path_option(*names: str, help: str) -> Any:
     return typer.Option(*names, help=help, parser=parse_path, metavar="PATH")
 
 
-def path_argument(help: str) -> Any:
+def path_argument(help: str, metavar: str | None = None) -> Any:
     """An argument that is a path."""
-    return typer.Argument(help=help, parser=parse_path)
+    return typer.Argument(help=help, parser=parse_path, metavar=metavar)
 
 
 def file_argument(help: str) -> Any:
@@ -146,7 +146,7 @@ def run_options(
 
 def load_plugins(paths: list[Path] | None) -> None:
     if paths:
-        from lt_bench.registry import load_plugin
+        from lt_bench.plugins import load_plugin
 
         for path in paths:
             load_plugin(path)

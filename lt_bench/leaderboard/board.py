@@ -135,13 +135,16 @@ def _render(board: Board, out_dir: Path | None = None) -> dict[str, bytes]:
 def print_tables(records_dir: Path | None, console: Console, rank_external: bool = False) -> None:
     """Print the tables to a terminal; where it is narrow, the last columns are left out and named.
 
-    For None they are those in which records of one's own are, or the shipped board's where there are none.
+    For None they are those in which records of one's own are, or the shipped board's where there are none. Raises
+    UserError for a folder without records.
     """
     from rich import box  # noqa: PLC0415 (building the board does not need it)
     from rich import table as rich_table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     board = read_board(records_dir, rank_external)
+    if not board.shown:
+        raise UserError(f"{records_dir}: there are no records of runs; lt-bench run makes them")
     for _, title, about, table in shown(board.shown):
         remarks = (*_remarks(table), *spread(table))
         caption = Text("\n".join(map(one_line, [about, *remarks])))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lt_bench.data.augment import AS_PIXELS, Normalisation
 from lt_bench.data.types import Batch, ClassStats, Counts, Epoch, IntArray, Step
+from lt_bench.errors import RunError
 from lt_bench.lazy import lazily
 from lt_bench.models.network import Network
 from lt_bench.ranks.division import order_of, permuted
@@ -302,7 +303,19 @@ class Mix(Component, torch.nn.Module, ABC):
         A mix says it anew that looks at the network's answer before it knows the shares, mixes hidden features, or has
         a second term. It may ask the objective as often as it wants.
         """
-        return objective.of(self(batch, partner, step))
+        mixed = self(batch, partner, step)
+        if step.index == 0 and self.of_two_labels:  # once an epoch, for it waits for the device
+            self._check_shares(mixed)
+        return objective.of(mixed)
+
+    def _check_shares(self, mixed: Mixed) -> None:
+        total = torch.as_tensor(sum(share for _, share in mixed.terms)).detach()
+        if not ((total - 1).abs() < 0.01).all():
+            found = total.flatten()[(total - 1).abs().argmax()]
+            raise RunError(
+                f"mix {self.name}: the shares of an image sum to {found:.3g} and not to 1; a mix that means it says "
+                "`of_two_labels = False`"
+            )
 
     def after_step(self, network: Network, step: Step) -> None:
         """Called after each step of the optimizer, for a mix with a network that follows the trained one."""

@@ -16,7 +16,8 @@ from lt_bench.data.types import Batch, ClassStats, Epoch, IntArray, Step
 from lt_bench.errors import shown, unknown
 from lt_bench.mixing import Mix, Mixed, Objective
 from lt_bench.models.network import Network
-from lt_bench.registry import lookup, members, plugin_digest
+from lt_bench.plugins import plugin_digest
+from lt_bench.registry import lookup, members
 from lt_bench.validation import in_words, validated_inside
 
 Word = Literal["mixup", "cutmix"]

@@ -17,6 +17,7 @@ from lt_bench.validation import ending, paths
 
 BLOCKS: dict[str, type[Settings]] = {"protocol": Protocol, "data": DataSpec, "model": ModelSettings}
 """What is in every recipe, whatever its components."""
+SEEDS = ("seed", "seeds")
 
 
 def check_fields(recipe: Node) -> None:
@@ -37,6 +38,8 @@ def check_fields(recipe: Node) -> None:
 
 def _check(field: str, given: Any, names: Iterable[str], known: list[str]) -> None:
     for key in map(str, given if isinstance(given, Mapping) else ()):
+        if not field and key in SEEDS:
+            raise UserError(f"{key}: no part of a recipe, which every seed has; --seeds 0,1,2 says which are run")
         if key not in names:
             what = unknown(f"field of {field or 'a recipe'}", key, names, _meant(field, key, names, known))
             raise UserError(f"{field}.{key}: {what}" if field else what)

@@ -96,8 +96,13 @@ def _extended(name: str, path: Path, seen: tuple[Path, ...]) -> list[tuple[Path,
     """
     relative, folders = f"{name.removesuffix('.yaml')}.yaml", path.resolve().parents[:3]
     for folder in folders:
-        if path_exists(folder / relative) and (folder / relative).resolve() != path.resolve():
-            return _chain(folder / relative, seen)
+        file = folder / relative
+        if path_exists(file) and file.resolve() != path.resolve():
+            if name in shipped() and not file.samefile(shipped()[name]):
+                raise UserError(
+                    f"{path}: extends: {name} is a shipped method and {file} a file; {relative} is the file"
+                )
+            return _chain(file, seen)
     setting, slash, method = name.rpartition("/")
     places = [str(folder / setting) for folder in folders if slash and path_exists(folder / setting / OWN_SETTING)]
     places += [setting] if setting in shipped(SETTINGS) else []
@@ -209,6 +214,8 @@ def protocol_layer(name: str, path: Path) -> Layer:
     node = read_yaml(found)
     if not isinstance(node.get("protocol"), dict):
         raise UserError(f"{found}: protocol: required, a mapping with name, epochs and the rest")
+    if (called := node["protocol"].get("name")) != found.stem:
+        raise UserError(f"{found}: protocol.name: expected that of the file, {found.stem}, found {shown(called)}")
     return Layer(display_path(found), {"protocol": node["protocol"]})
 
 

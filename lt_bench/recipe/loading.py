@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -38,10 +39,36 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     origin = locate(str(name))
     if not is_resolved(origin):
-        return _load(origin, overrides)
-    if overrides:
+        recipe = _load(origin, overrides)
+    elif overrides:
         raise UserError(f"{name}: is a resolved recipe, to be run as it is; change {overrides[0]} in the file")
-    return recorded(read_yaml(origin.method), origin.method)
+    else:
+        recipe = recorded(read_yaml(origin.method), origin.method)
+    if origin.setting is None:
+        _check_called(recipe, origin.method)
+    return recipe
+
+
+def _check_called(recipe: Recipe, path: Path) -> None:
+    """Raise UserError where a file of the user's own has the name of a shipped method, for which tables would take it,
+    and is another.
+    """
+    if recipe.name not in shipped() or recipe.data.name not in shipped(SETTINGS):
+        return
+    split = recipe.data.model_dump(mode="json", exclude={"name"})
+    given = [f"protocol={recipe.protocol.model_dump_json()}"]
+    given += [f"data.{key}={json.dumps(value)}" for key, value in split.items()]
+    given += [text for text in recipe.overrides if not parse_override(text)[0].startswith(("protocol", "data."))]
+    ships = Origin(shipped()[recipe.name], shipped(SETTINGS)[recipe.data.name])
+    try:
+        same = _load(ships, given).sha256() == recipe.sha256()
+    except UserError:  # what it says of protocol and data does not fit the shipped one
+        same = False
+    if not same:
+        raise UserError(
+            f"{path}: is called {recipe.name}, which is a shipped method and another; give yours a name of its own, "
+            "as `lt-bench cp` does"
+        )
 
 
 def is_resolved(origin: Origin) -> bool:

@@ -13,13 +13,14 @@ from lt_bench.data.noise import words
 from lt_bench.data.spec import DataSpec
 from lt_bench.epochs import phase_ends, with_whole_epochs
 from lt_bench.errors import UserError, shown, unknown
+from lt_bench.plugins import plugin_digest
 from lt_bench.protocol import Protocol
 from lt_bench.recipe.files import Node
 from lt_bench.recipe.hints import check_fields
 from lt_bench.recipe.layers import DEFAULTS, merge
 from lt_bench.recipe.rules import check
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe, Reported
-from lt_bench.registry import NETWORK, check_name, lookup, named, plugin_digest
+from lt_bench.registry import NETWORK, check_name, lookup, named
 from lt_bench.validation import validated
 
 EXAMPLES = {"augment": "{cutout: {side: 8}}", "regularise": "{dropout: {rate: 0.5}}"}

@@ -103,7 +103,7 @@ def _question(path: Path, trials: tuple[Trial, ...], images: int | None, options
             f"{path}: predicts by five views of an image, and an attack is on one; take the weights without"
         )
     split = open_split(weights.recipe.data, options.data_root)
-    weights.tell_of_another_split(split)
+    weights.check_split(split)
     if searched and len(split.counts) < FEWEST:
         raise UserError(f"--with autoattack: its targeted parts need {FEWEST} classes, found {len(split.counts)}")
     return Question(weights, sha256_of(path), split, trials, per_class(images, split))

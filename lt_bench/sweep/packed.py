@@ -12,8 +12,8 @@ from pathlib import Path
 from lt_bench.data.cards import remember, remembered
 from lt_bench.errors import RunError, UserError
 from lt_bench.estimates import Run
+from lt_bench.plugins import load_plugin, plugin_files
 from lt_bench.recipe import Recipe
-from lt_bench.registry import load_plugin, plugin_files
 from lt_bench.training.options import BudgetSpent, Options, Outcome
 
 

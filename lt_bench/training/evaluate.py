@@ -69,7 +69,7 @@ def evaluate_weights(path: Path, options: Options, *, keep_logits: bool = False)
     """
     weights = read_weights(path)
     split = open_split(weights.recipe.data, options.data_root)
-    weights.tell_of_another_split(split)
+    weights.check_split(split)
     job = build_job(weights.recipe, split, weights.seed, options, epochs=0)
     weights.load_into(job.evaluated.eval())
     images, follow = len(split.test.labels), options.progress or on_screen

@@ -141,8 +141,7 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[int], N
     """One pass over the method's streams. Returns the mean training loss."""
     _begin_epoch(job, epoch)
     size, accumulate, copies = job.protocol.batch_size, job.protocol.accumulate, job.protocol.batch_augmentation
-    repeats = job.protocol.repeated_augmentation
-    orders = {name: repeated(order, repeats) for name, order in job.method.streams(epoch).items()}
+    orders = _orders(job, epoch)
     images = len(next(iter(orders.values())))
     steps, divided = math.ceil(images / size), divisions(copies * images, copies * size)
     streams = _streams(job, epoch, orders, divided)
@@ -194,6 +193,22 @@ def _streams(
     sources = [(np.repeat(order, copies), epoch.rng(f"augment/{name}")) for name, order in orders.items()]
     size = copies * job.protocol.batch_size
     return [job.sets.train.stream(order, size, rng, epoch.progress, own) for order, rng in sources]
+
+
+def _orders(job: Job, epoch: Epoch) -> dict[str, IntArray]:
+    """What each of the method's streams visits."""
+    images, times = len(job.sets.train.labels), job.protocol.repeated_augmentation
+    return {name: repeated(checked(order, name, images), times) for name, order in job.method.streams(epoch).items()}
+
+
+def checked(order: IntArray, stream: str, images: int) -> IntArray:
+    """The order of a stream. Raises RunError where it is none of positions [N] among so many images."""
+    fits = isinstance(order, np.ndarray) and order.ndim == 1 and order.dtype.kind in "iu" and len(order)
+    if not fits or order.min() < 0 or order.max() >= images:
+        found = f"{order.dtype} {list(order.shape)}" if isinstance(order, np.ndarray) else type(order).__name__
+        span = f", from {order.min()} to {order.max()}" if fits else ""
+        raise RunError(f"stream {stream}: expected integer positions [N] in 0..{images - 1}, found {found}{span}")
+    return order
 
 
 def repeated(order: IntArray, times: int) -> IntArray:

@@ -97,7 +97,7 @@ def _leave(
     trained = Trained(timing.wall_s, last_top1(record), environment.precision, environment.device)
     unkept = None
     try:
-        save_weights(folder / FILE, job.evaluated, recipe, split.digest, job.seed, trained)
+        save_weights(folder / FILE, job.evaluated, recipe, split, job.seed, trained)
     except UserError as error:
         unkept = error
     path = write_record(record, state.last_predictions(split.test.labels), options.records)

@@ -27,7 +27,7 @@ from lt_bench.errors import UserError
 from lt_bench.models import Network
 from lt_bench.models.norm import fuse, kernels
 from lt_bench.native import NoCompilerError
-from lt_bench.registry import loaded_plugins
+from lt_bench.plugins import loaded_plugins
 from lt_bench.training.options import Compile, Precision, device_named
 
 Compiled = Literal["native kernels", "torch.compile"]

@@ -114,7 +114,7 @@ def _try_stage(
         seconds += len(epochs) * (tried.images / tried.images_per_s + _end_s(job, epochs))
     seconds += _evaluation_s(job, split) * _evaluations(job.protocol)
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in job.evaluated.state_dict().items()}
-    weights = Weights(recipe, seed, Trained(), tensors, Path("what was tried"), split.digest)
+    weights = Weights(recipe, seed, Trained(), tensors, Path("what was tried"), split.digest, split.class_names)
     return Trial(recipe, seconds, peak_memory_mb(job.runtime.device)), weights
 
 
@@ -186,7 +186,7 @@ class _Stopwatch:
 
     def step(self, steps: int) -> None:
         """One is done of so many."""
-        self.done, self.all = self.done + 1, steps
+        self.done, self.all, self.warm_up = self.done + 1, steps, min(self.warm_up, steps - 1)
         if self.done == self.warm_up:
             self.start = self.now()
         elif self.done >= STEPS and time.perf_counter() - self.start > SECONDS:
@@ -211,13 +211,14 @@ def _few_steps(job: Job, state: State, epochs: range) -> Tried:
             mean_loss(torch.stack(losses), epoch)
     seconds = watch.now() - watch.start
     check_finite(job)
+    images = round(images * watch.all / usual)
     measured = min(images, watch.done * size) - watch.warm_up * size
     return Tried(
         epochs=epochs,
         first_loss=float(losses[0]),
         last_loss=float(losses[-1]),
         steps=watch.done,
-        images=round(images * watch.all / usual),
+        images=images,
         images_per_s=measured / seconds,
     )
 

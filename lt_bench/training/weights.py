@@ -45,6 +45,8 @@ class Weights:
     """The file they came from."""
     split: str
     """Digest of the data they were trained on."""
+    class_names: tuple[str, ...] | None
+    """What each of the network's outputs stands for [C]; None: not kept in its time."""
 
     @property
     def title(self) -> str:
@@ -55,14 +57,24 @@ class Weights:
         """Whether they are those of this very run."""
         return (self.recipe.sha256(), self.split, self.seed) == (recipe.sha256(), split, seed)
 
-    def tell_of_another_split(self, split: Split) -> None:
-        """Say on standard error where these are not the data that they were trained on."""
+    def check_split(self, split: Split) -> None:
+        """Raise UserError where classes have moved since the training; where it was other data, say so on stderr."""
+        if self.class_names not in (None, split.class_names):
+            self._check_moved(self.class_names or (), split.class_names, split.card.name)
         if self.split != split.digest:
             print(
                 f"{self.path}: trained on another split ({self.split[:12]}) than {split.card.name} has now "
-                f"({split.digest[:12]}): classes may stand in another order, test images be training images",
+                f"({split.digest[:12]}): test images may be training images",
                 file=sys.stderr,
             )
+
+    def _check_moved(self, then: tuple[str, ...], now: tuple[str, ...], data: str) -> None:
+        if len(then) != len(now):
+            raise UserError(f"{self.path}: trained on {len(then)} classes, and {data} has {len(now)} now")
+        for label, name in enumerate(then):
+            if name != now[label] and name in now:
+                moved = f"class {label} of {data} was {name!r}, which is class {now.index(name)} now"
+                raise UserError(f"{self.path}: trained when {moved}")
 
     def load_into(self, network: Network) -> None:
         """Give the network these weights. Raises UserError, naming the file they came from, if they do not fit."""
@@ -72,11 +84,11 @@ class Weights:
             raise UserError(f"{self.path}: does not fit its own recipe: {' '.join(str(error).split())[:200]}") from None
 
 
-def save_weights(path: Path, network: Network, recipe: Recipe, split: str, seed: int, trained: Trained) -> None:
-    """Write a run's final weights; `split` is the digest of its data. Raises UserError, leaving no file behind."""
-    metadata = {"recipe": json.dumps(recipe.resolved()), "split": split, "seed": str(seed), "lt_bench": __version__}
-    metadata["trained"] = json.dumps(asdict(trained))
-    write_tensors(path, "weights", network.state_dict(), metadata)
+def save_weights(path: Path, network: Network, recipe: Recipe, split: Split, seed: int, trained: Trained) -> None:
+    """Write a run's final weights; `split` is its data. Raises UserError, leaving no file behind."""
+    metadata = {"recipe": json.dumps(recipe.resolved()), "split": split.digest, "seed": str(seed)}
+    metadata |= {"class_names": json.dumps(split.class_names), "trained": json.dumps(asdict(trained))}
+    write_tensors(path, "weights", network.state_dict(), metadata | {"lt_bench": __version__})
 
 
 def read_weights(path: Path) -> Weights:
@@ -86,7 +98,8 @@ def read_weights(path: Path) -> Weights:
         recipe = Recipe.read(json.loads(metadata["recipe"]))
         trained = Trained(**json.loads(metadata["trained"]))
         _check_whole(recipe)
-        return Weights(recipe, int(metadata["seed"]), trained, tensors, path, metadata["split"])
+        names = tuple(json.loads(metadata["class_names"])) if "class_names" in metadata else None
+        return Weights(recipe, int(metadata["seed"]), trained, tensors, path, metadata["split"], names)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except UNREADABLE as error:

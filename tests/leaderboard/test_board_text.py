@@ -10,6 +10,7 @@ from board_cases import A, page, reported, rows
 from records_factory import add_record
 from rich.console import Console
 
+from lt_bench.errors import UserError
 from lt_bench.leaderboard import print_tables
 from lt_bench.leaderboard.board import render
 
@@ -79,3 +80,8 @@ def test_a_method_s_name_leads_to_its_paper(tmp_path: Path) -> None:
         "cmo",
         "mine\\](https://elsewhere.org)",
     ]
+
+
+def test_a_folder_without_records_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there are no records of runs; lt-bench run makes them"):
+        print_tables(tmp_path, Console(file=io.StringIO()))

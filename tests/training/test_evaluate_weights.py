@@ -14,9 +14,10 @@ from run_cases import only, options, record, tiny, train
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import ece
-from lt_bench.registry import load_plugin
+from lt_bench.plugins import load_plugin
 from lt_bench.tensor_files import read_tensors, write_tensors
 from lt_bench.training.evaluate import evaluate_weights
 from lt_bench.training.run import build_recipe_network
@@ -147,13 +148,19 @@ def other_type(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [changed_byte, lost_block, other_type, *map(other_metadata, ("seed", "split", "sha256"), ("1", "0" * 64, ""))],
+    [
+        changed_byte,
+        lost_block,
+        other_type,
+        *map(other_metadata, ("seed", "split", "class_names", "sha256"), ("1", "0" * 64, "[]", "")),
+    ],
     ids=lambda change: change.__name__,
 )
 def test_weights_that_were_changed(tmp_path: Path, change: Callable[[Path], None]) -> None:
     path = tmp_path / "w.safetensors"
-    save_weights(path, build_recipe_network(tiny(), 10, seed=0), tiny(), "1" * 64, 0, Trained())
-    assert read_weights(path).are_of(tiny(), "1" * 64, 0)
+    split = open_split(tiny().data, None)
+    save_weights(path, build_recipe_network(tiny(), 10, seed=0), tiny(), split, 0, Trained())
+    assert read_weights(path).are_of(tiny(), split.digest, 0)
     change(path)
     with pytest.raises(UserError, match=r"w\.safetensors: not the weights of a run .*sha256") as caught:
         read_weights(path)
