@@ -17,11 +17,11 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({title: _cell(value) for title, value in row.items()} for row in rows)
+    writer.writerows({title: cell(value) for title, value in row.items()} for row in rows)
     return buffer.getvalue()
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     """Text on one line, which no spreadsheet takes for a formula; numbers as they are."""
     if not isinstance(value, str):
         return value

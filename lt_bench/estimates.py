@@ -84,17 +84,26 @@ class Estimator:
     threads: int
     """That a training has."""
     records: dict[Path, Known | None] = field(default_factory=dict)
-    splits: dict[DataSpec, Data | None] = field(default_factory=dict)
+    splits: dict[DataSpec, Data | UserError] = field(default_factory=dict)
 
     def data(self, recipe: Recipe) -> Data | None:
-        """None where the data cannot be opened: whoever needs it will say why."""
-        if recipe.data not in self.splits:
-            self.splits[recipe.data] = None
-            with suppress(UserError):
-                split = open_split(recipe.data, self.options.data_root)
-                found = Data(split.digest, len(split.train.labels), len(split.test.labels))
-                self.splits[recipe.data] = found
-        return self.splits[recipe.data]
+        """None where the data cannot be opened."""
+        found = self._opened(recipe.data)
+        return found if isinstance(found, Data) else None
+
+    def refusal(self, recipe: Recipe) -> UserError | None:
+        """Why the data cannot be opened."""
+        found = self._opened(recipe.data)
+        return found if isinstance(found, UserError) else None
+
+    def _opened(self, spec: DataSpec) -> Data | UserError:
+        if spec not in self.splits:
+            try:
+                split = open_split(spec, self.options.data_root)
+                self.splits[spec] = Data(split.digest, len(split.train.labels), len(split.test.labels))
+            except UserError as error:
+                self.splits[spec] = error
+        return self.splits[spec]
 
     def done(self, runs: Iterable[Run]) -> set[str]:
         """Titles of the runs that have a record, as far as its name tells."""

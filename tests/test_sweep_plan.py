@@ -10,9 +10,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from run_cases import refused
+from run_cases import TINY, refused
 
 from lt_bench.errors import UserError
+from lt_bench.recipe import load_recipe
 from lt_bench.sweep import Sweep
 from lt_bench.sweep.grid import points
 from lt_bench.training.options import Options
@@ -92,3 +93,30 @@ def test_grids_that_are_none(lt_bench: Callable[..., Any], working_folder: Path,
     asked = [word for one in grid for word in ("--grid", one)]
     refused(lt_bench("sweep", "digits-lt/ce", "protocol.epochs=3", *asked), message)
     assert not list(working_folder.iterdir())
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_data_that_cannot_be_opened_is_told_before_anything_is_trained(
+    lt_bench: Callable[..., Any], working_folder: Path, command: str
+) -> None:
+    (working_folder / "much.yaml").write_text("extends: digits-lt/ce\ndata: {validation_per_class: 900}\n")
+    done = lt_bench(command, "digits-lt/ce", "much.yaml", *TINY, "--seeds", "0", "--device", "cpu")
+    assert done.code == 2
+    said = "unused training images, 900 are asked for"
+    trained = [path.parent.name for path in working_folder.rglob("seed*.json")]
+    if command == "run":  # which ends with its first failure
+        assert (said in done.err, trained, done.out) == (True, [], "")
+    else:
+        first, second = done.out.splitlines()
+        assert first.startswith("digits-lt/much digits-demo seed 0: failed: ")
+        assert (said in first, "digits-lt/ce" in second, trained) == (True, True, ["ce"])
+        assert done.err.endswith("1 of 2 runs failed: digits-lt/much digits-demo seed 0\n")
+
+
+def test_a_factor_that_empties_a_class_is_refused_with_the_recipe() -> None:
+    with pytest.raises(
+        UserError, match=r"data\.factor: 501 leaves the smallest class no image where the largest has 500"
+    ):
+        load_recipe("cifar100-lt/ce", ["data.factor=501"])
+    assert load_recipe("cifar100-lt/ce", ["data.factor=500"]).data.factor == 500

@@ -21,6 +21,7 @@ lt-bench show cifar10-lt/mislas data.factor=50
 lt-bench cite cifar100-lt/cmo
 lt-bench cp cifar100-lt/cmo mine.yaml
 lt-bench evaluate runs/FOLDER/weights.safetensors --json
+lt-bench predict runs/FOLDER/weights.safetensors photos --out classes.csv
 lt-bench attack runs/FOLDER/weights.safetensors --images 1000 --budget 20m
 lt-bench attack runs/FOLDER/weights.safetensors --with autoattack
 lt-bench gallery cifar100-lt/cutmix

@@ -96,6 +96,37 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
     return about | found.summary | {"images_per_s": round(found.images_per_s, 1), "classes": classes}
 
 
+@app.command("predict")
+def predict_images(
+    weights: Annotated[Path, file_argument("weights.safetensors of a finished run.")],
+    images: Annotated[list[Path], path_argument("Image files, and folders of them.", "IMAGES...")],
+    out: Annotated[Path | None, path_option("--out", help="Write class, confidence and logits: .npz, .csv.")] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    workers: Workers = 2,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say the class of images that belong to no data set, with the confidence in it, which --json has as a fraction."""
+    from lt_bench.evaluation.saving import check_place
+    from lt_bench.predicting import predict_files
+
+    load_plugins(plugin)
+    if out is not None:
+        check_place(out)
+    found = predict_files(
+        weights, images, run_options(data_root, RECORDS, Path("runs"), device, "float32", "off", workers)
+    )
+    if out is not None:
+        found.save(out)
+    if as_json:
+        print(json.dumps(found.rows))
+    elif out is None:
+        print_rows([row | {"confidence": percent(row["confidence"])} for row in found.rows])
+    else:
+        print(f"{out}: the classes of {len(found.files):,} images")
+
+
 @app.command()
 def diagnostics(
     run_folder: Annotated[Path, path_argument("Folder of a run, where its log lies.")],

@@ -35,7 +35,8 @@ class DataSpec(Settings):
         """Fill in the card's defaults.
 
         Image files keep their natural counts where neither the spec nor the card has a factor. Raises UserError where
-        nothing is drawn and something is set all the same, and where what is drawn is not said in full.
+        nothing is drawn and something is set all the same, where what is drawn is not said in full, and where a class
+        would be empty.
         """
         factor, n_max = self.factor or card.factor, self.n_max or card.n_max
         if isinstance(card.source, FolderSource):
@@ -50,6 +51,9 @@ class DataSpec(Settings):
                     " take source.validation off its card"
                 )
         profile = self.profile or card.profile or "exponential"
+        if factor and n_max and int(n_max * (1 / factor)) == 0:
+            left = f"{factor:g} leaves the smallest class no image where the largest has {n_max}"
+            raise UserError(f"data.factor: {left}; lower it or raise data.n_max")
         return self.model_copy(update={"factor": float(factor or 1), "profile": profile, "n_max": n_max})
 
     def _natural(self, card: Card, published: bool) -> DataSpec:

@@ -109,6 +109,10 @@ class Sweep:
         if engine.place:  # What has its record is told here: nothing travels, or waits in a queue, for that.
             yield from one_by_one([run for run in runs if run[0] in report.done], options)
             runs = [run for run in runs if run[0] not in report.done]
+        elif len(runs) > 1:  # The data of the last is looked at before the first has taken its hours.
+            refused = {title: error for title, recipe, _ in runs if (error := report.estimator.refusal(recipe))}
+            yield from refused.items()
+            runs = [run for run in runs if run[0] not in refused]
         if runs:
             yield from engine.results(runs, options, report)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lt_bench.data import open_split
@@ -60,8 +61,12 @@ def test_a_long_tail_that_the_classes_cannot_serve(photos: Path) -> None:
     with pytest.raises(UserError, match=r"class 1 \(Great Tit, male\) has 13 .* \(with factor 2 data.n_max can be 7\)"):
         open_split(DataSpec(name="my-birds", factor=2).resolve(card))
     open_split(DataSpec(name="my-birds", factor=2, n_max=7).resolve(card))
+    with pytest.raises(
+        UserError, match=r"data.factor: 500 leaves the smallest class no image where the largest has 19"
+    ):
+        DataSpec(name="my-birds", factor=500).resolve(card)
     with pytest.raises(UserError, match=r"\(no data.n_max can give factor 500\)"):
-        open_split(DataSpec(name="my-birds", factor=500).resolve(card))
+        open_split(DataSpec(name="my-birds", factor=500, n_max=600).resolve(card))
     for setting in ({"n_max": 4}, {"profile": "step"}, {"subset_seed": 1}, {"validation_per_class": 1}):
         with pytest.raises(UserError, match="my-birds keeps its natural counts without"):
             DataSpec.read({"name": "my-birds", **setting}).resolve(card)
@@ -162,7 +167,15 @@ def test_a_set_of_ones_own_is_run_and_tabled(photos: Path, lt_bench: LtBench, mo
     assert {"balanced-softmax", "ce"} <= set(table.read_text().split())
     assert lt_bench("compare", "ce", "balanced-softmax").code == 0
     (weights,) = Path("runs").glob("my-birds/*/ce/*/weights.safetensors")
-    assert lt_bench("evaluate", weights, "--workers", 0, "--json").code == 0
+    assert (
+        lt_bench("evaluate", weights, "--workers", 0, "--precision", "float32", "--predictions", "test.npz").code == 0
+    )
+    test = open_split(DataSpec(name="my-birds")).test
+    assert isinstance(test, FilePart)
+    told = lt_bench("predict", weights, *(test.folder / file for file in test.files), "--workers", 0, "--json")
+    with np.load("test.npz", allow_pickle=False) as expected:
+        names = expected["class_names"][expected["predicted"]]
+    assert [row["class"] for row in json.loads(told.out)] == names.tolist()
     # A worker of `sweep --jobs` is told where the card lies.
     recipe = load_recipe("my-birds/ce", ["protocol.epochs=1"])
     options = Options(work=Path("runs"), records=Path("results/records").absolute(), workers=0)

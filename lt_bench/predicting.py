@@ -1,0 +1,118 @@
+"""What trained weights say of images that belong to no data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lt_bench.data.arrays import ArrayPart
+from lt_bench.data.cards import load_card
+from lt_bench.data.decoding import UnreadableError, read_rgb
+from lt_bench.data.device_set import DeviceSet
+from lt_bench.data.folder import FilePart
+from lt_bench.data.reading import reason
+from lt_bench.data.scan import ENDINGS
+from lt_bench.data.sets import resized
+from lt_bench.data.types import ImageSet
+from lt_bench.errors import UserError
+from lt_bench.evaluation.predictions import Predictions, predict
+from lt_bench.evaluation.saving import save_predictions
+from lt_bench.trained import TrainedNetwork, load_network
+from lt_bench.training.loop import EVALUATION_BATCH
+from lt_bench.training.options import Options
+from lt_bench.training.runtime import choose_runtime
+
+
+@dataclass(frozen=True)
+class Told:
+    """The class of each image, by a trained network."""
+
+    files: tuple[str, ...]
+    predictions: Predictions
+    """With logits; the labels are none."""
+    class_names: tuple[str, ...]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """An image each: its file, its class, and the confidence in it, a fraction."""
+        found = zip(self.files, self.predictions.predicted, self.predictions.confidence, strict=True)
+        return [{"image": file, "class": self.class_names[k], "confidence": float(share)} for file, k, share in found]
+
+    def save(self, path: Path) -> None:
+        """Write them with all logits, as `evaluation.saving.save_predictions` does. Raises UserError."""
+        save_predictions(path, self.predictions, np.array(self.files), self.class_names, labelled=False)
+
+
+def predict_files(weights: Path, places: Sequence[Path], options: Options) -> Told:
+    """Predict image files, and those below folders, as a run's test images are: one network input each, in float32.
+
+    A network of small images sees each resized to its square; another sees what its protocol shows of a test image.
+    Raises UserError for weights that are none, and for an image that cannot be read.
+    """
+    network = load_network(weights, options.data_root)
+    files = tuple(file for place in places for file in image_files(place))
+    device = choose_runtime(options.device, "float32", "off").device
+    images = _image_set(network, files, device, options.workers)
+    network = network.to(device)
+
+    def score(batch: Tensor) -> Tensor:
+        return network.method.scores(network.network, batch)
+
+    found = predict(score, images, EVALUATION_BATCH, keep_logits=True)
+    assert found.logits is not None, "they were asked for"
+    return Told(files, found, network.class_names or tuple(map(str, range(found.logits.shape[1]))))
+
+
+def image_files(place: Path) -> Iterator[str]:
+    """A file itself, or the images below a folder in the order of their names, hidden ones left out.
+
+    Raises UserError where there is none, and for a name that is no text.
+    """
+    if not place.is_dir():
+        if not place.is_file():
+            raise UserError(f"{place}: there is no such image or folder of images")
+        yield _text(place)
+        return
+    below = (path.relative_to(place) for path in place.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    found = sorted(path for path in below if not any(part.startswith(".") for part in path.parts))
+    if not found:
+        raise UserError(f"{place}: holds no images")
+    yield from (_text(place / path) for path in found)
+
+
+def _text(path: Path) -> str:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{str(path)!a}: a name in no UTF-8, which a table cannot hold") from None
+    return str(path)
+
+
+def _image_set(network: TrainedNetwork, files: Sequence[str], device: torch.device, workers: int) -> ImageSet:
+    card, seen = load_card(network.recipe.data.name), network.recipe.training.augmentation
+    labels = np.zeros(len(files), np.int64)
+    if seen.kind == "resized-crop":
+        from lt_bench.data.view_set import ViewSet  # noqa: PLC0415 (needs torchvision and the loader)
+
+        part = FilePart(Path("/"), tuple(map(os.path.abspath, files)), labels)
+        return ViewSet(part, card, seen, device, workers)
+    side = seen.side(card)
+    pixels = np.stack([_pixels(Path(file), side) for file in files])
+    return DeviceSet(ArrayPart(pixels, labels), card, seen.model_copy(update={"padding": 0, "flip": False}), device)
+
+
+def _pixels(path: Path, side: int) -> np.ndarray:
+    """An image file as uint8 [side, side, 3]. Raises UserError."""
+    try:
+        image = np.asarray(read_rgb(path))
+    except (UnreadableError, OSError) as error:
+        raise UserError(f"{path}: not a readable image: {reason(error)}") from None
+    found: np.ndarray = resized(image[None], side)[0]
+    return found
