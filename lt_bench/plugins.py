@@ -1,7 +1,7 @@
 """A user's own components: files that `--plugin` loads, and packages in the entry point group `lt_bench.plugins`.
 
-Runs and records know a plug-in by one sha256: that of its file or, where this imports others from its folder or
-package, of all of them.
+Runs and records know a plug-in by one sha256: that of its file or, where a `--plugin` file imports others that lie
+beside it, of all of them. They are executed from the bytes that were hashed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.abc import SourceLoader
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -24,9 +25,33 @@ from lt_bench.errors import UserError
 
 MOST_SOURCE = 2**24
 """Bytes of one file."""
+Sources = dict[str, tuple[Path, bytes]]
+"""Files that lie beside a plug-in, by the names of their modules."""
+
+
+class _Beside(SourceLoader):
+    """Imports what lies beside plug-ins, and no bytecode of another version of it."""
+
+    def __init__(self) -> None:
+        self.sources: Sources = {}
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name in self.sources:
+            file = self.sources[name][0]
+            return importlib.util.spec_from_loader(name, self, is_package=file.name == "__init__.py")
+        below = any(known.startswith(f"{name}.") for known in self.sources)  # a folder without __init__.py
+        return ModuleSpec(name, None, is_package=True) if below else None
+
+    def get_filename(self, name: str) -> str:
+        return str(self.sources[name][0])
+
+    def get_data(self, path: str) -> bytes:
+        return next(data for file, data in self.sources.values() if str(file) == path)
+
 
 _loaded: list[ModuleType] = []
 _digests: dict[str, str] = {}
+_beside = _Beside()
 
 
 def load_plugin(path: Path, sha256: str | None = None) -> None:
@@ -46,37 +71,43 @@ def load_plugin(path: Path, sha256: str | None = None) -> None:
         )
     if _digests.get(module_name) == digest:
         return
-    if module_name in _digests:  # and what it imports may have changed
-        for name in beside:
-            sys.modules.pop(name, None)
-    _loaded[:] = [m for m in _loaded if m.__name__ != module_name] + [_executed(module_name, path, source, beside)]
+    _take_in(path, beside)
+    _loaded[:] = [m for m in _loaded if m.__name__ != module_name] + [_executed(module_name, path, source)]
     _digests[module_name] = digest
 
 
-def _executed(name: str, path: Path, source: bytes, beside: dict[str, Path]) -> ModuleType:
-    """The module made of what was read, whatever stands there by now, and of no bytecode of another version."""
+def _executed(name: str, path: Path, source: bytes) -> ModuleType:
+    """The module made of what was read, whatever stands there by now."""
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or not isinstance(spec.loader, SourceLoader):
         raise UserError(f"--plugin {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    if beside and str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
     try:
         exec(spec.loader.source_to_code(source, str(path)), vars(module))
-        _check_own(beside)
     except (Exception, SystemExit) as error:  # a script may end what imports it
         del sys.modules[name]
         raise UserError(f"--plugin {path}: {_in_one_line(error)}") from error
     return module
 
 
-def _check_own(beside: dict[str, Path]) -> None:
-    """Raise ImportError where another module took the name of a file beside a plug-in."""
-    for name, path in beside.items():
-        other = getattr(sys.modules.get(name), "__file__", None)
-        if other and Path(other).resolve() != path.resolve():
-            raise ImportError(f"imports {name} from {other}, not the one beside it")
+def _take_in(path: Path, beside: Sources) -> None:
+    """Let what lies beside a plug-in be imported; what has changed is forgotten, with all that may have imported it.
+
+    Raises UserError where a name stands for another file already.
+    """
+    for name, (file, _) in beside.items():
+        known = _beside.sources.get(name, (file, b""))[0]
+        if known != file:
+            raise UserError(
+                f"--plugin {path}: imports {name} from {file}, and another plug-in from {known}; rename one"
+            )
+    if any(_beside.sources.get(name) != source for name, source in beside.items()):
+        for name in beside:
+            sys.modules.pop(name, None)
+    _beside.sources |= beside
+    if _beside not in sys.meta_path:
+        sys.meta_path.insert(0, _beside)
 
 
 def plugin_files() -> dict[Path, str]:
@@ -120,31 +151,27 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _digest_of(path: Path) -> str:
-    source = path.read_bytes()
-    return _digest(source, _imported(path.resolve(), source))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _digest(source: bytes, beside: dict[str, Path]) -> str:
+def _digest(source: bytes, beside: Sources) -> str:
     own = hashlib.sha256(source).hexdigest()
     if not beside:
         return own
-    others = [[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in sorted(beside.items())]
+    others = [[name, hashlib.sha256(data).hexdigest()] for name, (_, data) in sorted(beside.items())]
     return hashlib.sha256(json.dumps([own, *others]).encode()).hexdigest()
 
 
-def _imported(path: Path, source: bytes) -> dict[str, Path]:
-    """The files of its folder or package that a file imports, and those that they import, by names of modules."""
-    root = path.parent
-    while (root / "__init__.py").exists():
-        root = root.parent
-    found: dict[str, Path] = {}
+def _imported(path: Path, source: bytes) -> Sources:
+    """What lies beside a file and is imported by it, or by what it imports from there."""
+    found: Sources = {}
     waiting = [(path, source)]
     while waiting:
-        for file in _files(*waiting.pop(), root):
-            name = _module_name(file, root)
+        for file in _files(*waiting.pop(), path.parent):
+            name = _module_name(file, path.parent)
             if file != path and name not in found:
-                found[name] = file
-                waiting.append((file, read_bytes(file, "plug-in", MOST_SOURCE)))
+                found[name] = file, read_bytes(file, "plug-in", MOST_SOURCE)
+                waiting.append(found[name])
     return found
 
 
@@ -159,22 +186,33 @@ def _files(path: Path, source: bytes, root: Path) -> Iterator[Path]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):  # as it will say when it is executed
         return
-    for base, dotted in (found for node in ast.walk(tree) for found in _sought(node, path, root)):
-        for depth in range(1, len(dotted) + 1):
-            at = base.joinpath(*dotted[:depth])
-            for file in (at.parent / f"{at.name}.py", at / "__init__.py"):
-                if file.is_file() and file.is_relative_to(root):
-                    yield file
+    for parts in (found for node in ast.walk(tree) for found in _sought(node, path, root)):
+        if _is_own(parts[0], root):
+            for depth in range(1, len(parts) + 1):
+                at = root.joinpath(*parts[:depth])
+                both = at / "__init__.py", at.parent / f"{at.name}.py"  # of which Python prefers the package
+                yield from [file for file in both if file.is_file()][:1]
 
 
-def _sought(node: ast.AST, path: Path, root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """What a statement imports but for this suite: the folder in which it is sought, and the parts of its name."""
+def _sought(node: ast.AST, path: Path, root: Path) -> Iterator[list[str]]:
+    """What a statement imports, by the parts of its name from `root` on."""
     if isinstance(node, ast.Import):
-        found = [(root, alias.name.split(".")) for alias in node.names]
-    elif isinstance(node, ast.ImportFrom):
-        base = path.parents[min(node.level, len(path.parents)) - 1] if node.level else root
+        yield from (alias.name.split(".") for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        above = path.relative_to(root).parts[: -node.level] if node.level else ()
         stem = node.module.split(".") if node.module else []
-        found = [(base, [*stem, alias.name]) for alias in node.names]
-    else:
-        found = []
-    yield from ((base, parts) for base, parts in found if (base, parts[0]) != (root, __package__))
+        yield from ([*above, *stem, alias.name] for alias in node.names)
+
+
+def _is_own(name: str, root: Path) -> bool:
+    """Whether a name stands for what lies in `root`, and not for this suite or anything installed."""
+    if name == __package__ or name in sys.stdlib_module_names:
+        return False
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    if spec is None or spec.loader is _beside:
+        return True
+    places = [spec.origin] if spec.origin else [*(spec.submodule_search_locations or ()), str(root)]
+    return Path(places[0]).resolve().is_relative_to(root)

@@ -21,7 +21,7 @@ from lt_bench.data.reading import reason
 from lt_bench.data.scan import ENDINGS
 from lt_bench.data.sets import resized
 from lt_bench.data.types import ImageSet
-from lt_bench.errors import UserError
+from lt_bench.errors import RunError, UserError
 from lt_bench.evaluation.predictions import Predictions, predict
 from lt_bench.evaluation.saving import save_predictions
 from lt_bench.trained import TrainedNetwork, load_network
@@ -65,7 +65,10 @@ def predict_files(weights: Path, places: Sequence[Path], options: Options) -> To
     def score(batch: Tensor) -> Tensor:
         return network.method.scores(network.network, batch)
 
-    found = predict(score, images, EVALUATION_BATCH, keep_logits=True)
+    try:
+        found = predict(score, images, EVALUATION_BATCH, keep_logits=True)
+    except RunError as error:  # of the workers that decode
+        raise UserError(str(error)) from None
     assert found.logits is not None, "they were asked for"
     return Told(files, found, network.class_names or tuple(map(str, range(found.logits.shape[1]))))
 
@@ -80,11 +83,23 @@ def image_files(place: Path) -> Iterator[str]:
             raise UserError(f"{place}: there is no such image or folder of images")
         yield _text(place)
         return
-    below = (path.relative_to(place) for path in place.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-    found = sorted(path for path in below if not any(part.startswith(".") for part in path.parts))
+    found = sorted(_below(place))
     if not found:
         raise UserError(f"{place}: holds no images")
-    yield from (_text(place / path) for path in found)
+    yield from map(_text, found)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Images in it and its folders; links are followed, a folder that they lead to again is not entered again."""
+    seen = set()
+    for at, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(at)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(at, name) for name in files if not name.startswith(".")]
+        yield from (path for path in paths if path.suffix.lower() in ENDINGS and path.is_file())
 
 
 def _text(path: Path) -> str:

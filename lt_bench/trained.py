@@ -23,7 +23,7 @@ from lt_bench.models.backbones.cifar_resnet import CifarBlock
 from lt_bench.models.heads import CosineClassifier
 from lt_bench.recipe import Recipe
 from lt_bench.training.network import build_recipe_network
-from lt_bench.training.weights import read_weights
+from lt_bench.training.weights import Weights, read_weights
 
 
 class TrainedNetwork(nn.Module):
@@ -74,7 +74,7 @@ def load_network(weights: str | Path, data_root: str | Path | None = None) -> Tr
     """
     read = read_weights(Path(weights))
     recipe, choice = read.recipe, read.recipe.method_choice()
-    counts = _class_sizes(recipe, None if data_root is None else Path(data_root))
+    counts = _class_sizes(read, None if data_root is None else Path(data_root))
     network = build_recipe_network(recipe, len(counts), read.seed, trained=True)
     read.load_into(network)
     labels = np.repeat(np.arange(len(counts)), counts)
@@ -82,12 +82,13 @@ def load_network(weights: str | Path, data_root: str | Path | None = None) -> Tr
     return TrainedNetwork(network, method, recipe, read.class_names).eval().requires_grad_(False)
 
 
-def _class_sizes(recipe: Recipe, data_root: Path | None) -> IntArray:
+def _class_sizes(read: Weights, data_root: Path | None) -> IntArray:
     """Training images per class [C] by the labels that were trained on, made up where nothing depends on them.
 
     They are read from the data where a formula does not give them: from list files, and from labels of which some are
-    wrong.
+    wrong. Raises UserError where those have moved to other labels.
     """
+    recipe = read.recipe
     card = load_card(recipe.data.name)
     spec = recipe.data.resolve(card)
     loss = recipe.phase_choices()[-1].loss
@@ -95,7 +96,9 @@ def _class_sizes(recipe: Recipe, data_root: Path | None) -> IntArray:
         return np.ones(card.classes, dtype=np.int64)
     if spec.noise is None and spec.profile is not None and spec.n_max is not None and spec.factor is not None:
         return np.array(class_sizes(card.classes, spec.n_max, spec.factor, spec.profile))
-    return np.bincount(open_split(spec, data_root).training.labels, minlength=card.classes)
+    split = open_split(spec, data_root)
+    read.check_split(split)
+    return np.bincount(split.training.labels, minlength=card.classes)
 
 
 def plain_state_dict(network: Network | TrainedNetwork) -> dict[str, Tensor]:

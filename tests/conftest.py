@@ -99,6 +99,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(plugins, "_loaded", list(plugins._loaded))
     monkeypatch.setattr(plugins, "_digests", dict(plugins._digests))
+    monkeypatch.setattr(plugins._beside, "sources", dict(plugins._beside.sources))
     plugins._packaged.cache_clear()
     yield
     plugins._packaged.cache_clear()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -280,71 +278,6 @@ def test_a_plug_in_is_loaded_once_and_again_when_it_has_changed(stranger: Path) 
     path.write_text(MIX.replace("default=0.5", "default=0.9"))
     load_plugin(path)
     assert lookup("mix", "fade").Config().strength == 0.9
-
-
-# --- files beside it -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def helped(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A plug-in that takes what it does from a file beside it, which takes it from a package there."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("fading", "greys", "greys.by"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    (stranger / "greys").mkdir()
-    (stranger / "greys" / "__init__.py").write_text("from .by import HALF")
-    (stranger / "greys" / "by.py").write_text("import fading\nHALF = 0.5\n")  # in a circle
-    (stranger / "fading.py").write_text("from greys import HALF\n")
-    (stranger / "unused.py").write_text("")
-    path = stranger / "fade.py"
-    path.write_text("import lt_bench, json\nfrom fading import HALF\n" + MIX.replace("default=0.5", "default=HALF"))
-    return path
-
-
-def digest_of(path: Path) -> str:
-    load_plugin(path)
-    found = plugins.plugin_digest(lookup("mix", "fade"))
-    assert found is not None
-    return found
-
-
-def test_what_it_imports_from_its_folder_is_a_part_of_it(helped: Path) -> None:
-    first = digest_of(helped)
-    assert first == digest_of(helped)
-    (helped.parent / "unused.py").write_text("1")
-    assert first == digest_of(helped)
-    (helped.parent / "greys" / "by.py").write_text("HALF = 0.75\n")
-    assert first != digest_of(helped)
-    assert lookup("mix", "fade").Config().strength == 0.75
-    assert plugins.loaded_plugins() == [digest_of(helped)]
-    with pytest.raises(UserError, match="has changed since the sweep began"):
-        load_plugin(helped, first)
-
-
-def test_what_lies_above_its_folder_is_not_sought(stranger: Path) -> None:
-    (stranger / "below").mkdir()
-    path = stranger / "below" / "mine.py"
-    path.write_text("from ..fade import Fade\nfrom .........far import x\n")
-    assert "ImportError" in complaint(path)
-
-
-def test_a_plug_in_of_one_file_is_known_by_the_file_alone(stranger: Path) -> None:
-    assert digest_of(stranger / "fade.py") == hashlib.sha256((stranger / "fade.py").read_bytes()).hexdigest()
-
-
-def test_what_it_imports_has_to_be_what_lies_beside_it(helped: Path, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "fading.py").write_text("HALF = 0.25")
-    sys.path.insert(0, str(tmp_path / "elsewhere"))
-    assert re.search(r"imports fading from .*elsewhere/fading\.py, not the one beside it", complaint(helped))
-
-
-def test_the_run_of_a_changed_helper_is_another(lt_bench: Callable[..., Any], helped: Path) -> None:
-    for half in (0.5, 0.75):
-        (helped.parent / "greys" / "by.py").write_text(f"HALF = {half}\n")
-        done = lt_bench("run", "fade-ce.yaml", *STRANGER, "--plugin", "fade.py", "--device", "cpu")
-        assert done.code == 0, done.err
-    assert len([*helped.parent.glob("results/records/digits-lt-if4/digits-demo/fade-ce/seed0-*.json")]) == 2
 
 
 # --- installed packages --------------------------------------------------------------------------------

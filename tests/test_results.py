@@ -44,7 +44,9 @@ def test_evaluate(lt_bench: LtBench, working_folder: Path) -> None:
     assert (last["class_name"], last["group"], last["total"]) == ("9", "few", 60)
     assert last["accuracy"] == pytest.approx(expected["correct"][9] / 60)
     assert told_of_split(weights) == ""
-    assert f"trained on another split ({'0' * 12}) than digits-lt has now" in told_of_split(weights, split="0" * 64)
+    told = told_of_split(weights, split="0" * 64)
+    assert f"trained on another split ({'0' * 12}) than digits-lt has now" in told
+    assert "): test images may be training images" in told
     refused(lt_bench("evaluate", path), "not the weights of a run")
     refused(lt_bench("evaluate", "absent"), "absent: there is no such file")
     refused(lt_bench("evaluate", working_folder), "not the weights of a run")
@@ -59,8 +61,12 @@ def test_weights_of_classes_that_have_moved(lt_bench: LtBench, working_folder: P
         told_of_split(path, class_names=("1", "0", *names[2:]))
     with pytest.raises(UserError, match=r"trained on 9 classes, and digits-lt has 10 now"):
         told_of_split(path, class_names=names[1:])
-    for unmoved in (None, ("zero", *names[1:])):  # of weights before names were kept, and with another word for one
+    for unmoved, doubt in (
+        (None, "classes may stand in another order"),
+        (("zero", *names[1:]), "class 0 was 'zero' and is '0'"),
+    ):
         assert told_of_split(path, class_names=unmoved) == ""
+        assert f"): {doubt}, test images may be" in told_of_split(path, class_names=unmoved, split="0" * 64)
 
 
 def test_an_evaluation_that_is_interrupted_has_nothing_to_go_on_from(

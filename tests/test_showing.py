@@ -114,6 +114,22 @@ def test_another_recipe_is_not_called_as_one_that_ships(tmp_path: Path, override
     assert load_recipe(path).name == "my-balanced-softmax"
 
 
+def test_a_shown_recipe_of_a_setting_of_ones_own_is_run(lt_bench: LtBench, working_folder: Path) -> None:
+    Path("deep").mkdir()
+    Path("deep/setting.yaml").write_text(
+        "protocol: cifar-30ep\ndata: {name: cifar100-lt, factor: 50}\nmodel: {backbone: resnet56}\n"
+    )
+    Path("shown.yaml").write_text(lt_bench("show", "deep/ldam-drw").out)
+    assert load_recipe("shown.yaml") == load_recipe("deep/ldam-drw")
+
+
+def test_what_is_refused_for_its_name_can_be_copied(lt_bench: LtBench, working_folder: Path) -> None:
+    Path("ce.yaml").write_text("extends: digits-lt/ce\nloss: focal\n")
+    refused(lt_bench("validate", "./ce.yaml"), "ce.yaml: is called ce")
+    assert lt_bench("cp", "./ce.yaml", "mine.yaml").code == 0
+    assert load_recipe("mine.yaml").phases[0].loss["name"] == "focal"
+
+
 def test_a_file_called_as_a_shipped_method_has_to_be_it(tmp_path: Path) -> None:
     path = tmp_path / "ce.yaml"
     path.write_text("extends: digits-lt/ce\ndata: {factor: 4}\n")

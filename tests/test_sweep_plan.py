@@ -114,6 +114,17 @@ def test_data_that_cannot_be_opened_is_told_before_anything_is_trained(
         assert done.err.endswith("1 of 2 runs failed: digits-lt/much digits-demo seed 0\n")
 
 
+@pytest.mark.usefixtures("tiny_backbone")
+def test_a_run_of_the_same_title_as_a_refused_one_is_made(lt_bench: Callable[..., Any], working_folder: Path) -> None:
+    for folder, held_out in (("a", 900), ("b", 1)):
+        (working_folder / folder).mkdir()
+        text = f"extends: digits-lt/ce\ndata: {{validation_per_class: {held_out}}}\n"
+        (working_folder / folder / "mine.yaml").write_text(text)
+    done = lt_bench("sweep", "a/mine.yaml", "b/mine.yaml", *TINY, "--seeds", "0", "--device", "cpu")
+    assert (done.code, len(done.out.splitlines())) == (2, 2)
+    assert len([*working_folder.rglob("seed*.json")]) == 1
+
+
 def test_a_factor_that_empties_a_class_is_refused_with_the_recipe() -> None:
     with pytest.raises(
         UserError, match=r"data\.factor: 501 leaves the smallest class no image where the largest has 500"

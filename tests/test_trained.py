@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lt_bench.models import build_network
 from lt_bench.registry import lookup
 from lt_bench.stages import DecoupledNetwork
 from lt_bench.trained import load_network, plain_state_dict
+from lt_bench.training.weights import read_weights
 
 LtBench = Callable[..., Any]
 
@@ -114,6 +116,18 @@ def test_priors_are_those_of_the_labels_that_were_trained_on(working_folder: Pat
     assert given.tolist() != list(COUNTS)
     shift = plain_state_dict(trained.network)["linear.bias"] - plain_state_dict(trained)["linear.bias"]
     torch.testing.assert_close(shift, (torch.from_numpy(given) / given.sum()).log().float(), rtol=1e-4, atol=1e-4)
+
+
+def test_priors_of_classes_that_have_moved_are_refused(
+    working_folder: Path, lt_bench: LtBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = "data.noise={name: symmetric, rate: 0.4}"  # whose class sizes no formula gives
+    assert lt_bench("run", "digits-lt/logit-adjustment", "loss.post_hoc=true", "protocol.epochs=1", noise).code == 0
+    path = only(working_folder, "weights.safetensors")
+    other = replace(read_weights(path), class_names=tuple("1023456789"))
+    monkeypatch.setattr("lt_bench.trained.read_weights", lambda path: other)
+    with pytest.raises(UserError, match="trained when class 0 of digits-lt was '1', which is class 1 now"):
+        load_network(path)
 
 
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ KEEPS_METHOD = ("protocol", "data.factor", "notes", NOISE, *ANOTHER_SPLIT)
 by themselves."""
 
 
-def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, to_copy: bool = False) -> Recipe:
     """Read, merge, override, validate. Raises UserError in one line that names the file and the field.
 
     `name` is SETTING/METHOD, such as `cifar100-lt/dbn-mix`, the path of a complete recipe, or that of a resolved one as
-    `lt-bench show` prints it.
+    `lt-bench show` prints it. A file that has the name of a shipped method and is another is refused, unless `to_copy`.
     """
     origin = locate(str(name))
     if not is_resolved(origin):
@@ -44,7 +44,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{name}: is a resolved recipe, to be run as it is; change {overrides[0]} in the file")
     else:
         recipe = recorded(read_yaml(origin.method), origin.method)
-    if origin.setting is None:
+    if origin.setting is None and not to_copy:
         _check_called(recipe, origin.method)
     return recipe
 
@@ -55,10 +55,13 @@ def _check_called(recipe: Recipe, path: Path) -> None:
     """
     if recipe.name not in shipped() or recipe.data.name not in shipped(SETTINGS):
         return
-    split = recipe.data.model_dump(mode="json", exclude={"name"})
-    given = [f"protocol={recipe.protocol.model_dump_json()}"]
-    given += [f"data.{key}={json.dumps(value)}" for key, value in split.items()]
-    given += [text for text in recipe.overrides if not parse_override(text)[0].startswith(("protocol", "data."))]
+    # What a setting says may be another's, whose file is not known any more.
+    node = recipe.resolved()
+    split = {f"data.{key}": value for key, value in node["data"].items() if key != "name"}
+    network = {"model.backbone": node["model"]["backbone"], "model.trunk_lr_factor": recipe.model.trunk_lr_factor}
+    said = {"protocol": node["protocol"], **split, **network}
+    given = [f"{key}={json.dumps(value)}" for key, value in said.items()]
+    given += [text for text in recipe.overrides if not parse_override(text)[0].startswith(tuple(said))]
     ships = Origin(shipped()[recipe.name], shipped(SETTINGS)[recipe.data.name])
     try:
         same = _load(ships, given).sha256() == recipe.sha256()

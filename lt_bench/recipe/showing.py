@@ -42,7 +42,7 @@ def copy(name: str, path: Path, overrides: Sequence[str] = (), *, force: bool = 
 
     Raises UserError as `load_recipe` does, for a file that is there unless `force`, and for one that cannot be written.
     """
-    recipe = load_recipe(name, overrides)
+    recipe = load_recipe(name, overrides, to_copy=True)
     if path.exists() and not force:
         raise UserError(f"{path}: exists already; --force overwrites it")
     own: dict[str, Any] = {"reported": (), "overrides": ()}

@@ -110,9 +110,9 @@ class Sweep:
             yield from one_by_one([run for run in runs if run[0] in report.done], options)
             runs = [run for run in runs if run[0] not in report.done]
         elif len(runs) > 1:  # The data of the last is looked at before the first has taken its hours.
-            refused = {title: error for title, recipe, _ in runs if (error := report.estimator.refusal(recipe))}
-            yield from refused.items()
-            runs = [run for run in runs if run[0] not in refused]
+            refusals = [report.estimator.refusal(recipe) for _, recipe, _ in runs]
+            yield from ((run[0], error) for run, error in zip(runs, refusals, strict=True) if error)
+            runs = [run for run, error in zip(runs, refusals, strict=True) if not error]
         if runs:
             yield from engine.results(runs, options, report)
 

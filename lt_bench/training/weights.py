@@ -59,22 +59,23 @@ class Weights:
 
     def check_split(self, split: Split) -> None:
         """Raise UserError where classes have moved since the training; where it was other data, say so on stderr."""
-        if self.class_names not in (None, split.class_names):
-            self._check_moved(self.class_names or (), split.class_names, split.card.name)
-        if self.split != split.digest:
-            print(
-                f"{self.path}: trained on another split ({self.split[:12]}) than {split.card.name} has now "
-                f"({split.digest[:12]}): test images may be training images",
-                file=sys.stderr,
-            )
-
-    def _check_moved(self, then: tuple[str, ...], now: tuple[str, ...], data: str) -> None:
+        now, data = split.class_names, split.card.name
+        then = now if self.class_names is None else self.class_names
         if len(then) != len(now):
             raise UserError(f"{self.path}: trained on {len(then)} classes, and {data} has {len(now)} now")
-        for label, name in enumerate(then):
-            if name != now[label] and name in now:
-                moved = f"class {label} of {data} was {name!r}, which is class {now.index(name)} now"
+        others = [label for label, name in enumerate(then) if name != now[label]]
+        for label in others:
+            if then[label] in now:
+                moved = f"class {label} of {data} was {then[label]!r}, which is class {now.index(then[label])} now"
                 raise UserError(f"{self.path}: trained when {moved}")
+        if self.split != split.digest:
+            doubts = [f"class {label} was {then[label]!r} and is {now[label]!r}" for label in others[:1]]
+            doubts += ["classes may stand in another order"] if self.class_names is None else []
+            print(
+                f"{self.path}: trained on another split ({self.split[:12]}) than {data} has now ({split.digest[:12]}): "
+                f"{', '.join([*doubts, 'test images may be training images'])}",
+                file=sys.stderr,
+            )
 
     def load_into(self, network: Network) -> None:
         """Give the network these weights. Raises UserError, naming the file they came from, if they do not fit."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from run_cases import refused
 
 from lt_bench.data import open_split
 from lt_bench.data.cards import card_names, load_card, remember, remembered
@@ -176,6 +177,8 @@ def test_a_set_of_ones_own_is_run_and_tabled(photos: Path, lt_bench: LtBench, mo
     with np.load("test.npz", allow_pickle=False) as expected:
         names = expected["class_names"][expected["predicted"]]
     assert [row["class"] for row in json.loads(told.out)] == names.tolist()
+    Path("text.png").write_text("no image")
+    refused(lt_bench("predict", weights, "text.png", "--workers", 0), "text.png: not a readable image")
     # A worker of `sweep --jobs` is told where the card lies.
     recipe = load_recipe("my-birds/ce", ["protocol.epochs=1"])
     options = Options(work=Path("runs"), records=Path("results/records").absolute(), workers=0)
