@@ -146,7 +146,7 @@ def _data(given: Node, path: Path) -> Node:
     """The split's settings, validated, with those of its card."""
     spec: DataSpec = validated(DataSpec, given, path, "data")
     card = _in(path, load_card, spec.name, field="data.name")
-    resolved: DataSpec = _in(path, spec.resolve, card)
+    resolved: DataSpec = _in(path, spec.resolve, card, field="")
     return resolved.model_dump(mode="json")
 
 
