@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lt_bench.data.cards import Card, FolderSource, ImageList
 from lt_bench.data.folder import FilePart, images_folder, read_list
-from lt_bench.data.scan import unreadable
+from lt_bench.data.scan import read_all
 from lt_bench.errors import MissingDataError, UserError
 
 PARTS = {"train": "training", "validation": "validation", "test": "test"}
@@ -95,4 +95,5 @@ def _faults(part: FilePart) -> Iterator[str]:
     yield from (f"{file}: missing" for file in missing)
     absent = set(missing)
     there = [file for file in dict.fromkeys(part.files) if file not in absent]
-    yield from (f"{file}: {reason}" for file, reason in unreadable(part.folder, there).items())
+    _, broken = read_all(part.folder, there)
+    yield from (f"{file}: {reason}" for file, reason in broken.items())

@@ -17,10 +17,11 @@ import yaml
 from lt_bench.data.arrays import cache_folder
 from lt_bench.data.cards import FILE, MAX_NAME, FolderSource, ImageList, card_names, read_card
 from lt_bench.data.class_names import from_folders
+from lt_bench.data.copies import copies
 from lt_bench.data.folder import FilePart, open_folder
 from lt_bench.data.groups import group_masks
 from lt_bench.data.lists import read_any_list
-from lt_bench.data.scan import Classes, Scan, scan, unreadable
+from lt_bench.data.scan import Classes, Scan, read_all, scan
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import Split
 from lt_bench.errors import UserError
@@ -137,16 +138,18 @@ def new_from_lists(name: str, train: Path, test: Path, images: Path | None = Non
     place = _place(name, out)
     plan = _Plan(images or train.parent)
     parts: dict[str, FilePart] = {}
+    digests: dict[str, bytes] = {}
     for part, path in {"train": train, "test": test}.items():
         listed, digest = read_any_list(path)
         found = FilePart(plan.images, listed.files, listed.labels)
         found.sizes()
-        _check_readable(found, path)
+        digests |= _digests(found, path)
         parts[part] = found
         plan.lists[part] = ImageList(file=_relative(path, place), images=len(found.labels), sha256=digest)
     classes = int(parts["train"].labels.max()) + 1
     plan.class_names = from_folders(parts["train"], classes)
     plan.n_max = int(np.bincount(parts["train"].labels).max())
+    plan.said.extend(_said_of_copies(parts, digests))
     return _made(place, plan)
 
 
@@ -193,18 +196,33 @@ def _rows(images: Path, part: str, classes: Classes, names: Sequence[str]) -> li
 def _said_of(found: Scan) -> Iterator[str]:
     if len(found.parts) > 1:
         yield f"parts: {', '.join(f'{part} from {_above(classes)}/' for part, classes in found.parts.items())}"
-    for reason, files in found.left_out.items():
-        yield f"left out: {len(files)}, {reason}: {files[0]}{', ...' if len(files) > 1 else ''}"
+    yield from _counted("left out", found.left_out)
+    yield from _counted("left in", found.left_in)
+
+
+def _counted(done: str, files_by_reason: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for reason, files in files_by_reason.items():
+        yield f"{done}: {len(files)}, {reason}: {files[0]}{', ...' if len(files) > 1 else ''}"
 
 
 def _above(classes: Classes) -> str:
     return next(iter(classes.values()))[0].partition("/")[0]
 
 
-def _check_readable(part: FilePart, path: Path) -> None:
-    broken = unreadable(part.folder, list(dict.fromkeys(part.files)))
+def _digests(part: FilePart, path: Path) -> dict[str, bytes]:
+    """Of the pixels of the images of a list. Raises UserError where one cannot be read."""
+    digests, broken = read_all(part.folder, list(dict.fromkeys(part.files)))
     for file, reason in broken.items():
         raise UserError(f"{path}: {len(broken)} of its images cannot be read, the first is {file}: {reason}")
+    return digests
+
+
+def _said_of_copies(parts: Mapping[str, FilePart], digests: Mapping[str, bytes]) -> Iterator[str]:
+    """The copies in lists, which are taken as they are."""
+    left_in: dict[str, list[str]] = {}
+    for copy in copies({part: zip(at.labels.tolist(), at.files, strict=True) for part, at in parts.items()}, digests):
+        left_in.setdefault(copy.what, []).append(copy.told)
+    return _counted("left in", left_in)
 
 
 def _place(name: str, out: Path) -> Path:

@@ -6,20 +6,23 @@ One right answer for each of the things that folders hold:
 * `train/` beside `test/` or `val/` are parts (without `test/`, `val/` is the test part); `train/` alone is looked into;
 * a class without an image that can be read is none; hidden files and folders, endings of no image, names with a line
   break or in no UTF-8, pipes and broken links are left out, and so is what cannot be decoded, such as a truncated file;
-* links are followed; a file that is there twice counts once, and one in two classes or parts is refused. Copies under
-  other names are not looked for.
+* links are followed; a file that is there twice counts once, and one in two classes or parts is refused;
+* copies under other names are left out of the training part where they are test or validation images, and count once in
+  a class; an image of two classes stays in both, and is told.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from lt_bench.data.arrays import with_progress
 from lt_bench.data.class_names import fault
+from lt_bench.data.copies import IN_TWO_CLASSES, copies
 from lt_bench.data.decoding import UnreadableError, read_rgb
 from lt_bench.data.reading import regular_size
 from lt_bench.errors import UserError
@@ -43,6 +46,10 @@ class Scan:
     """`train`, and `validation` and `test` where there are such folders."""
     left_out: dict[str, list[str]] = field(default_factory=dict)
     """Files and folders by the reason why they are left out."""
+    left_in: dict[str, list[str]] = field(default_factory=dict)
+    """Images that are kept all the same, by what is strange about them."""
+    digests: dict[str, bytes] = field(default_factory=dict)
+    """Of the pixels of every image."""
     _places: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
 
     def leave_out(self, reason: str, path: str) -> None:
@@ -60,23 +67,30 @@ def scan(root: Path) -> Scan:
         found.parts[part] = _readable(found, _classes(found, part, folder))
         if not found.parts[part]:
             raise UserError(f"{root / folder}: no class folders with images that can be read{_first_reason(found)}")
+    _leave_out_copies(found)
     return found
 
 
-def unreadable(root: Path, files: Sequence[str]) -> dict[str, str]:
-    """Which of the images cannot be decoded, and why. Each is decoded once, several at a time."""
+def read_all(root: Path, files: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Digests of the pixels of the images that can be decoded, and why the others cannot.
+
+    Each is decoded once, several at a time.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = [pool.submit(_reason, root / file) for file in files]
-        reasons = [result.result() for result in with_progress(results, "read the images")]
-    return {file: reason for file, reason in zip(files, reasons, strict=True) if reason is not None}
+        results = [pool.submit(_read, root / file) for file in files]
+        read = [result.result() for result in with_progress(results, "read the images")]
+    found = list(zip(files, read, strict=True))
+    digests = {file: digest for file, digest in found if isinstance(digest, bytes)}
+    return digests, {file: reason for file, reason in found if isinstance(reason, str)}
 
 
-def _reason(path: Path) -> str | None:
+def _read(path: Path) -> bytes | str:
+    """The digest of the size and pixels of an image, or why it cannot be decoded."""
     try:
-        read_rgb(path)
+        image = read_rgb(path)
     except UnreadableError as error:
         return str(error)
-    return None
+    return hashlib.sha256(b"%d %d " % image.size + image.tobytes()).digest()
 
 
 def _part_folders(found: Scan) -> dict[str, str]:
@@ -117,10 +131,32 @@ def _classes(found: Scan, part: str, folder: str) -> Classes:
 
 def _readable(found: Scan, classes: Classes) -> Classes:
     """What is left when the images that cannot be decoded are left out, and with them classes without any."""
-    broken = unreadable(found.root, [file for files in classes.values() for file in files])
+    digests, broken = read_all(found.root, [file for files in classes.values() for file in files])
+    found.digests |= digests
     for file, reason in broken.items():
         found.leave_out("cannot be read", f"{file} ({reason})")
-    kept = {name: [file for file in files if file not in broken] for name, files in classes.items()}
+    return _kept(found, classes, broken)
+
+
+def _leave_out_copies(found: Scan) -> None:
+    """Keep of equal images what may be kept, as `copies` tells. Raises UserError where no training image is left."""
+    images = {
+        part: [(name, file) for name in classes for file in classes[name]] for part, classes in found.parts.items()
+    }
+    gone = set()
+    for copy in copies(images, found.digests):
+        told = found.left_in if copy.what == IN_TWO_CLASSES else found.left_out
+        told.setdefault(copy.what, []).append(copy.told)
+        if told is found.left_out:
+            gone.add(copy.file)
+    found.parts = {part: _kept(found, classes, gone) for part, classes in found.parts.items()}
+    if not found.parts["train"]:
+        raise UserError(f"{found.root}: every training image is a copy of a test or validation image, {min(gone)} too")
+
+
+def _kept(found: Scan, classes: Classes, gone: Container[str]) -> Classes:
+    """The images that are not gone, without the classes of which none is left."""
+    kept = {name: [file for file in files if file not in gone] for name, files in classes.items()}
     for name, files in kept.items():
         if not files:
             found.leave_out("class folders without images", name)

@@ -72,7 +72,10 @@ class Progress:
 
     def epoch(self) -> None:
         """An epoch is done, and stands in the history."""
-        self.took.append(time.perf_counter() - self.begun)
+        took = time.perf_counter() - self.begun
+        if self.took and not 1 / 2 <= took / fmean(self.took) <= 2:
+            self.took.clear()  # another phase, of epochs that cost more or less
+        self.took.append(took)
         images, seconds = self.history.images - self.before[0], self.history.train_s - self.before[1]
         self.speed = images / seconds if seconds else 0.0
         self._begin_epoch()
@@ -105,7 +108,9 @@ class Progress:
         gone = time.perf_counter() - self.begun
         if not self.took and not self.steps_done:
             return None
-        one = fmean(self.took) if self.took else gone * self.steps / self.steps_done
+        one = fmean(self.took) if self.took else 0.0
+        if gone > one and self.steps_done:  # of no epoch yet, or another phase has begun
+            one = gone * self.steps / self.steps_done
         return max(0.0, one * (self.epochs - len(self.history.curve)) - gone)
 
     def state(self) -> str:

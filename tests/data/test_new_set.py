@@ -87,7 +87,7 @@ def test_dirty_folders(photos: Path, lt_bench: LtBench) -> None:
     (photos / "empty").mkdir()
     (photos / "list.csv").write_text("x")
     linked = photos.parent / "elsewhere.jpeg"
-    picture(linked, np.zeros((8, 8, 3), np.uint8))
+    picture(linked, np.ones((8, 8, 3), np.uint8))
     (heron / "linked.jpeg").symlink_to(linked)
     picture(heron / "deep" / "er" / "x.JPG", np.zeros((8, 8, 3), np.uint8))
     done = lt_bench("data", "new", "my-birds", "--images", photos, "--test-per-class", 1)
@@ -129,8 +129,10 @@ def test_images_of_every_kind_are_read_as_rgb(tmp_path: Path) -> None:
             path = tmp_path / "photos" / folder / f"{folder} {name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, **({"exif": turned} if "turned" in name else {}))
-    split = new_from_folder("kinds", tmp_path / "photos", tmp_path).split
-    assert len(split.train.labels) + len(split.test.labels) == 10
+    made = new_from_folder("kinds", tmp_path / "photos", tmp_path)
+    copied = [line for line in made.said if "copies of an image of their class" in line]
+    assert copied == ["left out: 6, copies of an image of their class: a/a grey.png (a/a deep.png), ..."]
+    assert len(made.split.train.labels) + len(made.split.test.labels) == 10 - 6
     for name in kinds:
         image = read_rgb(tmp_path / "photos" / "a" / f"a {name}")
         assert (image.mode, image.size) == ("RGB", (8, 6))  # a rotation in EXIF is not carried out
@@ -147,9 +149,9 @@ def test_images_of_every_kind_are_read_as_rgb(tmp_path: Path) -> None:
     ],
 )
 def test_parts_that_are_given_are_taken(tmp_path: Path, folders: tuple[str, ...], parts: dict[str, str]) -> None:
-    for folder in folders:
+    for k, folder in enumerate(folders):
         for name in ("a", "b"):
-            picture(tmp_path / "photos" / folder / name / "0.png", np.full((8, 8, 3), ord(name), np.uint8))
+            picture(tmp_path / "photos" / folder / name / "0.png", np.full((8, 8, 3), ord(name) + 9 * k, np.uint8))
     made = new_from_folder("parts", tmp_path / "photos", tmp_path)
     split = made.split
     found = {"train": split.train, "validation": split.validation, "test": split.test}
@@ -261,12 +263,12 @@ def test_folders_that_are_refused(photos: Path, lt_bench: LtBench) -> None:
 
 def test_parts_that_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "photos"
-    for name in ("train/a", "train/b", "test/a"):
-        picture(root / name / "0.png", np.zeros((8, 8, 3), np.uint8))
+    for k, name in enumerate(("train/a", "train/b", "test/a")):
+        picture(root / name / "0.png", np.full((8, 8, 3), k, np.uint8))
     with pytest.raises(UserError, match="the class b has no test image"):
         new_from_folder("mine", root, tmp_path)
-    for name in ("test/b", "test/c"):
-        picture(root / name / "0.png", np.zeros((8, 8, 3), np.uint8))
+    for k, name in enumerate(("test/b", "test/c")):
+        picture(root / name / "0.png", np.full((8, 8, 3), 9 + k, np.uint8))
     with pytest.raises(UserError, match="the test part has the class c, the training part has no image of it"):
         new_from_folder("mine", root, tmp_path)
     (root / "test" / "c" / "0.png").unlink()

@@ -88,6 +88,19 @@ def test_a_long_epoch_is_not_silent(clock: Any, capsys: pytest.CaptureFixture[st
     ]
 
 
+def test_epochs_of_another_phase_are_not_told_from_those_before(
+    clock: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three epochs of 10 s, then some of 100 s: seen within the first of them, and after it without the others."""
+    with Lines("set method seed 0", "a machine", History(), 6, 1000, 10) as progress:
+        for seconds in (10, 10, 10, 100):
+            trained(progress, clock, seconds, training=seconds)
+    _, _, _, third, *within, fourth = capsys.readouterr().err.splitlines()
+    assert third.endswith("30 s, 30 s left")
+    assert [line.rpartition(", ")[2] for line in within] == ["4 min left", "4 min left", "4 min left"]
+    assert fourth.endswith("2 min, 3 min left")
+
+
 def test_an_epoch_of_more_steps_says_so(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with Lines("set method seed 0", "a machine", History(), 2, 1000, 10) as progress:
         for _ in range(4):
