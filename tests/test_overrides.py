@@ -153,6 +153,27 @@ def test_figures_are_of_the_split_and_network_of_the_files(tmp_path: Path, monke
         assert bool(load_recipe(f"{name}/ce").reported) == (name == "like")
 
 
+@pytest.mark.parametrize("backbone", ["resnet56", "{name: wrn-28-10, dropout: 0.3}"])
+def test_another_network_of_ones_own_setting_is_an_override_of_the_one_that_ships(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a table would call it as the method that ships, and name the command of that."""
+    monkeypatch.chdir(tmp_path)
+    Path("deep").mkdir()
+    Path("deep/setting.yaml").write_text(
+        f"protocol: cifar-30ep\ndata: {{name: cifar100-lt, factor: 50}}\nmodel: {{backbone: {backbone}}}\n"
+    )
+    deep = load_recipe("deep/mislas", ["loss.label_smoothing=0.1"])
+    network, loss = deep.overrides
+    assert loss == "loss.label_smoothing=0.1"
+    asked = ["protocol=cifar-30ep", "data.factor=50", network, loss]
+    assert load_recipe("cifar100-lt/mislas", asked).sha256() == deep.sha256()
+    first = deep.first()
+    assert first is not None
+    assert first.overrides == deep.overrides
+    assert load_recipe("deep/ce", ["model.backbone=resnet20"]).overrides == ("model.backbone=resnet20",)
+
+
 def test_arguments_are_recipes_or_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a=b.yaml").touch()

@@ -123,7 +123,24 @@ def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
     except UserError as error:
         said = shorten(" ".join(overrides), 200, placeholder=" ...")
         raise UserError(f"{error} (with {said})" if said else str(error)) from None
+    setting, ships = origin.setting, shipped(SETTINGS)
+    if setting is not None and setting not in ships.values() and recipe.data.name in ships:
+        recipe = _naming_its_network(recipe, read_yaml(setting), data["model"])
     return recipe if recipe.second_stage is None else _after_first_stage(recipe, origin, overrides)
+
+
+def _naming_its_network(recipe: Recipe, setting: Node, merged: Node) -> Recipe:
+    """The recipe on a setting of one's own, whose network is an override of the setting that ships for its data set:
+    the methods of both stand in one table.
+    """
+    ships = read_yaml(shipped(SETTINGS)[recipe.data.name])["model"]
+    given = {parse_override(text)[0] for text in recipe.overrides}
+    network = [
+        f"model.{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in (setting.get("model") or {}).items()
+        if value != ships.get(key) and value == merged.get(key) and f"model.{key}" not in given
+    ]
+    return recipe.model_copy(update={"overrides": (*network, *recipe.overrides)})
 
 
 def _keeps_method(key: str) -> bool:

@@ -88,9 +88,7 @@ def test_a_long_epoch_is_not_silent(clock: Any, capsys: pytest.CaptureFixture[st
     ]
 
 
-def test_epochs_of_another_phase_are_not_told_from_those_before(
-    clock: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_epochs_of_another_phase_are_not_told_from_those_before(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Three epochs of 10 s, then some of 100 s: seen within the first of them, and after it without the others."""
     with Lines("set method seed 0", "a machine", History(), 6, 1000, 10) as progress:
         for seconds in (10, 10, 10, 100):
