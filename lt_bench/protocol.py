@@ -122,7 +122,7 @@ class Schedule(Settings):
         if self.warmup_from is not None and self.warmup_lr is not None:
             raise ValueError("warmup_from and warmup_lr both say where the warm-up starts")
         if self.name == "cosine" and self.milestones:
-            raise ValueError("a cosine schedule has no milestones")
+            raise ValueError("a cosine schedule has no milestones; beside it `milestones` and `factors` have to be []")
         for name in ("cosine_per", "cosine_from", "minimum_lr", "cooldown_epochs"):
             if self.name != "cosine" and getattr(self, name) != Schedule.model_fields[name].default:
                 raise ValueError(f"{name} belongs to a cosine schedule")

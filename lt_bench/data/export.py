@@ -40,6 +40,10 @@ def export_split(split: Split, path: Path) -> None:
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name the file to write, such as {path / split.card.name}.parquet")
+        if path.suffix != ".parquet":
+            raise UserError(
+                f"{path}: an export is a parquet file, and found by that ending: {path.with_suffix('.parquet')}"
+            )
         pq.write_table(_table(split), file, row_group_size=1000)
         write_atomically(path, file.getvalue())
     except OSError as error:

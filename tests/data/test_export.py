@@ -56,9 +56,9 @@ def test_the_file_has_the_hubs_layout(split: Split, tmp_path: Path) -> None:
 
 
 def test_the_same_split_gives_the_same_file(split: Split, tmp_path: Path) -> None:
-    for name in ("a", "b"):
+    for name in ("a.parquet", "b.parquet"):
         export_split(split, tmp_path / name)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,17 @@ def test_a_full_disk_leaves_the_older_export(split: Split, tmp_path: Path, monke
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["n" * 300, "nowhere/split.parquet"])
+@pytest.mark.parametrize("name", [f"{'n' * 300}.parquet", "nowhere/split.parquet"])
 def test_a_name_that_cannot_be_written(split: Split, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"cannot be written: (File name too long|No such file)"):
         export_split(split, tmp_path / name)
+
+
+def test_a_file_of_another_kind_is_not_overwritten(split: Split, tmp_path: Path) -> None:
+    (tmp_path / "lists.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"lists\.csv: an export is a parquet file, .*: .*lists\.parquet"):
+        export_split(split, tmp_path / "lists.csv")
+    assert (tmp_path / "lists.csv").read_text() == "mine"
 
 
 def test_files_that_are_not_exports(split: Split, tmp_path: Path) -> None:
