@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -101,54 +102,82 @@ def _class_sizes(read: Weights, data_root: Path | None) -> IntArray:
     return np.bincount(split.training.labels, minlength=card.classes)
 
 
-def plain_state_dict(network: Network | TrainedNetwork) -> dict[str, Tensor]:
-    """Weights for the CIFAR ResNet of the field's code: conv1, bn1, layer1.0.conv1, ..., linear.
+class _Plain(NamedTuple):
+    """A ResNet of another code: its names by the beginnings of ours, its classifier, and the parts of our trunk."""
 
-    A cosine head becomes the `linear` of LDAM's NormedLinear, [D, C], whose cosines lack the loss's scale. A second
+    names: dict[str, str]
+    classifier: str
+    parts: int
+
+
+_CIFAR = _Plain(
+    {"trunk.0.0": "conv1", "trunk.0.1": "bn1", "trunk.1": "layer1", "trunk.2": "layer2", "branches.0.stage": "layer3"},
+    "linear",
+    parts=3,
+)
+_TORCHVISION = _Plain(
+    {"trunk.0": "conv1", "trunk.1": "bn1", "branches.0.stage": "layer4"}
+    | {f"trunk.{3 + stage}": f"layer{stage}" for stage in (1, 2, 3)},
+    "fc",
+    parts=7,
+)
+
+
+def plain_state_dict(network: Network | TrainedNetwork) -> dict[str, Tensor]:
+    """Weights for the ResNet that everybody has: conv1, bn1, layer1.0.conv1, ..., and the classifier.
+
+    From a CIFAR ResNet for that of the field's code, whose classifier is `linear`; from one of the larger images
+    (`resnet10` to `resnext50`) for torchvision's, where it is `fc`.
+    A cosine head becomes the weight of LDAM's NormedLinear, [D, C], whose cosines lack the loss's scale. A second
     stage, or a loss that adds something to the logits at test time, becomes part of the linear layer.
     Raises UserError for a network of another shape. It takes images normalised as the run's were.
     """
     trained, network = (network, network.network) if isinstance(network, TrainedNetwork) else (None, network)
-    _check_plain(network)
+    plain = _plain(network)
     read = (lambda part, images: part(images)) if trained is None else trained.method.scores
-    names = {"trunk.0.0": "conv1", "trunk.0.1": "bn1", "trunk.1": "layer1", "trunk.2": "layer2"}
-    names["branches.0.stage"] = "layer3"
     state = {}
     for name, tensor in network.state_dict().items():
-        old = next((old for old in names if name.startswith(f"{old}.")), None)
+        old = next((old for old in plain.names if name.startswith(f"{old}.")), None)
         if old is not None:
-            state[names[old] + name.removeprefix(old)] = tensor.detach().clone()
+            state[plain.names[old] + name.removeprefix(old)] = tensor.detach().clone()
     classifier = deepcopy(network.classifiers[0]).eval()  # before which a dropout may stand
-    return state | _linear(classifier, lambda features: read(classifier, features))  # type: ignore[arg-type]
+    linear = _linear(classifier, lambda features: read(classifier, features))  # type: ignore[arg-type]
+    return state | {f"{plain.classifier}.{name}": tensor for name, tensor in linear.items()}
 
 
-def _check_plain(network: Network) -> None:
+def _plain(network: Network) -> _Plain:
+    """The other code's ResNet that a network is. Raises UserError where it is none."""
+    from torchvision.models import resnet  # noqa: PLC0415 (as slow to import as torch itself)
+
     for regulariser in network.regularisers:
         if regulariser.in_evaluation:
             raise UserError(f"the plain ResNet has no place for {regulariser.name}, which acts in evaluation as well")
-    trunk = network.trunk
-    stages = [*trunk] if isinstance(trunk, nn.Sequential) else []
-    blocks = [block for stage in stages[1:] if isinstance(stage, nn.Sequential) for block in stage]
-    if len(network.branches) != 1 or len(stages) != 3 or not all(isinstance(block, CifarBlock) for block in blocks):
-        raise UserError("the plain ResNet has one branch of CIFAR blocks: this network does not fit into it")
+    parts = [*network.trunk] if isinstance(network.trunk, nn.Sequential) else []
+    blocks = {type(block) for part in parts[1:] if isinstance(part, nn.Sequential) for block in part}
+    for plain, known in ((_CIFAR, {CifarBlock}), (_TORCHVISION, {resnet.BasicBlock, resnet.Bottleneck})):
+        if len(network.branches) == 1 and len(parts) == plain.parts and blocks and blocks <= known:
+            return plain
+    raise UserError(
+        "the plain ResNet has one branch of CIFAR's or torchvision's blocks: this network does not fit into it"
+    )
 
 
 def _linear(classifier: nn.Module, read: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """Weight and bias of `linear`; `read` gives logits [B, C] of features [B, D] as they are read at test time."""
+    """Weight and bias of the linear layer; `read` gives logits [B, C] of features [B, D] as at test time."""
     if type(classifier) is CosineClassifier and not classifier.gamma:
         with torch.no_grad():
             added = read(torch.zeros(1, classifier.weight.shape[1]))  # to cosines of 0
         if not added.any():
-            return {"linear.weight": classifier.weight.detach().T.clone()}
+            return {"weight": classifier.weight.detach().T.clone()}
     dim = next(tensor.shape[1] for tensor in classifier.state_dict().values() if tensor.ndim == 2)
     with torch.no_grad():
         features = torch.rand(64, dim, generator=torch.Generator().manual_seed(0))
         logits = read(features)
         if isinstance(classifier, nn.Linear) and torch.equal(classifier(features), logits):
-            return {f"linear.{name}": tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+            return {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
         # What is affine is known by what it makes of zero and of the unit vectors.
         bias = read(torch.zeros(1, dim))[0]
         weight = (read(torch.eye(dim)) - bias).T.contiguous()
         if not torch.allclose(features @ weight.T + bias, logits, rtol=1e-4, atol=1e-4):
             raise UserError("the plain ResNet ends in a linear layer: what ends this network is none")
-    return {"linear.weight": weight, "linear.bias": bias}
+    return {"weight": weight, "bias": bias}

@@ -12,6 +12,8 @@ import pytest
 import torch
 from field_resnet import FieldResNet
 from run_cases import only, record
+from torchvision.models import ResNet, resnet18, resnet50
+from torchvision.models.resnet import BasicBlock
 
 from lt_bench.data import long_tailed
 from lt_bench.data.opening import open_split
@@ -48,6 +50,16 @@ def test_the_fields_resnet32_gives_equal_logits(head: str) -> None:
         torch.testing.assert_close(theirs.eval()(images), network(images), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("backbone", "theirs"), [("resnet10", None), ("resnet18", resnet18), ("resnet50", resnet50)])
+def test_torchvisions_resnet_gives_equal_logits(backbone: str, theirs: Callable[..., ResNet] | None) -> None:
+    network = moved(build_network(backbone, "linear", 10))
+    plain = theirs(num_classes=10) if theirs else ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)
+    plain.load_state_dict(plain_state_dict(network))  # type: ignore[arg-type]
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(images), network(images), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("stage", ["crt", "lws", "tau-norm", "mislas"])
 def test_an_affine_second_stage_becomes_the_linear_layer(stage: str) -> None:
     component = lookup("stage", stage)
@@ -60,10 +72,11 @@ def test_an_affine_second_stage_becomes_the_linear_layer(stage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "head"), [("resnet8", "experts"), ("resnet8", "dual-branch"), ("resnet10", "linear")]
+    ("backbone", "head"),
+    [("resnet8", "experts"), ("resnet8", "dual-branch"), ("cifar-resnet18", "linear"), ("resnet10", "experts")],
 )
 def test_a_network_of_another_shape_is_refused(backbone: str, head: str) -> None:
-    with pytest.raises(UserError, match="plain ResNet has one branch of CIFAR blocks"):
+    with pytest.raises(UserError, match="plain ResNet has one branch of CIFAR's or torchvision's blocks"):
         plain_state_dict(build_network(backbone, head, 10))
 
 
