@@ -23,12 +23,14 @@ NUM_BINS, BIN_WIDTH = 40, 0.25
 
 def parts(train_counts: ArrayLike) -> dict[str, np.ndarray]:
     """Which classes each part of a split holds, bool [C] each, by right labels: `all`, the groups many, medium and few,
-    and the thirds with the most and the fewest training images, `head` and `tail`, one class at least.
+    and the thirds with the most and the fewest training images, `head` and `tail`, one class at least; none where all
+    classes are of one size.
     """
     counts = np.asarray(train_counts)
-    order, third = np.argsort(-counts, kind="stable"), max(1, len(counts) // 3)
+    order = np.argsort(-counts, kind="stable")
+    third = max(1, len(counts) // 3) if np.ptp(counts) else 0
     every = np.ones(len(counts), dtype=bool)
-    head, tail = (np.isin(np.arange(len(counts)), chosen) for chosen in (order[:third], order[-third:]))
+    head, tail = (np.isin(np.arange(len(counts)), chosen) for chosen in (order[:third], order[len(counts) - third :]))
     return {"all": every, **group_masks(counts), "head": head, "tail": tail}
 
 

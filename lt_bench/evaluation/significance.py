@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+PRECISION = 1e-14
+"""Of the probabilities that a discrete transform gives."""
 MOST_SEEDS = 1000
 """Nobody trains more of them to tell two methods apart."""
 
@@ -36,7 +38,7 @@ def surely_above(scores: np.ndarray, level: float = 0.95) -> np.ndarray:
     """Which rows are above which by more than their seeds explain: bool [R, R], True at (i, j) for row i above row j.
 
     That is where the Student t interval of the mean difference, taken seed by seed, lies above 0. A seed sets the
-    order of the images and most of the initialisation for all methods alike, so what is luck of a seed cancels.
+    order of the images and most of the initialisation for all methods alike: what luck they share cancels.
 
     Args:
         scores: float [R, S], a row per method and a column per seed, NaN where a method lacks a seed. Two rows that
@@ -120,6 +122,8 @@ def exchange_p(gains: np.ndarray) -> float:
     For one seed it is McNemar's exact test. Over test images: whether another test set of the kind would give the same
     order, the trained networks kept.
 
+    Exact to `PRECISION`, and never below it.
+
     Args:
         gains: int [N], of each image how many more seeds the second method has right than the first. The seeds of an
             image change places together: that they agree is no evidence of more images.
@@ -132,7 +136,7 @@ def exchange_p(gains: np.ndarray) -> float:
     transform = np.prod([np.cos(angles * size) ** count for size, count in zip(sizes, images, strict=True)], axis=0)
     below = np.fft.fft(np.broadcast_to(transform, angles.shape)).real[:observed] / len(angles)
     inside = 2 * below.sum() - below[0] if observed else 0.0  # P(|sum| < observed), symmetric around 0
-    return float(np.clip(1 - inside, 0, 1))
+    return float(np.clip(1 - inside, PRECISION, 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -189,12 +193,14 @@ def power(difference: float, spread: float, n: int, level: float = 0.95) -> floa
     return float(np.clip(1 - below + beyond, 0, 1))
 
 
-def seeds_needed(difference: float, spread: float, wanted: float = 0.8) -> int | None:
-    """The fewest seeds that find a difference with the wanted probability; None where `MOST_SEEDS` are too few."""
+def seeds_needed(difference: float, spread: float, wanted: float = 0.8, level: float = 0.95) -> int | None:
+    """The fewest seeds that find a difference with the wanted probability, by a test at this confidence; None where
+    `MOST_SEEDS` are too few.
+    """
     if difference == 0:
         return None
     if spread == 0:
         return 2
     counts = range(2, MOST_SEEDS + 1)
-    place = bisect_left(counts, wanted, key=lambda n: power(difference, spread, n))
+    place = bisect_left(counts, wanted, key=lambda n: power(difference, spread, n, level))
     return counts[place] if place < len(counts) else None

@@ -3,12 +3,13 @@
 Of each image, g is how much more often the second row is right than the first, over their common seeds. The mean of g
 is known from the counts. Its interval over test images needs the mean of g², which labels would tell. Without them it
 has a bound: where two runs predict the same class, both are right or both are wrong, so |g| is at most the share of
-seeds in which the predictions differ. An interval from the bound is too wide, never too narrow.
+seeds in which the predictions differ. A seed whose predictions cannot be read, or are of the images in another order,
+may differ everywhere. An interval from the bound is too wide, never too narrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations, islice, starmap
 
 import numpy as np
@@ -23,15 +24,15 @@ MOST_SEEDS = 5
 NOTHING = 1.0
 """The bound that says nothing."""
 
-Predicted = dict[tuple[int, str], np.ndarray]
-"""Classes int16 [N] by seed and by the digest of the test images in the order that they have there."""
+Predicted = dict[int, tuple[str, np.ndarray | None]]
+"""By seed the digest of the test images in the order that they have there, and the classes int16 [N], if known."""
 
 
 def squares(rows: Sequence[Row]) -> list[float]:
     """The bound on the mean of g², from 0 to 1, of every two rows of a table: (0, 1), (0, 2), ..., (1, 2), ...
 
-    Empty for a table of more than `MOST_ROWS`; `NOTHING` for two rows whose first `MOST_SEEDS` have no seed in common,
-    or none that predicted in one order.
+    Over the seeds in common of their first `MOST_SEEDS`. Empty for a table of more than `MOST_ROWS`; `NOTHING` for two
+    rows that have no such seed, or none that predicted in one order.
     """
     if len(rows) > MOST_ROWS:
         return []
@@ -40,18 +41,28 @@ def squares(rows: Sequence[Row]) -> list[float]:
 
 
 def _square(first: Predicted, second: Predicted) -> float:
-    differ = [first[common] != second[common] for common in first.keys() & second.keys()]
+    common = first.keys() & second.keys()
+    differ = _differ(first, second, common)
     if not differ:
         return NOTHING
     # The square of a sum of 0 and 1 is the number of pairs, in either order, that are both 1: counted, nothing is cast.
     pairs = sum(map(np.count_nonzero, starmap(np.logical_and, combinations(differ, 2))))
-    both = sum(map(np.count_nonzero, differ)) + 2 * pairs
-    return both / len(differ) ** 2 / len(differ[0])
+    once = sum(map(np.count_nonzero, differ))
+    images, unknown = len(differ[0]), len(common) - len(differ)
+    return (once + 2 * pairs + 2 * unknown * once + unknown**2 * images) / len(common) ** 2 / images
+
+
+def _differ(first: Predicted, second: Predicted, seeds: Iterable[int]) -> list[np.ndarray]:
+    """Where the predictions of a seed differ, bool [N], of the seeds that have them in one order, the commonest."""
+    by_order: dict[str, list[np.ndarray]] = {}
+    for (order, one), (same, other) in ((first[seed], second[seed]) for seed in seeds):
+        if order == same and one is not None and other is not None:
+            by_order.setdefault(order, []).append(one != other)
+    return max(by_order.values(), key=len, default=[])
 
 
 def _predicted(row: Row) -> Predicted:
-    found = {(seed, run.test_sha256): _classes(run) for seed, run in islice(row.runs.items(), MOST_SEEDS)}
-    return {common: classes for common, classes in found.items() if classes is not None}
+    return {seed: (run.test_sha256, _classes(run)) for seed, run in islice(row.runs.items(), MOST_SEEDS)}
 
 
 def _classes(run: Run) -> np.ndarray | None:

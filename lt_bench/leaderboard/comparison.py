@@ -50,7 +50,9 @@ class Difference:
     spread: float | None = None
     """Deviation of such a difference from seed to seed, that of the middle pair of the table; None without any."""
     seeds_needed: int | None = None
-    """How many seeds find this difference with 80% probability, by that spread or, if larger, by that of the two."""
+    """How many seeds find this difference with 80% probability, by that spread or, if larger, by that of the two. Of
+    several comparisons at once it is one.
+    """
     p_seeds: float | None = None
     """Of the paired t test over seeds."""
     p_images: float | None = None
@@ -106,7 +108,7 @@ class Comparison:
         if self.apart or self.top1.spread is None:
             return ""
         if over_seeds is not None and over_seeds <= LEVEL:
-            return "More seeds would not help: the test images are too few for so small a difference."
+            return "The seeds tell these two apart, the test images do not: it takes more of either."
         if self.top1.seeds_needed is None:
             return "To tell these two apart by a difference so small, a thousand seeds are too few."
         return (
@@ -152,7 +154,7 @@ def compare_all(
     compared = []
     for second, runs in zip(rows[1:], pairs, strict=True):
         images, without_these = _images(runs, labels)
-        several = (_difference(score, runs, images, spreads[score]) for score in COMPARED)
+        several = (_difference(score, runs, images, spreads[score], LEVEL / len(pairs)) for score in COMPARED)
         known = tuple(difference for difference in several if difference is not None)
         seeds = tuple(pair[0].seed for pair in runs)
         yours, said = (rows[0].yours, second.yours), without or without_these
@@ -234,8 +236,9 @@ def _common_runs(found: Table, methods: Sequence[str], rows: list[Row], place: i
 
 
 def _difference(
-    score: str, pairs: list[tuple[Run, Run]], images: _Images | None, spread: float | None
+    score: str, pairs: list[tuple[Run, Run]], images: _Images | None, spread: float | None, level: float
 ) -> Difference | None:
+    """What two methods have of a score, None where a run lacks it. `level` is what their p-value must not exceed."""
     values = np.array([[run.scores[score] for run in pair] for pair in pairs], dtype=float)  # [S, 2]
     if np.isnan(values).any():
         return None
@@ -251,7 +254,7 @@ def _difference(
         half,
         over_images=None if images is None else images.half_width(score),
         spread=spread,
-        seeds_needed=None if spread is None else seeds_needed(mean, max(spread, own)),
+        seeds_needed=None if spread is None else seeds_needed(mean, max(spread, own), level=1 - level),
         p_seeds=paired_p(differences),
         p_images=exchange_p(images.gains) if images is not None and score == "top1" else None,
     )

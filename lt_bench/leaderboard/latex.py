@@ -38,7 +38,7 @@ def write_latex(board: Board, out_dir: Path) -> list[Path]:
 
 
 def latex_table(one: Shown) -> str:
-    """A table environment. Bold is each top-1 whose rank range begins at 1: what cannot be told from the best one."""
+    """A table environment. Bold is each top-1 whose rank range begins at 1: no row is surely above it."""
     columns = _columns(one.table)
     body = [_row([cell(row) for cell in columns.values()]) for row in one.table.rows]
     lines = [
@@ -100,8 +100,8 @@ def _caption(one: Shown) -> str:
     table = one.table
     note = (
         r"Accuracy in percent after the last epoch, mean over $n$ seeds; $\pm$ is half the width of its 95\,\% "
-        "interval (Student's $t$). Rank: all places that the differences allow, taken seed by seed; bold where the "
-        "first is among them."
+        "interval (Student's $t$). Rank: all places that the differences allow, taken seed by seed, not corrected for "
+        "the number of pairs; bold where the first is among them."
     )
     if any(row.paper_top1 is not None for row in table.rows):
         note += " Paper: the figure that was published for this protocol."

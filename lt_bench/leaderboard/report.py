@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from lt_bench.data.groups import GROUPS, group_masks
 from lt_bench.errors import UserError
-from lt_bench.evaluation.metrics import CalibrationBins, FloatArray, accuracy_by_class
+from lt_bench.evaluation.metrics import CalibrationBins, FloatArray, accuracy_by_class, ece
 from lt_bench.leaderboard.aggregate import table_key, told_apart
 from lt_bench.leaderboard.comparison import DIFFERENT_ORDERS, labels_of, rows_of
 from lt_bench.leaderboard.probabilities import are_probabilities
@@ -65,8 +66,14 @@ class Shown:
         columns = ("count", "correct", "confidence_sum")
         return CalibrationBins(*(np.sum([getattr(bins, name) for bins in found], axis=0) for name in columns))
 
+    @property
+    def ece(self) -> float:
+        """In percent, mean over the seeds, as in the tables; that of all their confidences together may be lower."""
+        found = (record.selections["last"].calibration.bins for _, record in self.records)
+        return 100 * fmean(map(ece, found))
+
     def destinations(self, labels: np.ndarray, group: str = "few") -> FloatArray | None:
-        """Where the test images of a group's classes go: percent of each of `DESTINATIONS`, mean over the seeds.
+        """Where the test images of a group's classes go: percent of each of `DESTINATIONS`, by class and seed.
 
         None where the group has no test images.
         """
@@ -80,9 +87,11 @@ class Shown:
 
     @staticmethod
     def _shares(predicted: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray]) -> list[float]:
-        wrong = predicted[predicted != labels]
-        counts = [len(labels) - len(wrong), *(masks[group][wrong].sum() for group in reversed(GROUPS))]
-        return [100 * float(count) / len(labels) for count in counts]
+        wrong = predicted != labels
+        images = np.bincount(labels)
+        weights = 100 / np.count_nonzero(images) / images[labels]  # of an image in the mean over its classes
+        going = [~wrong, *(wrong & masks[group][predicted] for group in reversed(GROUPS))]
+        return [float(weights[chosen].sum()) for chosen in going]
 
 
 def shown(records_dir: Path | None, wanted: Sequence[str], table: str | None = None) -> list[Shown]:

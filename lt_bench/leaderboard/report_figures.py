@@ -14,7 +14,6 @@ import numpy as np
 
 from lt_bench.data.groups import GROUPS, group_masks
 from lt_bench.errors import UserError, unknown
-from lt_bench.evaluation.metrics import ece
 from lt_bench.figures import save_figure
 from lt_bench.leaderboard.report import DESTINATIONS, Shown
 
@@ -154,7 +153,7 @@ def reliability_figure(found: Sequence[Shown], width: float = COLUMN_INCHES) -> 
         filled = bins.count > 0
         confidence = bins.confidence_sum[filled] / bins.count[filled]
         style = {"color": COLOURS[place], "linestyle": STYLES[place % len(STYLES)]}
-        title = f"{_short(one)} (ECE {100 * ece(bins):.1f})"
+        title = f"{_short(one)} (ECE {one.ece:.1f})"
         accuracy = bins.correct[filled] / bins.count[filled]
         diagram.plot(confidence, accuracy, marker=MARKERS[place], markersize=2.5, label=title, **style)
         edges = np.linspace(0, 1, len(bins.count) + 1)

@@ -108,9 +108,11 @@ def _rows(records: list[RobustRecord]) -> list[Row]:
 
 
 def _row(name: str, overrides: Iterable[str], records: list[RobustRecord]) -> Row:
+    weights = {record.seed: record.weights_sha256 for record in records}  # the newest last, which counts
     by_seed: dict[int, dict[str, float]] = defaultdict(dict)
-    for record in records:  # the newest last, which counts where two have the same column
-        by_seed[record.seed] |= scores(record)
+    for record in records:
+        if record.weights_sha256 == weights[record.seed]:
+            by_seed[record.seed] |= scores(record)
     shared = set.intersection(*(set(found) for found in by_seed.values()))
     titles = [title for title in next(iter(by_seed.values())) if title in shared]
     means = {title: mean_interval([found[title] for found in by_seed.values()]) for title in titles}

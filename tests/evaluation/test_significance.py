@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from lt_bench.evaluation.significance import (
+    PRECISION,
     equivalence_p,
     exchange_p,
     holm,
@@ -111,6 +112,16 @@ def test_over_images_of_several_seeds_all_exchanges_are_counted(gains: np.ndarra
     signs = 1 - 2 * ((np.arange(2**9)[:, None] >> np.arange(9)) & 1)  # [512, 9]
     exact = (np.abs(signs @ gains) >= abs(gains.sum())).mean()
     assert exchange_p(gains) == pytest.approx(exact, abs=1e-12)
+
+
+def test_no_p_value_is_below_what_the_transform_can_tell() -> None:
+    assert exchange_p(np.array([1] * 60)) == PRECISION
+    assert exchange_p(np.array([1] * 40 + [-1] * 4)) == pytest.approx(stats.binomtest(40, 44).pvalue, rel=1e-4)
+
+
+def test_more_seeds_are_needed_at_a_stricter_level() -> None:
+    assert power(1.0, 1.0, 17, 0.99) >= 0.8 > power(1.0, 1.0, 14, 0.99)
+    assert seeds_needed(1.0, 1.0) < seeds_needed(1.0, 1.0, level=0.99) <= 17  # type: ignore[operator]
 
 
 def test_holm_by_hand() -> None:

@@ -9,7 +9,7 @@ import pytest
 from records_factory import add_record, make_predictions, make_record
 
 from lt_bench.evaluation.predictions import Predictions
-from lt_bench.leaderboard.agreement import MOST_ROWS, MOST_SEEDS, NOTHING, squares
+from lt_bench.leaderboard.agreement import MOST_ROWS, MOST_SEEDS, NOTHING, _square, squares
 from lt_bench.leaderboard.record import write_record
 from lt_bench.leaderboard.sources import read_board
 
@@ -45,6 +45,16 @@ def test_the_bound_holds_for_any_predictions(tmp_path: Path) -> None:
     gains = ((predicted["b"] == labels).astype(float) - (predicted["a"] == labels)).mean(0)
     (bound,) = bounds(tmp_path)
     assert (gains**2).mean() <= bound == pytest.approx(((predicted["a"] != predicted["b"]).mean(0) ** 2).mean())
+
+
+def test_seeds_that_cannot_be_compared_may_differ_everywhere() -> None:
+    """Of another order than most, without predictions, or of two orders; what is known of the others is kept."""
+    same, other = np.zeros(4, np.int16), np.array([0, 0, 0, 1], np.int16)
+    first = {0: ("x", same), 1: ("x", same), 2: ("y", same), 3: ("x", None), 4: ("x", same)}
+    second = {0: ("x", same), 1: ("x", other), 2: ("y", same), 3: ("x", same), 4: ("y", same)}
+    differ = np.array([[0, 0, 0, 0], [0, 0, 0, 1], *[[1, 1, 1, 1]] * 3])
+    assert _square(first, second) == pytest.approx((differ.mean(0) ** 2).mean())
+    assert _square({3: first[3], 4: first[4]}, second) == NOTHING
 
 
 def test_pairs_without_a_common_seed_or_predictions_say_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from lt_bench.data import DataSpec, open_split
 from lt_bench.errors import UserError
 from lt_bench.leaderboard import compare, compare_all, load_predictions, load_records
 from lt_bench.leaderboard.comparison import _Images
+from lt_bench.leaderboard.naming import file_names
+from lt_bench.leaderboard.sources import read_board
 
 SHIPPED = Path(__file__).parents[2] / "leaderboard" / "v1" / "records"
 LUCK = (0, 9, 3)
@@ -162,6 +165,27 @@ def test_several_at_once_are_corrected(tmp_path: Path) -> None:
     assert third.p_values[0] == pytest.approx(3 * alone.top1.p_seeds)
     assert not third.apart
     assert third.verdict == "low and high cannot be told apart by top-1."
+
+
+def test_as_many_seeds_as_there_are_do_not_suffice_for_what_they_leave_open() -> None:
+    """Where Holm's correction leaves two methods together, more seeds are asked for than they have."""
+    name = "cifar100-lt-if100-cifar-200ep"
+    (rows,) = (table.rows for table in read_board(SHIPPED).tables if file_names([table.key]) == [name])
+    others = [row.method for row in rows if row.n > 2 and row.method != "ldam-drw"]
+    found = compare_all(SHIPPED, ["ldam-drw", *others], name)
+    (ce,) = (one for one in found if one.second == "ce")
+    assert ce.top1.p_seeds < 0.05 < ce.p_values[0]  # type: ignore[operator]
+    for one in found:
+        needed = one.top1.seeds_needed
+        assert one.apart or needed is None or needed > len(one.seeds), one.second
+
+
+def test_what_the_images_alone_leave_open_takes_more_of_either(tmp_path: Path) -> None:
+    add_two(tmp_path)
+    found = compare(tmp_path, "low", "high")
+    blurred = replace(found, differences=(replace(found.top1, p_images=0.2), *found.differences[1:]))
+    assert not blurred.apart
+    assert blurred.advice == "The seeds tell these two apart, the test images do not: it takes more of either."
 
 
 def test_one_method_alone_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from PIL import Image
 from records_factory import PER_CLASS, add_record
 
 from lt_bench.errors import UserError
-from lt_bench.leaderboard.report import shown
+from lt_bench.evaluation.metrics import ece
+from lt_bench.leaderboard.comparison import rows_of
+from lt_bench.leaderboard.report import Shown, shown
 from lt_bench.leaderboard.report_figures import (
     FORMATS,
     classes_figure,
@@ -46,6 +48,20 @@ def test_what_is_shown_by_hand(records: Path) -> None:
     # Class 4 (19 images) is taken for 5 (1), few; class 5 for 0 (500), many.
     assert ce.destinations(LABELS).tolist() == [42.5, 27.5, 0, 30]  # type: ignore[union-attr]
     assert cmo.destinations(LABELS).tolist() == [85, 5, 0, 10]  # type: ignore[union-attr]
+
+
+def test_a_class_counts_once_however_many_test_images_it_has() -> None:
+    labels = np.repeat([0, 1], [90, 10])
+    masks = {"many": np.array([False, False, True]), "medium": np.zeros(3, bool), "few": np.array([True, True, False])}
+    assert Shown._shares(np.where(labels, 2, 0), labels, masks) == [pytest.approx(50), 0, 0, pytest.approx(50)]
+
+
+def test_the_calibration_error_is_that_of_the_tables() -> None:
+    (one,) = shown(shipped_records(), ["digits-lt/gcl"])
+    (row,) = rows_of(shipped_records(), ["digits-lt/gcl"], None)[2]
+    assert one.ece == pytest.approx(row.means["ece"])
+    assert one.bins is not None
+    assert 100 * ece(one.bins) < one.ece - 3
 
 
 def test_a_second_stage_follows_its_first() -> None:

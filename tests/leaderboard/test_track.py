@@ -147,6 +147,13 @@ def test_the_tail_is_the_third_with_the_fewest_images() -> None:
     assert parts([3, 1])["tail"].tolist() == [False, True]
 
 
+def test_classes_of_one_size_have_no_tail() -> None:
+    found = parts([500] * 6)
+    assert found["all"].all()
+    assert not found["head"].any()
+    assert not found["tail"].any()
+
+
 def test_histograms_of_losses() -> None:
     losses = np.array([0.0, 0.24, 0.25, 9.9, 1e9], np.float32)
     given, right = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])

@@ -6,7 +6,7 @@ import pytest
 
 from lt_bench.leaderboard import load_records
 from lt_bench.resources import shipped_board, shipped_robustness
-from lt_bench.robustness.board import as_page, tables
+from lt_bench.robustness.board import _rows, as_page, tables
 from lt_bench.robustness.record import RobustRecord, every
 
 ATTACKS = [pytest.param(record, id=path.stem) for path, record in every(shipped_robustness())]
@@ -15,6 +15,17 @@ ATTACKS = [pytest.param(record, id=path.stem) for path, record in every(shipped_
 def test_the_page_is_what_the_records_give() -> None:
     page = shipped_robustness().parent / "README.md"
     assert page.read_text(encoding="utf-8") == as_page(tables(shipped_robustness()))
+
+
+def test_a_cell_is_of_the_network_that_the_others_of_its_seed_are_of() -> None:
+    _, record = next(every(shipped_robustness()))
+    newer = record.model_copy(update={"results": record.results[:1]})
+    older = record.model_copy(update={"created": "2000-01-01T00:00:00Z"})
+    dropped = record.results[1].trial.name
+    (row,) = _rows([newer, older])
+    assert dropped in row.scores
+    (row,) = _rows([newer, older.model_copy(update={"weights_sha256": "0" * 64})])
+    assert dropped not in row.scores
 
 
 @pytest.fixture(scope="module")
