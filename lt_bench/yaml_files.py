@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +76,16 @@ _Loader.add_implicit_resolver(
 )
 
 
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Any:
+    """Nothing may change it: behind every recipe stand the same cards, settings and protocols, each parsed once."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Parse YAML text. Raises UserError naming `where` and the line."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return deepcopy(_parsed(text))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{where}{line}: not readable YAML: {error.problem or error.context}") from None

@@ -45,7 +45,8 @@ def recipes_folder() -> Path:
 
 def shipped(folder: str = "") -> dict[str, Path]:
     """The shipped methods by name, or with a folder the settings or protocols."""
-    return {path.stem: path for path in sorted((recipes_folder() / folder).glob("*.yaml")) if path.name != PAPERS}
+    files = sorted((recipes_folder() / folder).iterdir(), key=lambda path: path.name)
+    return {path.stem: path for path in files if path.suffix == ".yaml" and path.name != PAPERS}
 
 
 def shipped_recipes() -> list[str]:
