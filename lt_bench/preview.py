@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lt_bench.durations import spoken
-from lt_bench.errors import RunError, UserError
+from lt_bench.errors import MissingDataError, RunError, UserError
 from lt_bench.estimates import Estimate, Estimator, Training, counted
 from lt_bench.sweep.local import threads_of
 from lt_bench.sweep.packed import reason
@@ -25,6 +25,7 @@ def dry_run(sweep: Sweep, engine: Engine = HERE) -> None:
     """Print the resolved recipes for machines and, on standard error, what their runs would take and how that is known.
 
     By records made on this machine, else by a few steps of the recipe; of runs made elsewhere it is told where.
+    Raises UserError at the end where runs would be refused for more than data that is not here.
     """
     for recipe in sweep.recipes:
         print(json.dumps(recipe.resolved(), indent=1), flush=True)
@@ -37,29 +38,37 @@ def dry_run(sweep: Sweep, engine: Engine = HERE) -> None:
         _say(f"{counted(len(runs))}, {len(done)} already done: {len(runs) - len(done)} to train {engine.place}")
         return
     needed = estimator.trainings(run for run in runs if run[0] not in done)
-    known = _estimates(sweep, estimator, needed)
+    known, refused = _estimates(sweep, estimator, needed)
     seconds = [known[sha256].seconds for sha256, _ in needed if sha256 in known]
     unknown = sorted({recipe.name for (sha256, _), recipe in needed.items() if sha256 not in known})
     parts = [f"about {spoken(sum(seconds) / jobs)}{f', {jobs} at once' * (jobs > 1)}"] if seconds or not unknown else []
     parts += [f"what nobody can tell of {', '.join(unknown)}"] if unknown else []
     _say(f"{counted(len(runs))}, {len(done)} already done: {' and '.join(parts)}")
+    if refused:
+        raise UserError(f"{len(refused)} of them would be refused as they are: {', '.join(refused)}")
 
 
-def _estimates(sweep: Sweep, estimator: Estimator, needed: dict[Training, Recipe]) -> dict[str, Estimate]:
-    """Of each recipe by its sha256, told as they are found."""
+def _estimates(
+    sweep: Sweep, estimator: Estimator, needed: dict[Training, Recipe]
+) -> tuple[dict[str, Estimate], list[str]]:
+    """Of each recipe by its sha256, told as they are found, and the titles of those that would be refused."""
     found: dict[str, Estimate] = {}
+    refused = []
     once = {sha256: (recipe, seed) for (sha256, seed), recipe in needed.items()}
     # Second stages first: to try one is to try what it starts from.
     for sha256, (recipe, seed) in sorted(once.items(), key=lambda item: item[1][0].first_stage is None):
         title = f"{recipe.data.name}/{recipe.name} {recipe.protocol.name}"
         try:
             one = estimator.of(recipe) or found.get(sha256) or _measured(recipe, seed, sweep, found)
-        except (UserError, RunError) as error:
+        except (MissingDataError, RunError) as error:
             _say(f"{title}: nobody can tell how long a run takes: {error}")
+        except UserError as error:
+            _say(f"{title}: would be refused: {error}")
+            refused.append(title)
         else:
             found[sha256] = one
             _say(f"{title}: about {spoken(one.seconds)} a run, by {one.source}")
-    return found
+    return found, refused
 
 
 def _measured(recipe: Recipe, seed: int, sweep: Sweep, found: dict[str, Estimate]) -> Estimate:

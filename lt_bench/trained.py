@@ -52,7 +52,9 @@ class TrainedNetwork(nn.Module):
         return self.method.scores(self.network, self.normalised(images)).float()
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Images as the network was trained on them."""
+        """Images as the network was trained on them. Raises UserError where they are none."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise UserError(f"images: expected RGB of the shape [B, 3, H, W], found {list(images.shape)}")
         if images.dtype != torch.uint8:
             if not ((images >= 0) & (images <= 1)).all():
                 raise UserError("images: should be uint8, or float in 0..1; the network normalises them by itself")

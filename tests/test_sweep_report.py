@@ -145,6 +145,15 @@ def test_a_dry_run_tries_two_stages_at_once(lt_bench: LtBench, monkeypatch: pyte
     assert [line.split()[0] for line in done.err.splitlines()[:2]] == ["digits-lt/crt", "digits-lt/ce"]
 
 
+def test_a_dry_run_of_what_would_be_refused_is_refused(lt_bench: LtBench) -> None:
+    done = lt_bench("run", "digits-lt/ce", *TWO[2:], "data.n_max=200", "--dry-run", "--device", "cpu")
+    one, total, refusal = done.err.splitlines()
+    assert done.code == 2
+    assert one.startswith("digits-lt/ce digits-demo: would be refused: data.n_max: class 0 (0) has")
+    assert total.endswith("what nobody can tell of ce")
+    assert refusal == "lt-bench: 1 of them would be refused as they are: digits-lt/ce digits-demo"
+
+
 def test_a_dry_run_without_data_says_what_it_cannot_tell(lt_bench: LtBench) -> None:
     done = lt_bench("run", "cifar10-lt/ce", "--dry-run", "--data-root", "nowhere", "--device", "cpu")
     assert (done.code, json.loads(done.out)["name"]) == (0, "ce")

@@ -143,6 +143,14 @@ def test_priors_of_classes_that_have_moved_are_refused(
         load_network(path)
 
 
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32)])
+def test_what_is_no_batch_of_images_is_refused(shape: tuple[int, ...], working_folder: Path, lt_bench: LtBench) -> None:
+    assert lt_bench("run", "digits-lt/ce", "protocol.epochs=1").code == 0
+    network = load_network(only(working_folder, "weights.safetensors"))
+    with pytest.raises(UserError, match=r"images: expected RGB of the shape \[B, 3, H, W\], found"):
+        network.predict(torch.zeros(shape))
+
+
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "other.safetensors").write_bytes(b"no weights")
     with pytest.raises(UserError, match="not the weights of a run"):

@@ -26,15 +26,18 @@ def new_data(
     test_per_class: Annotated[
         int | None, typer.Option(min=1, help="Test images to draw of each class. Default: half of the smallest, 50.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Chooses the test images.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Chooses the test images that are drawn. Default: 0.")
+    ] = None,
     out: Annotated[Path, path_option("--out", help="Folder to make the folder NAME in.")] = Path(),
 ) -> None:
     """Make a data set of images of your own: the folder NAME with a card and a setting, for NAME/METHOD to be run."""
     from lt_bench.data.new_set import new_from_folder, new_from_lists
 
     if train is not None and test is not None:
-        if test_per_class is not None:
-            raise UserError("--test-per-class: the test part is that of --test")
+        for option, given in {"--test-per-class": test_per_class, "--seed": seed}.items():
+            if given is not None:
+                raise UserError(f"{option}: the test part is that of --test, and none is drawn")
         made = new_from_lists(name, train, test, images, out)
     elif train is None and test is None and images is not None:
         made = new_from_folder(name, images, out, test_per_class, seed)

@@ -131,7 +131,7 @@ def _parse_line(line: str, path: Path, number: int, classes: int) -> Row:
     front = rest.rstrip("0123456789")
     file, digits = front.rstrip(_SEPARATORS), rest[len(front) :]
     if not file or file == front or not digits or file[0] in " \t":
-        raise UserError(f"{path}:{number}: expected 'relative/path label', found {line[:80]!r}")
+        raise UserError(f"{path}:{number}: expected 'relative/path label' with a label from 0, found {line[:80]!r}")
     if wrong := outside(file):
         raise UserError(f"{path}:{number}: {wrong}")
     label = digits.lstrip("0") or "0"

@@ -104,13 +104,13 @@ class _Plan:
 
 
 def new_from_folder(
-    name: str, images: Path, out: Path = Path(), test_per_class: int | None = None, seed: int = 0
+    name: str, images: Path, out: Path = Path(), test_per_class: int | None = None, seed: int | None = None
 ) -> NewSet:
     """Write card, setting and lists for class folders below `images`, with `train/` and `test/` or without.
 
     Labels are in the order of falling class size, ties by name. Without a test part a balanced one is drawn, as many
     images of each class (by default half of the smallest class, at most 50), class by class with NumPy's legacy
-    generator and the seed. Raises UserError, having written nothing.
+    generator and the seed, by default 0. Raises UserError, having written nothing.
     """
     place = _place(name, out)
     found = scan(images)
@@ -118,10 +118,11 @@ def new_from_folder(
     parts = found.parts
     train = parts["train"]
     plan.class_names = tuple(sorted(train, key=lambda c: (-len(train[c]), c)))
-    if "test" in parts and test_per_class is not None:
-        raise UserError(f"{images}: has a test part of its own; leave --test-per-class out")
+    for option, given in {"--test-per-class": test_per_class, "--seed": seed}.items():
+        if "test" in parts and given is not None:
+            raise UserError(f"{images}: has a test part of its own; leave {option} out")
     if "test" not in parts:
-        parts["train"], parts["test"] = _drawn(found, plan, test_per_class, seed)
+        parts["train"], parts["test"] = _drawn(found, plan, test_per_class, seed or 0)
     plan.n_max = len(parts["train"][plan.class_names[0]])
     for part in ("train", "validation", "test"):
         if part in parts:
@@ -140,6 +141,8 @@ def new_from_lists(name: str, train: Path, test: Path, images: Path | None = Non
     parts: dict[str, FilePart] = {}
     digests: dict[str, bytes] = {}
     for part, path in {"train": train, "test": test}.items():
+        if not path.is_file():  # such as a pipe, which is empty when a run reads it
+            raise UserError(f"{path}: is no file; a list stays where it is, and every run reads it")
         listed, digest = read_any_list(path)
         found = FilePart(plan.images, listed.files, listed.labels)
         found.sizes()
@@ -228,7 +231,9 @@ def _said_of_copies(parts: Mapping[str, FilePart], digests: Mapping[str, bytes])
 def _place(name: str, out: Path) -> Path:
     """The folder to be made. Raises UserError for a name that cannot be had."""
     if not NAME.fullmatch(name) or len(name) > MAX_NAME:
-        raise UserError(f"{name[:80]!r}: a name has letters, digits and single - or _, at most {MAX_NAME} characters")
+        raise UserError(
+            f"{name[:80]!r}: a name has letters (a to z), digits and single - or _, at most {MAX_NAME} of them"
+        )
     settings = [path.stem for path in (resource_folder("recipes") / "settings").glob("*.yaml")]
     if name.casefold() in ("recipes", *card_names(), *settings):
         raise UserError(f"{name}: is the name of a data set or setting that ships; choose another one")

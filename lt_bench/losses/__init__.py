@@ -166,7 +166,8 @@ class Loss(Component, torch.nn.Module, ABC):
     def averaged(self, losses: Tensor, labels: Tensor) -> Tensor:
         """The mean of losses [B] that the settings ask for."""
         if losses.shape != labels.shape:  # which a mean would hide
-            raise ValueError(f"{type(self).__name__}.per_sample: {list(losses.shape)} for labels {list(labels.shape)}")
+            found, wanted = list(losses.shape), list(labels.shape)
+            raise ValueError(f"{type(self).__name__}.per_sample: expected one loss a label, {wanted}, found {found}")
         if self.class_weights is None:
             return losses.mean()
         weights = self.class_weights[labels]

@@ -91,7 +91,8 @@ def data_spec(card: str, settings: Sequence[str]) -> DataSpec:
     known = load_card(card)
     given: Node = {}
     for setting in settings:
-        apply_override(given, *parse_override(setting))
+        key, value = parse_override(setting)
+        apply_override(given, key.removeprefix("data."), value)  # as an override of a recipe says it
     if "name" in given:
         raise UserError(f"{card} name={given['name']}: the name of the data set comes first, without `name=`")
     spec: DataSpec = validated(DataSpec, {"name": card, **given}, Path(card), "data")

@@ -20,7 +20,7 @@ from lt_bench.errors import UserError
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a.JPEG", r"list.txt:2: expected 'relative/path label', found 'a.JPEG'"),
+        ("a.JPEG", r"list.txt:2: expected 'relative/path label' with a label from 0, found 'a.JPEG'"),
         ("a.JPEG x", "list.txt:2: expected 'relative/path label'"),
         ("a.JPEG 3", r"label 3 is not in 0..2"),
         ("../a.JPEG 1", "leaves the data folder"),

@@ -211,6 +211,20 @@ def test_lists_that_are_refused(photos: Path, lt_bench: LtBench, train: str, tes
     refused(lt_bench, message, "new", "listed", "--train", paths[0], "--test", paths[1])
 
 
+def test_what_no_run_could_read_again_is_no_list(photos: Path, lt_bench: LtBench) -> None:
+    _, test = lists(photos, {"te.txt": TEST})
+    os.mkfifo("pipe")
+    refused(lt_bench, "pipe: is no file; a list stays where it is", "new", "x", "--train", "pipe", "--test", test)
+
+
+def test_a_seed_where_nothing_is_drawn_is_refused(photos: Path, lt_bench: LtBench) -> None:
+    train, test = lists(photos, {"tr.txt": TRAIN, "te.txt": TEST})
+    refused(lt_bench, "--seed: the test part is that", "new", "x", "--train", train, "--test", test, "--seed", 1)
+    for k, name in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        picture(Path("parts") / name / "0.png", np.full((8, 8, 3), k, np.uint8))
+    refused(lt_bench, "has a test part of its own; leave --seed out", "new", "x", "--images", "parts", "--seed", 0)
+
+
 def refused(lt_bench: LtBench, message: str, *arguments: object) -> None:
     """One line, exit code 2, nothing written."""
     before = sorted(Path().iterdir())
@@ -234,7 +248,8 @@ def refused(lt_bench: LtBench, message: str, *arguments: object) -> None:
         ("..", "a name has letters"),
         ("x=1", "a name has letters"),
         ("", "a name has letters"),
-        ("n" * 61, "at most 60 characters"),
+        ("vögel", r"a name has letters \(a to z\)"),
+        ("n" * 61, "at most 60 of them"),
         ("photos", "photos: is there already; choose another name"),
     ],
 )

@@ -54,6 +54,7 @@ def test_a_factor_draws_as_for_cifar(photos: Path, lt_bench: LtBench) -> None:
     assert len({split.index_sha256, natural.index_sha256}) == 2
     assert split.content_sha256 == split.train.sha256() != natural.content_sha256
     assert lt_bench("data", "describe", "my-birds", "factor=4", "n_max=9", "profile=step").code == 0
+    assert lt_bench("data", "describe", "my-birds", "data.factor=4", "data.n_max=9").code == 0
 
 
 def test_a_long_tail_that_the_classes_cannot_serve(photos: Path) -> None:

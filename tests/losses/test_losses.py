@@ -44,7 +44,7 @@ def test_losses_that_are_not_one_for_each_image_are_refused() -> None:
         def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
             return logits
 
-    with pytest.raises(ValueError, match=r"PerClass.per_sample: \[4, 3\] for labels \[4\]"):
+    with pytest.raises(ValueError, match=r"PerClass.per_sample: expected one loss a label, \[4\], found \[4, 3\]"):
         PerClass(STATS)(LOGITS, LABELS)
 
 
