@@ -283,7 +283,8 @@ def load_card(name: str) -> Card:
         path = resource_folder("datasets") / f"{name}.yaml"
         return _called(name, read_card(path), path, "file")
     if own is None:
-        raise UserError(unknown("data set", name, [*card_names(), *own_names()]))
+        told = unknown("data set", name, [*card_names(), *own_names()])
+        raise UserError(told if "did you mean" in told else f"{told}; one of your own has to lie in the working folder")
     card = _called(name, read_card(own / FILE), own / FILE, "folder")
     if not isinstance(card.source, FolderSource):
         raise UserError(f"{own / FILE}: source.kind: a card of one's own has image-folder, found {card.source.kind}")

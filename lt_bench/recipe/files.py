@@ -124,7 +124,8 @@ def _method(method: str, setting: Path, name: str) -> Path:
     if path_exists(own):
         return own
     if known is None:
-        known_methods = _known("method", method, shipped(), f"{setting_name(setting)}/")
+        own_methods = {path.stem: path for path in Path().glob("*.yaml")}
+        known_methods = _known("method", method, own_methods | shipped(), f"{setting_name(setting)}/")
         raise UserError(f"{name}: there is no such file and {known_methods}")
     return known
 

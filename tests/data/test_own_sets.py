@@ -131,6 +131,18 @@ def test_a_name_that_is_half_of_one_is_told_the_other_half(photos: Path) -> None
         load_recipe("my-birds")
 
 
+def test_what_is_ones_own_is_among_the_nearest_names(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_from_folder("my-birds", photos)
+    Path("tail-mix.yaml").write_text("loss: focal\n")
+    with pytest.raises(UserError, match="'tail-mx' is not a known method; did you mean digits-lt/tail-mix"):
+        load_recipe("digits-lt/tail-mx")
+    monkeypatch.chdir(photos)
+    with pytest.raises(
+        UserError, match=r"'my-birds' is not a known data set .*; one of your own has to lie in the work"
+    ):
+        load_card("my-birds")
+
+
 def test_two_cards_of_one_name_are_refused(photos: Path) -> None:
     (photos.parent / "other").mkdir()
     for out in (photos.parent, photos.parent / "other"):
