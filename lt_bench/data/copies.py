@@ -36,10 +36,11 @@ def copies(parts: Mapping[str, Iterable[tuple[Hashable, str]]], digests: Mapping
     for part in (part for part in PARTS if part in parts):
         for label, file in parts[part]:
             places = seen.setdefault(digests[file], {})
-            first = places.setdefault((part, label), file)
-            if elsewhere := next((of for of in places if of[0] != part), None):
-                yield Copy(file, places[elsewhere], f"copies of {elsewhere[0]} images")
-            elif first is not file:
-                yield Copy(file, first, "copies of an image of their class")
-            elif len(places) > 1:
-                yield Copy(file, next(iter(places.values())), IN_TWO_CLASSES)
+            here, earlier = (part, label), dict(places)
+            places.setdefault(here, file)
+            if elsewhere := next((of for of in earlier if of[0] != part), None):
+                yield Copy(file, earlier[elsewhere], f"copies of {elsewhere[0]} images")
+            elif here in earlier:
+                yield Copy(file, earlier[here], "copies of an image of their class")
+            elif earlier:
+                yield Copy(file, next(iter(earlier.values())), IN_TWO_CLASSES)
