@@ -10,7 +10,11 @@ class UserError(Exception):
     """A mistake in the user's input. The message is one line; the exit code is 2."""
 
 
-class MissingDataError(UserError):
+class NoDataError(UserError):
+    """A data set that is not on this machine."""
+
+
+class MissingDataError(NoDataError):
     """Files of a data set that are not where they are looked for, of which the first is `file`, in the set's folder.
 
     Without a file it is the folder that is missing.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lt_bench.durations import spoken
-from lt_bench.errors import MissingDataError, RunError, UserError
+from lt_bench.errors import NoDataError, RunError, UserError
 from lt_bench.estimates import Estimate, Estimator, Training, counted
 from lt_bench.sweep.local import threads_of
 from lt_bench.sweep.packed import reason
@@ -60,7 +60,7 @@ def _estimates(
         title = f"{recipe.data.name}/{recipe.name} {recipe.protocol.name}"
         try:
             one = estimator.of(recipe) or found.get(sha256) or _measured(recipe, seed, sweep, found)
-        except (MissingDataError, RunError) as error:
+        except (NoDataError, RunError) as error:
             _say(f"{title}: nobody can tell how long a run takes: {error}")
         except UserError as error:
             _say(f"{title}: would be refused: {error}")

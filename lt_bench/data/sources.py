@@ -15,7 +15,7 @@ from lt_bench.data.cards import Card, CifarSource, DigitsSource
 from lt_bench.data.class_names import agreed
 from lt_bench.data.reading import reason
 from lt_bench.data.tables import class_names, decode_table, read_table
-from lt_bench.errors import MissingDataError, UserError
+from lt_bench.errors import NoDataError, UserError
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _cifar(card: Card, source: CifarSource, root: Path, cache: Path) -> tuple[De
     train, test = _hub_files(source, root)
     if not (train and test):
         missing = "" if root.is_dir() else " (there is no such folder)"
-        raise MissingDataError(
+        raise NoDataError(
             f"{root}{missing}: no data for {card.name}: looked for {source.hub}/{{train,test}}-*.parquet and for"
             f" torchvision's archive of {source.torchvision}; name the folder with --data-root or LT_BENCH_DATA"
         )

@@ -105,7 +105,7 @@ def read_weights(path: Path) -> Weights:
         raise UserError(f"{path}: {error}") from None
     except UNREADABLE as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise UserError(f"{path}: not the weights of a run, such as runs/.../weights.safetensors ({reason})") from None
+        raise UserError(f"{path}: not the weights of a run ({reason})") from None
 
 
 def _check_whole(recipe: Recipe) -> None:
