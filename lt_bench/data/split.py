@@ -158,7 +158,8 @@ def _check_class(name: str, size: int, validation: int, available: int) -> None:
         raise UserError(f"data.n_max: {name} has {available} training images, the split asks for {size}")
     if size + validation > available:
         raise UserError(
-            f"data.validation_per_class: {name} has {available - size} unused images, asked for are {validation}"
+            f"data.validation_per_class: {name} has {available - size} unused training images, {validation} are"
+            " asked for"
         )
 
 

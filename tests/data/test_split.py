@@ -159,7 +159,7 @@ def test_a_split_takes_each_image_once_and_validation_goes_on_in_the_list(
     [
         ([5, 0], 0, r"class 1 \(c1\) would get 0 training images"),
         ([21, 1], 0, r"data.n_max: class 0 \(c0\) has 20 training images, the split asks for 21"),
-        ([15, 3], 6, r"class 0 \(c0\) has 5 unused images, asked for are 6$"),
+        ([15, 3], 6, r"class 0 \(c0\) has 5 unused training images, 6 are asked for$"),
     ],
 )
 def test_a_class_that_is_too_small_is_named(sizes: list[int], validation: int, message: str) -> None:
