@@ -139,11 +139,12 @@ def named(given: str | Mapping[str, Any]) -> dict[str, Any]:
 def members(kind: str) -> dict[str, type[Component]]:
     """All components of a family by name, plug-ins included. Two of one name are an error."""
     found = dict(_shipped(kind))
-    home = {name: component.__module__ for name, component in found.items()}
+    home: dict[str, str] = {}
     for module in plugin_modules():
         for name, component in _components_in(module, kind).items():
             if name in found and found[name] is not component:
-                raise UserError(f"{module.__file__}: the {kind} {name!r} already exists in {home[name]}; rename one")
+                there = home.get(name, found[name].__module__)
+                raise UserError(f"{module.__file__}: the {kind} {name!r} already exists in {there}; rename one")
             found[name], home[name] = component, str(module.__file__)
     return found
 

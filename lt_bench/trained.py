@@ -149,19 +149,25 @@ def plain_state_dict(network: Network | TrainedNetwork) -> dict[str, Tensor]:
 
 def _plain(network: Network) -> _Plain:
     """The other code's ResNet that a network is. Raises UserError where it is none."""
-    from torchvision.models import resnet  # noqa: PLC0415 (as slow to import as torch itself)
-
     for regulariser in network.regularisers:
         if regulariser.in_evaluation:
             raise UserError(f"the plain ResNet has no place for {regulariser.name}, which acts in evaluation as well")
     parts = [*network.trunk] if isinstance(network.trunk, nn.Sequential) else []
     blocks = {type(block) for part in parts[1:] if isinstance(part, nn.Sequential) for block in part}
-    for plain, known in ((_CIFAR, {CifarBlock}), (_TORCHVISION, {resnet.BasicBlock, resnet.Bottleneck})):
-        if len(network.branches) == 1 and len(parts) == plain.parts and blocks and blocks <= known:
+    for plain in (_CIFAR, _TORCHVISION):
+        if len(network.branches) == 1 and len(parts) == plain.parts and blocks and blocks <= _blocks(plain):
             return plain
     raise UserError(
         "the plain ResNet has one branch of CIFAR's or torchvision's blocks: this network does not fit into it"
     )
+
+
+def _blocks(plain: _Plain) -> set[type[nn.Module]]:
+    if plain is _CIFAR:
+        return {CifarBlock}
+    from torchvision.models import resnet  # noqa: PLC0415 (as slow to import as torch itself)
+
+    return {resnet.BasicBlock, resnet.Bottleneck}
 
 
 def _linear(classifier: nn.Module, read: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

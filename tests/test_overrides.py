@@ -172,6 +172,12 @@ def test_another_network_of_ones_own_setting_is_an_override_of_the_one_that_ship
     assert first is not None
     assert first.overrides == deep.overrides
     assert load_recipe("deep/ce", ["model.backbone=resnet20"]).overrides == ("model.backbone=resnet20",)
+    wide = load_recipe("deep/ce", ["model.head=cosine", "loss=ldam"])
+    assert wide.overrides == (network, "model.head=cosine", "loss=ldam")
+    if backbone.startswith("{"):  # of the network that the setting names
+        inner = load_recipe("deep/ce", ["model.backbone.dropout=0.1"])
+        assert inner.overrides == (network, "model.backbone.dropout=0.1")
+        assert load_recipe("cifar100-lt/ce", [*asked[:2], *inner.overrides]).sha256() == inner.sha256()
 
 
 def test_arguments_are_recipes_or_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

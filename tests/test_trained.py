@@ -12,7 +12,7 @@ import pytest
 import torch
 from field_resnet import FieldResNet
 from run_cases import only, record
-from torchvision.models import ResNet, resnet18, resnet50
+from torchvision.models import ResNet, resnet18, resnext50_32x4d
 from torchvision.models.resnet import BasicBlock
 
 from lt_bench.data import long_tailed
@@ -50,7 +50,9 @@ def test_the_fields_resnet32_gives_equal_logits(head: str) -> None:
         torch.testing.assert_close(theirs.eval()(images), network(images), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("backbone", "theirs"), [("resnet10", None), ("resnet18", resnet18), ("resnet50", resnet50)])
+@pytest.mark.parametrize(
+    ("backbone", "theirs"), [("resnet10", None), ("resnet18", resnet18), ("resnext50", resnext50_32x4d)]
+)
 def test_torchvisions_resnet_gives_equal_logits(backbone: str, theirs: Callable[..., ResNet] | None) -> None:
     network = moved(build_network(backbone, "linear", 10))
     plain = theirs(num_classes=10) if theirs else ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)

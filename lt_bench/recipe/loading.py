@@ -111,7 +111,8 @@ def recipe_layers(origin: Origin, given: Mapping[str, Any]) -> list[Layer]:
 
 def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
     given = dict(map(parse_override, overrides))
-    data = deepcopy(reduce(merge, (layer.data for layer in recipe_layers(origin, given)), Node()))
+    files = reduce(merge, (layer.data for layer in recipe_layers(origin, given)), Node())
+    data = deepcopy(files)
     for key, value in given.items():
         if key != "protocol" or not isinstance(value, str):
             apply_override(data, key, value)
@@ -126,20 +127,20 @@ def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
         raise UserError(f"{error} (with {said})" if said else str(error)) from None
     setting, ships = origin.setting, shipped(SETTINGS)
     if setting is not None and setting not in ships.values() and recipe.data.name in ships:
-        recipe = _naming_its_network(recipe, read_yaml(setting), data["model"])
+        recipe = _naming_its_network(recipe, read_yaml(setting), files["model"])
     return recipe if recipe.second_stage is None else _after_first_stage(recipe, origin, overrides)
 
 
-def _naming_its_network(recipe: Recipe, setting: Node, merged: Node) -> Recipe:
+def _naming_its_network(recipe: Recipe, setting: Node, model: Node) -> Recipe:
     """The recipe on a setting of one's own, whose network is an override of the setting that ships for its data set:
-    the methods of both stand in one table.
+    the methods of both stand in one table. `model` is what the files make of it, before any override.
     """
     ships = read_yaml(shipped(SETTINGS)[recipe.data.name])["model"]
     given = {parse_override(text)[0] for text in recipe.overrides}
     network = [
         f"model.{key}={value if isinstance(value, str) else json.dumps(value)}"
         for key, value in (setting.get("model") or {}).items()
-        if value != ships.get(key) and value == merged.get(key) and f"model.{key}" not in given
+        if value != ships.get(key) and value == model.get(key) and not given & {"model", f"model.{key}"}
     ]
     return recipe.model_copy(update={"overrides": (*network, *recipe.overrides)})
 

@@ -16,7 +16,7 @@ function withinT(t, freedom) {
 
 /** The t that holds 95 % of the distribution between itself and its negative. */
 function quantileT(freedom) {
-  if (freedom > 2000) return 1.961152; // that of 2000, which is above all later ones
+  if (freedom > 2000) return 1.961151; // that of 2000, which is above all later ones
   let [low, high] = [0, 13];
   for (let k = 0; k < 60; k++) {
     const middle = (low + high) / 2;
