@@ -36,9 +36,7 @@ like of any recipe on any data. `make mixes` makes this page.
 
 NOT_HERE = {
     "GridMix (Baek et al., Pattern Recognition 2021)": "neither paper nor code could be read; `gridmixup` is another",
-    "SamplePairing": "read about only: how long it ends without pairs is not known",
-    "Noisy Feature Mixup": "the scales of its noise are known, its law is not",
-    "Co-Mixup, AlignMixup, StyleMix": "of their code only the default settings were read",
+    "Co-Mixup, StyleMix": "of their code only the default settings were read",
     "PixMix": "as these, and it mixes with pictures that do not ship",
     "MixPro, SMMix, TL-Align, MergeMix": "they need the attention or the tokens of a vision transformer",
 }

@@ -16,7 +16,7 @@ from lt_bench.recipe import load_recipe
 LtBench = Callable[..., Any]
 MIXES = [
     *("cutmix", "ricap", "manifold-mixup", "mixupe", "soft-augmentation", "cmo", "decouple-mix", "guided-mixup"),
-    *("adautomix", "sumix", "gridmixup"),
+    *("adautomix", "sumix", "gridmixup", "noisy-feature-mixup"),
 ]
 
 
@@ -34,8 +34,9 @@ def test_images_and_labels_are_those_of_the_mix(name: str, tmp_path: Path) -> No
     assert (shown.targets > 0.02).sum(1).max() > 1
 
 
-def test_views_of_an_image_have_its_label(tmp_path: Path) -> None:
-    shown = mixture(load_recipe("digits-lt/augmix"), 6, 0, None, tmp_path)
+@pytest.mark.parametrize("name", ["augmix", "sample-pairing"])
+def test_what_changes_no_label_shows_that_of_the_image(name: str, tmp_path: Path) -> None:
+    shown = mixture(load_recipe(f"digits-lt/{name}"), 6, 0, None, tmp_path)
     assert not torch.equal(shown.originals, shown.images)
     assert (shown.targets.max(1).values == 1).all()
 

@@ -177,6 +177,7 @@ def test_the_protocol_of_resizemix_warms_up_from_almost_nothing() -> None:
         ("mixup-200ep", 200, {99: 0.1, 100: 0.01, 149: 0.01, 150: 0.001}, 128, 1e-4, False),
         ("cutmix-300ep", 300, {149: 0.25, 150: 0.025, 224: 0.025, 225: 0.0025}, 64, 1e-4, True),
         ("manifold-mixup-1200ep", 1200, {399: 0.1, 400: 0.01, 799: 0.01, 800: 0.001}, 100, 1e-4, True),
+        ("alignmixup-2000ep", 2000, {499: 0.1, 500: 0.01, 999: 0.01, 1000: 0.001, 1500: 0.0001}, 128, 1e-4, False),
         ("openmixup-200ep", 200, {0: 0.1, 100: 0.05}, 100, 1e-4, False),
         # The card's rates over 800 epochs, at the same parts of 200.
         ("automix-200ep", 200, {0: 0.1, 50: 0.09268, 100: 0.075, 150: 0.05732}, 100, 1e-4, False),

@@ -22,6 +22,7 @@ from lt_bench.settings import Settings
 
 if TYPE_CHECKING:
     from lt_bench.mixing.adautomix import AdAutoMix
+    from lt_bench.mixing.alignmixup import AlignMixup
     from lt_bench.mixing.attentive_cutmix import AttentiveCutMix
     from lt_bench.mixing.augmix import AugMix
     from lt_bench.mixing.automix import AutoMix
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from lt_bench.mixing.mixup import Mixup
     from lt_bench.mixing.mixup_or_cutmix import MixupOrCutMix
     from lt_bench.mixing.mixupe import MixupE
+    from lt_bench.mixing.noisy_feature_mixup import NoisyFeatureMixup
     from lt_bench.mixing.none import NoMix
     from lt_bench.mixing.puzzlemix import PuzzleMix
     from lt_bench.mixing.recursive_mix import RecursiveMix
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from lt_bench.mixing.ricap import RICAP
     from lt_bench.mixing.saliencymix import SaliencyMix
     from lt_bench.mixing.samix import SAMix
+    from lt_bench.mixing.sample_pairing import SamplePairing
     from lt_bench.mixing.smoothmix import SmoothMix
     from lt_bench.mixing.snapmix import SnapMix
     from lt_bench.mixing.soft_augmentation import SoftAugmentation
@@ -67,6 +70,7 @@ __all__ = [
     "CMO",
     "RICAP",
     "AdAutoMix",
+    "AlignMixup",
     "AttentiveCutMix",
     "AugMix",
     "AutoMix",
@@ -92,6 +96,7 @@ __all__ = [
     "MixupE",
     "MixupOrCutMix",
     "NoMix",
+    "NoisyFeatureMixup",
     "Objective",
     "PuzzleMix",
     "RecursiveMix",
@@ -100,6 +105,7 @@ __all__ = [
     "SAMix",
     "SUMix",
     "SaliencyMix",
+    "SamplePairing",
     "SmoothMix",
     "SnapMix",
     "SoftAugmentation",
@@ -117,6 +123,7 @@ __getattr__ = lazily(
     __name__,
     {
         "AdAutoMix": "adautomix",
+        "AlignMixup": "alignmixup",
         "AugMix": "augmix",
         "AttentiveCutMix": "attentive_cutmix",
         "AutoMix": "automix",
@@ -140,6 +147,7 @@ __getattr__ = lazily(
         "MixupE": "mixupe",
         "MixupOrCutMix": "mixup_or_cutmix",
         "NoMix": "none",
+        "NoisyFeatureMixup": "noisy_feature_mixup",
         "PuzzleMix": "puzzlemix",
         "RICAP": "ricap",
         "RecursiveMix": "recursive_mix",
@@ -148,6 +156,7 @@ __getattr__ = lazily(
         "SAMix": "samix",
         "SUMix": "sumix",
         "SaliencyMix": "saliencymix",
+        "SamplePairing": "sample_pairing",
         "SmoothMix": "smoothmix",
         "SnapMix": "snapmix",
         "SoftAugmentation": "soft_augmentation",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +35,12 @@ def watched(network: Network) -> tuple[Network, Maps]:
     """The same network, and where its last feature maps will be once it has answered."""
     maps = Maps(network.branches[0].get_submodule("stage"))
     return Network(network.trunk, [Branch(maps, network.classifiers[0])]), maps
+
+
+def for_hooks(network: Network) -> AbstractContextManager[object]:
+    """Where hooks have been placed: what torch has compiled passes later ones by, and runs uncompiled in there."""
+    compiled = any(part._compiled_call_impl is not None for part in (network.trunk, *network.branches))
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def untouched(module: nn.Module) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from lt_bench.data.types import Batch, Step
 from lt_bench.errors import UserError
 from lt_bench.mixing import Mix, Mixed, Objective
+from lt_bench.mixing.feature_maps import for_hooks
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.models.network import Network
 from lt_bench.ranks.division import order_of
@@ -26,6 +28,7 @@ def _each_once(layers: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Depth = Annotated[int, Field(ge=0)]
+Layers = Annotated[tuple[Depth, ...], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class ManifoldMixup(Mix):
@@ -44,7 +47,7 @@ class ManifoldMixup(Mix):
 
         alpha: FiniteFloat = Field(default=2.0, ge=0)
         """Both parameters of the Beta law: 2 on CIFAR, 0.2 on Tiny-ImageNet. 0 is no mixing."""
-        layers: Annotated[tuple[Depth, ...], Field(min_length=1), AfterValidator(_each_once)] = (0, 1, 2)
+        layers: Layers = (0, 1, 2)
         """Depths, one of which is drawn for a batch: 0 the images, k the features behind the k-th stage."""
 
     config: Config
@@ -57,17 +60,26 @@ class ManifoldMixup(Mix):
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         """Mixed images, which is what the mix does at depth 0."""
         order, share = self.draw(batch, step)
-        return Mixed(mixed(batch.images, order, share), terms(batch.labels, order, share))
+        return Mixed(self.mixing(order, share, step)(batch.images), terms(batch.labels, order, share))
 
     def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
         order, share = self.draw(batch, step)
-        depth = self.config.layers[step.rng.integers(len(self.config.layers))]
+        depths, mixing = self.depths(objective.network), self.mixing(order, share, step)
+        depth = depths[int(step.rng.integers(len(depths)))]
         if depth == 0:
-            answer = objective.answer(mixed(batch.images, order, share))
+            answer = objective.answer(mixing(batch.images))
         else:
-            with mixed_behind(objective.network.levels[depth - 1], order, share):
+            with mixed_behind(objective.network, objective.network.levels[depth - 1], mixing):
                 answer = objective.answer(batch.images)
         return objective.loss(answer, terms(batch.labels, order, share))
+
+    def depths(self, network: Network) -> Sequence[int]:
+        """Those of which one is drawn."""
+        return self.config.layers
+
+    def mixing(self, order: Tensor, share: float, step: Step) -> Callable[[Tensor], Tensor]:
+        """What becomes of images or features [B, ...]."""
+        return partial(mixed, order=order, share=share)
 
     def draw(self, batch: Batch, step: Step) -> tuple[Tensor, float]:
         """A permutation int64 [B] of the batch and the share in [0, 1] that an image keeps."""
@@ -86,10 +98,11 @@ def terms(labels: Tensor, order: Tensor, share: float) -> tuple[tuple[Tensor, fl
 
 
 @contextmanager
-def mixed_behind(stage: nn.Module, order: Tensor, share: float) -> Iterator[None]:
+def mixed_behind(network: Network, stage: nn.Module, mixing: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Mix what comes out of a part of a network, as often as it runs."""
-    hook = stage.register_forward_hook(lambda _, __, features: mixed(features, order, share))
+    hook = stage.register_forward_hook(lambda _, __, features: mixing(features))
     try:
-        yield
+        with for_hooks(network):
+            yield
     finally:
         hook.remove()

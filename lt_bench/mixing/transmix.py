@@ -15,6 +15,7 @@ from lt_bench.data.types import Batch, Step
 from lt_bench.errors import UserError
 from lt_bench.mixing import Mix, Mixed, Objective, Share, sent
 from lt_bench.mixing.boxes import Box, draw_box, paste
+from lt_bench.mixing.feature_maps import for_hooks
 from lt_bench.mixing.mixup import draw_share, mixup_pair
 from lt_bench.models.backbones.cutting import Tokens
 from lt_bench.models.network import Network
@@ -115,8 +116,7 @@ def watched(network: Network) -> Iterator[list[Tensor]]:
                 lambda layer, given: seen.append(class_attention(layer, given[0])[:, first:])
             )
             stack.callback(hook.remove)
-        if any(part._compiled_call_impl is not None for part in (network.trunk, *network.branches)):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code passes new hooks by
+        stack.enter_context(for_hooks(network))
         yield seen
 
 

@@ -8,106 +8,23 @@ import numpy as np
 import pytest
 import torch
 from method_cases import batch_of, build, phase, step_at, tiny_network
+from objective_cases import COUNTS, images_of, objective, small
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch
-from lt_bench.errors import UserError
 from lt_bench.methods.standard import Standard
 from lt_bench.mixing import Answer, Mix, Objective, Term, as_they_are
 from lt_bench.mixing.decouple_mix import DecoupleMix
 from lt_bench.mixing.lumix import LUMix, predicted_share
-from lt_bench.mixing.manifold_mixup import ManifoldMixup, mixed, mixed_behind
 from lt_bench.mixing.mixup import Mixup
 from lt_bench.mixing.mixupe import MixupE
 from lt_bench.mixing.soft_augmentation import SoftAugmentation, batch_mean, draw_shifts, shifted
-from lt_bench.models import Network, build_network
 from lt_bench.registry import Choice, lookup
 
-COUNTS = [100, 10, 1]
 LOGITS, LABELS = torch.tensor([[1.0, 2, -1], [0.5, -1, 1.5]]), torch.tensor([0, 2])
 LOSSES = ["cross-entropy", "balanced-softmax", "logit-adjustment", "focal", "binary-cross-entropy"]
-
-
-def small(head: str = "linear") -> Network:
-    return build_network("resnet8", head, num_classes=3)
-
-
-def reading(network: Network, images: Tensor) -> Answer:
-    return Answer(network(images))
-
-
-def criterion(answer: Answer, terms: Any) -> Tensor:
-    return lookup("loss", "cross-entropy")(COUNTS).of_terms(answer.logits.float(), terms)  # type: ignore[no-any-return]
-
-
-def objective(network: Any) -> Objective:
-    return Objective(network, reading, criterion)
-
-
-def images_of(size: int = 6) -> Batch:
-    batch = batch_of(size=size)
-    return Batch(torch.nn.functional.interpolate(batch.images, 32), batch.labels)
-
-
-# --- manifold mixup ----------------------------------------------------------------------------------
-
-
-def test_at_the_images_it_is_mixup() -> None:
-    network, batch = small().eval(), images_of()
-    hidden = ManifoldMixup(COUNTS, layers=(0,), alpha=1.0).loss(objective(network), batch, None, step_at())
-    assert torch.equal(hidden, Mixup(COUNTS, alpha=1.0).loss(objective(network), batch, None, step_at()))
-
-
-def test_features_are_mixed_as_on_the_card() -> None:
-    features = torch.arange(8.0).view(2, 1, 2, 2)
-    found = mixed(features, torch.tensor([1, 0]), 0.3)
-    torch.testing.assert_close(found.flatten(), torch.tensor([2.8, 3.8, 4.8, 5.8, 1.2, 2.2, 3.2, 4.2]))
-
-
-@pytest.mark.parametrize("depth", [0, 1])
-def test_a_share_of_one_or_none_is_an_image_alone(depth: int) -> None:
-    network, batch, order = small().eval(), images_of(), torch.tensor([1, 2, 3, 4, 5, 0])
-    for share, expected in ((1.0, network(batch.images)), (0.0, network(batch.images)[order])):
-        with mixed_behind(network.levels[depth], order, share):
-            torch.testing.assert_close(network(batch.images), expected)
-    assert torch.equal(network(batch.images), network(batch.images))  # the hook is gone
-
-
-def test_in_a_linear_network_the_depth_does_not_matter() -> None:
-    layers = [nn.Linear(4, 4, bias=False) for _ in range(3)]
-    x, order = torch.randn(5, 4), torch.tensor([4, 3, 2, 1, 0])
-    expected = nn.Sequential(*layers)(mixed(x, order, 0.3))
-    for layer in layers:
-        with mixed_behind(layer, order, 0.3):
-            torch.testing.assert_close(nn.Sequential(*layers)(x), expected)
-
-
-def test_every_depth_is_drawn_alike_and_gradients_reach_what_is_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, batch, seen = small(), images_of(2), []
-    levels = network.levels
-    assert len(levels) == 2
-    monkeypatch.setattr(
-        "lt_bench.mixing.manifold_mixup.mixed_behind",
-        lambda stage, *rest: seen.append(levels.index(stage)) or mixed_behind(stage, *rest),
-    )
-    mix, step = ManifoldMixup(COUNTS), step_at()
-    for _ in range(300):
-        with torch.no_grad():
-            mix.loss(Objective(network, lambda *_: Answer(torch.zeros(2, 3)), criterion), batch, None, step)
-    counts = np.bincount(seen, minlength=2)
-    assert (abs(np.append(counts, 300 - counts.sum()) - 100) < 30).all()
-    ManifoldMixup(COUNTS, layers=(2,)).loss(objective(network), batch, None, step).backward()
-    assert all(p.grad is not None and p.grad.any() for p in network.trunk.parameters() if p.ndim == 4)
-
-
-def test_a_depth_that_the_branches_do_not_share_is_refused() -> None:
-    with pytest.raises(UserError, match=r"mix\.layers: 2 is too deep: the branches of this network share 1 stages"):
-        ManifoldMixup(COUNTS).attach(small("experts"))
-    ManifoldMixup(COUNTS, layers=(0, 1)).attach(small("experts"))
-    ManifoldMixup(COUNTS).attach(build_network("cifar-resnet18", "dual-branch", 3))
-    ManifoldMixup(COUNTS).attach(build_network("resnet10", "linear", 3))
 
 
 # --- what a loss makes of logits ------------------------------------------------------------------------
@@ -115,7 +32,7 @@ def test_a_depth_that_the_branches_do_not_share_is_refused() -> None:
 
 def test_an_answer_is_read_as_its_loss_reads_it() -> None:
     """LDAM's cosines have a scale, balanced softmax a prior while it trains."""
-    network, images = tiny_network("cosine"), batch_of().images
+    network, images = tiny_network("cosine").eval(), batch_of().images
     cosines = network(images)
     answer = of_loss("ldam").answer(step_at(), network, images)
     torch.testing.assert_close(answer.prediction, 30 * cosines)

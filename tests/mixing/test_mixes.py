@@ -20,15 +20,19 @@ MIXING = sorted(name for name, mix in members("mix").items() if mix.of_two_label
 """Mixes whose targets are of two labels and sum to one: neither soft augmentation nor TokenMix and its like."""
 MOVING = {"resizemix", "guided-mixup", "puzzlemix"}
 """Mixes that move pixels, or choose partners within the batch."""
+HIDDEN = {"manifold-mixup", "noisy-feature-mixup", "alignmixup"}
+"""Mixes of hidden features, whose partners are always of the batch."""
 WAITING = {"saliencymix", "puzzlemix"}
 """Mixes that look at images on the processor."""
+DRAWING = {"noisy-feature-mixup"}
+"""Mixes that draw on the device."""
 TWO_STREAMS = {"cmo", "balanced-mixup"}
 """Mixes that are nothing without a second stream."""
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 5), height=st.integers(1, 12), width=st.integers(1, 12))
-@pytest.mark.parametrize("name", sorted({*MIXING} - {"manifold-mixup"}))  # whose partners are of the batch
+@pytest.mark.parametrize("name", sorted({*MIXING} - HIDDEN))
 def test_shares_sum_to_one_and_inputs_stay(name: str, seed: int, size: int, height: int, width: int) -> None:
     batch, partner = batch_of(seed, size, height, width), batch_of(seed + 1, size, height, width)
     before = [tensor.clone() for tensor in (batch.images, batch.labels, partner.images, partner.labels)]
@@ -56,7 +60,7 @@ def test_draws_only_from_the_step(name: str) -> None:
         assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("name", sorted(set(MIXES) - WAITING))
+@pytest.mark.parametrize("name", sorted(set(MIXES) - WAITING - DRAWING))
 def test_never_waits_for_the_device(name: str) -> None:
     # A meta tensor has no values: anything that would bring one to the host raises.
     mix = build(name).to("meta")
@@ -138,6 +142,12 @@ def test_without_a_second_stream_partners_come_from_the_batch(name: str) -> None
         ("sumix", {"scale": 0}),
         ("sumix", {"generator": "mixupe"}),
         ("gridmixup", {"alpha": 0}),
+        ("noisy-feature-mixup", {"additive": -1}),
+        ("noisy-feature-mixup", {"layers": [1, 1]}),
+        ("alignmixup", {"epsilon": 0}),
+        ("alignmixup", {"rounds": 0}),
+        ("sample-pairing", {"on": 0}),
+        ("sample-pairing", {"start": 1}),
         ("minority-partners", {"exponent": -1}),
         ("minority-partners", {"generator": "automix"}),
         ("class-distance-mix-ours", {"temperature": 0}),
