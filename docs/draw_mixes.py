@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from PIL import Image
 
 from lt_bench.gallery import draw, mixture
@@ -22,22 +24,24 @@ OVERRIDES = {
     "tokenmix": ["mix.labels=area"],
     "attentive-cutmix": ["mix.teacher={teacher}"],
     "transmix": ["model.backbone=vit-tiny"],
+    "pixmix": ["mix.pictures={pictures}"],
 }
 """What a mix is drawn with beside its name: TokenMix by area, which needs no teacher."""
+JULIA = (-0.8 + 0.156j, 0.285 + 0.01j, -0.4 + 0.6j, -0.70176 - 0.3842j, -0.835 - 0.2321j, 0.355 + 0.355j)
+"""The constants c of fractals that PixMix is drawn with."""
 EPOCHS = 5
 """Of the teacher's training."""
 HEAD = """# What mixes do
 
 Six digits of the embedded set, from the largest class to the smallest; below each what the network is given, and
 below that the labels it is trained on, with their shares. The networks are fresh, so masks that are learnt say
-nothing yet, and where features are mixed the images stay as they are. `lt-bench gallery cifar100-lt/cutmix` draws the
-like of any recipe on any data. `make mixes` makes this page.
+nothing yet, and where features are mixed the images stay as they are. PixMix mixes with fractals that are drawn for
+it. `lt-bench gallery cifar100-lt/cutmix` draws the like of any recipe on any data. `make mixes` makes this page.
 """
 
 NOT_HERE = {
     "GridMix (Baek et al., Pattern Recognition 2021)": "neither paper nor code could be read; `gridmixup` is another",
     "Co-Mixup, StyleMix": "of their code only the default settings were read",
-    "PixMix": "as these, and it mixes with pictures that do not ship",
     "MixPro, SMMix, TL-Align, MergeMix": "they need the attention or the tokens of a vision transformer",
 }
 """Mixes that the suite has not, and why."""
@@ -61,10 +65,11 @@ def main() -> None:
 
 def picture(name: str) -> Image.Image:
     """A mix, with its default settings, on the digits; in few colours, which is small."""
-    with TemporaryDirectory() as given:
-        folder, own = Path(given), OVERRIDES.get(name, [])
-        weights = teacher(folder) if any("{teacher}" in override for override in own) else None
-        overrides = [override.replace("{teacher}", str(weights)) for override in own]
+    with TemporaryDirectory() as temporary:
+        folder, own = Path(temporary), OVERRIDES.get(name, [])
+        makers = {"{teacher}": teacher, "{pictures}": fractals}
+        given = {name: str(make(folder)) for name, make in makers.items() if any(name in override for override in own)}
+        overrides = [reduce(lambda text, made: text.replace(*made), given.items(), override) for override in own]
         recipe = load_recipe("digits-lt/ce", [f"mix.name={name}", "protocol.epochs=20", *overrides])
         draw(mixture(recipe, 6, 0, None, folder), name, folder / "mix.png")
         whole = Image.open(io.BytesIO((folder / "mix.png").read_bytes())).convert("RGB")
@@ -75,6 +80,21 @@ def teacher(folder: Path) -> Path:
     """The weights of a short training on the digits."""
     run(load_recipe("digits-lt/ce", [f"protocol.epochs={EPOCHS}"]), 0, Options(work=folder, records=folder))
     return next(folder.rglob("weights.safetensors"))
+
+
+def fractals(folder: Path) -> Path:
+    """Julia sets: how soon z <- z^2 + c leaves a circle, as colours."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    y, x = np.mgrid[-1.2:1.2:96j, -1.6:1.6:128j]  # type: ignore[misc]
+    for index, c in enumerate(JULIA):
+        z, steps = x + 1j * y, np.zeros(x.shape)
+        for _ in range(60):
+            z = np.where(abs(z) < 4, z * z + c, z)
+            steps += abs(z) < 4
+        colours = np.stack([np.sin(steps / scale + index) for scale in (4, 7, 11)], -1)
+        Image.fromarray(((colours + 1) * 127.5).astype(np.uint8)).save(pictures / f"{index}.png")
+    return pictures
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from run_cases import RUN, only, refused
 
+from lt_bench.data.loose_files import image_files
 from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
-from lt_bench.predicting import image_files
 from lt_bench.training.weights import read_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny_backbone")

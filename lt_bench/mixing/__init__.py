@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lt_bench.mixing.mixupe import MixupE
     from lt_bench.mixing.noisy_feature_mixup import NoisyFeatureMixup
     from lt_bench.mixing.none import NoMix
+    from lt_bench.mixing.pixmix import PixMix
     from lt_bench.mixing.puzzlemix import PuzzleMix
     from lt_bench.mixing.recursive_mix import RecursiveMix
     from lt_bench.mixing.remix import Remix
@@ -98,6 +99,7 @@ __all__ = [
     "NoMix",
     "NoisyFeatureMixup",
     "Objective",
+    "PixMix",
     "PuzzleMix",
     "RecursiveMix",
     "Remix",
@@ -148,6 +150,7 @@ __getattr__ = lazily(
         "MixupOrCutMix": "mixup_or_cutmix",
         "NoMix": "none",
         "NoisyFeatureMixup": "noisy_feature_mixup",
+        "PixMix": "pixmix",
         "PuzzleMix": "puzzlemix",
         "RICAP": "ricap",
         "RecursiveMix": "recursive_mix",

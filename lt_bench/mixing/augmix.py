@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,20 +10,12 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_bench.data.augmentations.operations import FUNCTIONS
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Mixed, Objective, sent
+from lt_bench.mixing.varying import LEAST, LEVELS, OPERATIONS, both, each_varied, pixels_of
 from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
-OPERATIONS = (
-    *("AutoContrast", "Equalize", "Posterize", "Rotate", "Solarize"),
-    *("ShearX", "ShearY", "TranslateX", "TranslateY"),
-)
-"""None that changes colour, contrast, brightness or sharpness: test sets of corruptions hold these."""
-LEVELS = 10
-LEAST = 0.1
-"""Level of an operation."""
 DEEPEST = 3
 """Operations after each other in a chain, one at least."""
 
@@ -75,10 +65,9 @@ class AugMix(Mix):
     def mixture(self, objective: Objective, batch: Batch, step: Step) -> Tensor:
         """Each image mixed with its chains, [B, 3, H, W]."""
         device = batch.images.device
-        mean, std = (sent(np.array(values), device).view(-1, 1, 1) for values in objective.normalisation)
-        pixels = ((batch.images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-        size, width = len(pixels), self.config.width
-        copies = pixels.repeat(width, 1, 1, 1)
+        mean, std = both(objective.normalisation, device)
+        size, width = len(batch.labels), self.config.width
+        copies = pixels_of(batch.images, objective.normalisation).repeat(width, 1, 1, 1)
         drawn = for_images(size * width, lambda n: np.stack(draw(n, self.config.severity, step.rng), -1))
         chains = (chained(copies, Drawn(*np.moveaxis(drawn, -1, 0))) / 255 - mean) / std
         weights = for_images(size, lambda n: step.rng.dirichlet(np.ones(width), n) * step.rng.beta(1, 1, (n, 1)))
@@ -115,57 +104,6 @@ def draw(size: int, severity: float, rng: np.random.Generator) -> Drawn:
 
 def chained(pixels: Tensor, drawn: Drawn) -> Tensor:
     """Images uint8 [B, 3, H, W] after their operations."""
-    pixels = pixels.clone()
     for place in range(DEEPEST):
-        for index, name in enumerate(OPERATIONS):
-            members = np.flatnonzero(drawn.operation[:, place] == index)
-            if len(members):
-                where = torch.from_numpy(members).to(pixels.device, non_blocking=True)
-                share = sent(drawn.share[members, place], pixels.device)
-                pixels = pixels.index_copy(0, where, varied(pixels[where], name, share))
+        pixels = each_varied(pixels, drawn.operation[:, place], drawn.share[:, place])
     return pixels
-
-
-def varied(pixels: Tensor, name: str, share: Tensor) -> Tensor:
-    """One operation on uint8 [B, 3, H, W], as far as the shares [B] say, whose signs only geometry knows."""
-    if name in MATRICES:
-        return moved(pixels, MATRICES[name](share))
-    far = share.abs().view(-1, 1, 1, 1)
-    match name:
-        case "Posterize":
-            lost = 4 + (4 * far).round().int()
-            return ((pixels.int() >> lost) << lost).to(torch.uint8)
-        case "Solarize":
-            return torch.where(pixels >= 255 * (1 - far), 255 - pixels, pixels)
-        case _:
-            changed: Tensor = FUNCTIONS[name](pixels, 0.0, [])
-            return changed
-
-
-def moved(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Images seen through matrices [B, 2, 3], in sides of the image around its centre; black comes into sight."""
-    grid = F.affine_grid(matrices, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels.float(), grid, align_corners=False).round().to(torch.uint8)
-
-
-def _matrix(share: Tensor, *entries: Tensor | float) -> Tensor:
-    """[B, 2, 3] of six entries row by row, each a number or [B]."""
-    rows = [entry if isinstance(entry, Tensor) else torch.full_like(share, entry) for entry in entries]
-    return torch.stack(rows, -1).view(-1, 2, 3)
-
-
-def _turned(share: Tensor) -> Tensor:
-    angle = share * math.radians(30)
-    return _matrix(share, angle.cos(), angle.sin(), 0.0, -angle.sin(), angle.cos(), 0.0)
-
-
-MATRICES: dict[str, Callable[[Tensor], Tensor]] = {
-    "Rotate": _turned,
-    # About the upper left corner, which is at (-1, -1): x' = x + s (y + 1).
-    "ShearX": lambda share: _matrix(share, 1.0, 0.3 * share, 0.3 * share, 0.0, 1.0, 0.0),
-    "ShearY": lambda share: _matrix(share, 1.0, 0.0, 0.0, 0.3 * share, 1.0, 0.3 * share),
-    # By a third of a side, where the whole is 2.
-    "TranslateX": lambda share: _matrix(share, 1.0, 0.0, share * 2 / 3, 0.0, 1.0, 0.0),
-    "TranslateY": lambda share: _matrix(share, 1.0, 0.0, 0.0, 0.0, 1.0, share * 2 / 3),
-}
-"""From shares [B] to where a place of the varied image is in the given one."""

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from method_cases import LABELS, batch_of, build, choice, step_at, tiny_network
+from some_pictures import some_pictures
 from tiny_backbone import TinyShakeShake
 
 from lt_bench.data.types import Batch, Epoch, Step
@@ -74,7 +75,7 @@ def always_mixing(name: str) -> Choice:
     """A mix that leaves no batch as it is, so that a test of one batch tests it."""
     known = lookup("mix", name).Config.model_fields
     # The tiny network has no stages behind which features could be mixed.
-    settings = {"probability": 1.0, "layers": (0,)}
+    settings = {"probability": 1.0, "layers": (0,), "pictures": str(some_pictures())}
     return choice("mix", name, **{field: value for field, value in settings.items() if field in known})
 
 

@@ -16,7 +16,8 @@ from lt_bench.data.augment import Normalisation
 from lt_bench.data.types import Batch, generator
 from lt_bench.losses import CrossEntropy
 from lt_bench.mixing import Answer, AugMix, Objective
-from lt_bench.mixing.augmix import OPERATIONS, Drawn, chained, divergence, draw, varied
+from lt_bench.mixing.augmix import Drawn, chained, divergence, draw
+from lt_bench.mixing.varying import OPERATIONS, varied
 
 NORMALISATION = Normalisation((0.5, 0.4, 0.3), (0.25, 0.2, 0.5))
 NONE = Drawn(np.full((6, 3), -1), np.zeros((6, 3)))
