@@ -41,7 +41,8 @@ it. `lt-bench gallery cifar100-lt/cutmix` draws the like of any recipe on any da
 
 NOT_HERE = {
     "GridMix (Baek et al., Pattern Recognition 2021)": "neither paper nor code could be read; `gridmixup` is another",
-    "Co-Mixup, StyleMix": "of their code only the default settings were read",
+    "Co-Mixup": "its search for labels, alpha-beta swaps among twenty images, is not written",
+    "StyleMix": "it needs the weights of a network that transfers styles, which do not ship",
     "MixPro, SMMix, TL-Align, MergeMix": "they need the attention or the tokens of a vision transformer",
 }
 """Mixes that the suite has not, and why."""
