@@ -65,7 +65,7 @@ def forward_gflop(network: Network, side: int) -> float:
     """Arithmetic of one image's forward pass; a multiplication and an addition are two."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(torch.zeros(1, 3, side, side))
-    return 1e-9 * counter.get_total_flops()
+    return 1e-9 * int(counter.get_total_flops())
 
 
 def step_seconds(network: Network, side: int, batch: int, runtime: Runtime, steps: int, clock: Clock) -> float:
@@ -80,7 +80,7 @@ def step_seconds(network: Network, side: int, batch: int, runtime: Runtime, step
         with runtime.autocast():
             logits = network(images)
         loss = F.cross_entropy(logits.float(), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         loss.item()  # waits for a GPU

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 from lt_bench.data.cards import load_card
 from lt_bench.identity import first_stage_sha256, run_identity, split_sha256
@@ -66,7 +67,7 @@ def under_another_seed(record: Record, seed: int, revision: str) -> Record:
     identity = run_identity(record.recipe_sha256, split, seed)
     assert record.predictions is not None
     name = f"seed{seed}-{identity[:12]}{'' if revision == '.json' else revision}.npz"
-    changed = {"schema_version": SCHEMA_VERSION, "sha256": None, "identity": identity, "seed": seed}
+    changed: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "sha256": None, "identity": identity, "seed": seed}
     changed["predictions"] = record.predictions.model_copy(update={"file": name})
     if record.first_stage is not None:
         first = run_identity(first_stage_sha256(record.recipe), split, seed)

@@ -29,6 +29,7 @@ from sharing import together
 from torch import Tensor
 
 from lt_bench.errors import UserError
+from lt_bench.training.options import Precision
 from lt_bench.training.runtime import Runtime, choose_runtime
 
 SEEDS = 4
@@ -62,7 +63,7 @@ class Settings:
     """How to measure: `device` is cpu or cuda, `precision` float32 or bf16, `batch` in images."""
 
     device: str
-    precision: str
+    precision: Precision
     batch: int
     rounds: int
 
@@ -115,7 +116,7 @@ class Replays:
 
     def __init__(self, call: Callable[[], object]) -> None:
         self.call = call  # with the tensors that the graph reads
-        self.graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        self.graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
         with torch.cuda.stream(stream):
             call()
@@ -127,13 +128,13 @@ class Replays:
 
     def milliseconds(self) -> float:
         """The device's time of a call, the mean over REPLAYS replays."""
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
         for _ in range(REPLAYS):
             self.graph.replay()
         end.record()
         end.synchronize()
-        return begin.elapsed_time(end) / (REPLAYS * CALLS)
+        return float(begin.elapsed_time(end)) / (REPLAYS * CALLS)
 
 
 def prepare(call: Callable[[], object], rounds: int, runtime: Runtime) -> Callable[[], float]:

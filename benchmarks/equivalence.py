@@ -60,11 +60,13 @@ def main() -> None:
             if arguments.only is None:
                 sides.append(side([record for _, record in load_records(folder / "records")]))
     if sides:
-        print(verdict(*sides, " ".join(arguments.recipe)))
+        plain, default = sides
+        print(verdict(plain, default, " ".join(arguments.recipe)))
 
 
 def side(records: list[Record]) -> Side:
-    titles = {f"{r.environment.precision}, {r.environment.compile or 'not compiled'}" for r in records}
+    made_on = [record.environment for record in records if record.environment is not None]
+    titles = {f"{there.precision}, {there.compile or 'not compiled'}" for there in made_on}
     if len(titles) != 1 or len({r.recipe_sha256 for r in records}) != 1:
         sys.exit("the folder holds trainings of another recipe or setting; name a fresh --folder")
     return Side(titles.pop(), {record.seed: figures(record) for record in records})

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import torch
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from train_step import Ours
 
@@ -28,7 +29,8 @@ PROFILED = 20
 def table(recipe: str, data_root: Path | None) -> list[str]:
     """Rows of a Markdown table, then the kernels that take longest in the last of them."""
     lines = ["| | first steps s | ms a step | kernels ms a step | kernels a step |", "| :-- | --: | --: | --: | --: |"]
-    for compile, trial in product(("off", "on"), (False, True)):
+    switches: tuple[Literal["off", "on"], ...] = ("off", "on")
+    for compile, trial in product(switches, (False, True)):
         torch.backends.cudnn.benchmark = trial
         one = Ours(recipe, Options(data_root=data_root, device="cuda", compile=compile))
         batch = one.job.protocol.batch_size

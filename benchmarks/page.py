@@ -17,7 +17,8 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from lt_bench.leaderboard.page import Shown, assembled
+from lt_bench.leaderboard.naming import Shown
+from lt_bench.leaderboard.page import assembled
 from lt_bench.leaderboard.page.data import page_data
 from lt_bench.leaderboard.sources import read_board
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.opening import open_split
 from lt_bench.data.split import Split
 from lt_bench.recipe import load_recipe
@@ -57,6 +58,7 @@ class ReferenceLoop:
                 NORMALIZE,
             ]
         )
+        assert isinstance(split.train, ArrayPart), "small images lie in arrays"
         dataset = PilImages(split.train.images, split.train.labels, transform)
         cuda = self.device.type == "cuda"
         self.loader = DataLoader(

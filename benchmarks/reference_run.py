@@ -16,6 +16,7 @@ from plain import LOSSES
 from reference_loop import NORMALIZE, ReferenceLoop
 from torchvision.transforms.functional import to_tensor
 
+from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.opening import open_split
 from lt_bench.data.split import Split
 from lt_bench.evaluation.metrics import accuracy_by_class, group_accuracy, per_class_counts, top1
@@ -28,7 +29,7 @@ EPOCHS = 200
 def accuracy(loop: ReferenceLoop, images: torch.Tensor, split: Split) -> str:
     """In percent, of all test images and by groups of classes."""
     loop.network.eval()
-    predicted = torch.cat([loop.network(part.to(loop.device)).argmax(1).cpu() for part in images.split(500)])
+    predicted = torch.cat([loop.network(part.to(loop.device)).argmax(1).cpu() for part in images.split(500)])  # type: ignore[no-untyped-call]
     correct, total = per_class_counts(split.test.labels, predicted.numpy(), len(split.counts))
     groups = group_accuracy(accuracy_by_class(correct, total), split.counts)
     return (
@@ -48,6 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.backends.cudnn.allow_tf32 = False
     split = open_split(load_recipe(f"{arguments.data}/ce").data, arguments.data_root)
+    assert isinstance(split.test, ArrayPart), "small images lie in arrays"
     test = torch.stack([NORMALIZE(to_tensor(image)) for image in np.array(split.test.images)])
     loop = ReferenceLoop(split, arguments.workers, arguments.device, LOSSES[arguments.loss], arguments.seed)
     for epoch in range(arguments.epochs):

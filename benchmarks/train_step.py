@@ -59,7 +59,7 @@ class Ours:
         self.size = count * self.job.protocol.batch_size
         start = time.perf_counter()
         epochs = self.job.protocol.epochs
-        train_epoch(self.job, self.state, Epoch(min(EPOCH, epochs - 1), epochs, 0), lambda: None)
+        train_epoch(self.job, self.state, Epoch(min(EPOCH, epochs - 1), epochs, 0), lambda _: None)
         self.seconds["all"] += time.perf_counter() - start
         return self.size / (time.perf_counter() - start)
 
@@ -97,7 +97,7 @@ class Ours:
             lap("forward")
             return value
 
-        method.streams, method.loss, train.stream = short_streams, timed_loss, timed_stream  # type: ignore[method-assign]
+        method.streams, method.loss, train.stream = short_streams, timed_loss, timed_stream  # type: ignore[method-assign, assignment]
         optimizer.register_step_pre_hook(lambda *_: lap("backward"))
         optimizer.register_step_post_hook(lambda *_: lap("optimizer"))
 

@@ -20,6 +20,7 @@ from lt_bench.models import build_network
 from lt_bench.native import NoCompilerError
 from lt_bench.recipe import load_recipe
 from lt_bench.registry import members
+from lt_bench.training.options import Options
 from lt_bench.training.runtime import Runtime
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -167,6 +168,16 @@ def test_backbones_are_measured_on_the_images_that_they_are_made_for(script: Any
     ]
     with pytest.raises(UserError, match="up to 64 pixels, found 224"):
         backbone_of("wrn-28-8", 224)
+
+
+def test_a_step_is_timed_in_the_loop_that_trains(script: Any, working_folder: Path) -> None:
+    one = script("train_step").Ours(
+        "digits-lt/mixup", Options(work=working_folder, records=working_folder, device="cpu")
+    )
+    assert one.steps(2) > 0
+    shares = one.shares()
+    assert all(share > 0 for share in shares.values())
+    assert sum(shares.values()) <= 1.01
 
 
 def test_every_regulariser_is_timed_in_a_network_that_has_a_place_for_it(script: Any) -> None:

@@ -59,6 +59,12 @@ class NoisyFeatureMixup(ManifoldMixup):
             strength * step.rng.beta(*STRENGTH) for strength in (self.config.additive, self.config.multiplicative)
         )
         source = torch.Generator(features.device).manual_seed(int(step.rng.integers(2**62)) + ranks.rank())
-        normal = torch.empty_like(features).normal_(generator=source)
-        uniform = torch.empty_like(features).uniform_(-1, 1, generator=source)
+        normal, uniform = torch.empty_like(features), torch.empty_like(features)
+        in_a_row(normal).normal_(generator=source)
+        in_a_row(uniform).uniform_(-1, 1, generator=source)
         return features * (1 + factor * uniform) + added * normal
+
+
+def in_a_row(fresh: Tensor) -> Tensor:
+    """The entries of a tensor that was just made, as they lie in memory: normal ones are drawn eight times as fast."""
+    return fresh.as_strided((fresh.numel(),), (1,))
