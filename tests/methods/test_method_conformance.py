@@ -17,6 +17,7 @@ import torch
 from method_cases import LABELS, batch_of, build, choice, step_at, tiny_network
 from some_pictures import some_pictures
 from tiny_backbone import TinyShakeShake
+from torch import nn
 
 from lt_bench.data.types import Batch, Epoch, Step
 from lt_bench.losses import Loss
@@ -25,6 +26,7 @@ from lt_bench.mixing.teachers import Taught
 from lt_bench.models import Head, Network, build_network
 from lt_bench.registry import FAMILIES, Choice, Phase, lookup, members
 from lt_bench.regularisers import place_all
+from lt_bench.training.runtime import Compiled, Runtime
 
 MEASURED, NEXT = Epoch(10, 200, 0), Epoch(11, 200, 0)
 """The end of the first is seen by the method; then comes the second."""
@@ -182,6 +184,30 @@ def test_the_same_step_gives_the_same_loss_and_leaves_its_input(case: Case) -> N
     for name, (images, labels) in before.items():
         assert torch.equal(given[name].images, images)
         assert torch.equal(given[name].labels, labels)
+
+
+@parametrized([("method", "method"), ("mix", "mix")])
+def test_compiled_networks_give_the_loss_of_plain_ones(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced as on CUDA, and run by torch's own operations: what is done to a network must reach its compiled code."""
+    compile_part, plain = nn.Module.compile, Case.network
+    losses = []
+    monkeypatch.setattr(nn.Module, "compile", lambda part, **_: compile_part(part, backend="eager", dynamic=False))
+    kinds: tuple[Compiled | None, ...] = (None, "torch.compile")
+    for compiled in kinds:
+        runtime = Runtime(torch.device("cpu"), "float32", compiled)
+        monkeypatch.setattr(Case, "network", lambda of, there=runtime: there.prepare(without_dropout(plain(of))))
+        method, network = case.build()
+        assert (network.trunk._compiled_call_impl is not None) == bool(compiled)
+        losses.append([method.loss(network, batches(method, [0, 1, 2, 0, 0, 1]), step(seed)) for seed in range(2)])
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+
+
+def without_dropout(network: Network) -> Network:
+    """Whose masks may be others once its code is compiled."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    return network
 
 
 @every_method
