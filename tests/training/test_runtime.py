@@ -11,6 +11,7 @@ import torch
 from run_cases import assert_same_result, at_epoch, once, options, record, tiny, train, until_done
 
 from lt_bench.data.opening import open_split
+from lt_bench.data.types import Epoch
 from lt_bench.errors import UserError
 from lt_bench.methods.paco import PaCo
 from lt_bench.models import Network, build_network
@@ -19,10 +20,11 @@ from lt_bench.models.heads.experts import DualBranch
 from lt_bench.models.heads.linear import Linear
 from lt_bench.models.norm import BatchNormReLU
 from lt_bench.native import NoCompilerError, load_native
+from lt_bench.regularisers import DropBlock, Dropout, MaxDropout, Regulariser, place_all
 from lt_bench.training import run as run_module
 from lt_bench.training import runtime as runtime_module
 from lt_bench.training.run import build_job
-from lt_bench.training.runtime import COMPILE_FROM_STEPS, Runtime, choose_runtime
+from lt_bench.training.runtime import COMPILE_FROM_STEPS, Compiled, Runtime, choose_runtime
 
 CPU = torch.device("cpu")
 
@@ -177,6 +179,29 @@ def test_a_compiled_network_has_the_names_and_values_of_a_plain_one(monkeypatch:
     for (name, p), q in zip(plain.named_parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(q.grad, p.grad, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
     assert compiled.trunk._compiled_call_impl is not None
+
+
+@pytest.mark.parametrize("regulariser", [Dropout, MaxDropout, DropBlock])
+def test_a_regularised_network_does_not_run_the_code_of_a_plain_one(
+    regulariser: type[Regulariser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process a sweep compiles one network after the other; they may differ by hooks, which torch passes by."""
+    compile_with(monkeypatch, "eager")
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def answer(kind: Compiled | None, *regularisers: Regulariser) -> torch.Tensor:
+        network = resnet8(Linear)
+        place_all(regularisers, network)
+        network = Runtime(CPU, "float32", kind).prepare(network)
+        for one in network.regularisers:
+            one.begin(Epoch(100, 200, 0))
+        torch.manual_seed(0)
+        return network(images)
+
+    plain = answer("torch.compile")
+    regularised = answer("torch.compile", regulariser())
+    assert not torch.allclose(plain, regularised)
+    torch.testing.assert_close(regularised, answer(None, regulariser()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", [Linear, DualBranch])
