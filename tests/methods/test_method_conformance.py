@@ -22,6 +22,7 @@ from torch import nn
 from lt_bench.data.types import Batch, Epoch, Step
 from lt_bench.losses import Loss
 from lt_bench.methods import Method
+from lt_bench.mixing import Mix
 from lt_bench.mixing.teachers import Taught
 from lt_bench.models import Head, Network, build_network
 from lt_bench.registry import FAMILIES, Choice, Phase, lookup, members
@@ -133,6 +134,14 @@ def parametrized(pairs: Collection[tuple[str, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", WHOLE or list(covering(cases(), pairs)), ids=str)
 
 
+ALONE = [("method", "method"), ("mix", "mix")]
+
+
+def touches_the_network(case: Case) -> bool:
+    """Whether its mix does more than to make images of images."""
+    return case.mix == "none" or lookup("mix", case.mix).loss is not Mix.loss
+
+
 every_case = parametrized(PAIRS)
 every_method = parametrized([pair for pair in PAIRS if "method" in pair])
 """Each method with each part: for what no mix has to do with a loss."""
@@ -186,11 +195,13 @@ def test_the_same_step_gives_the_same_loss_and_leaves_its_input(case: Case) -> N
         assert torch.equal(given[name].labels, labels)
 
 
-@parametrized([("method", "method"), ("mix", "mix")])
-def test_compiled_networks_give_the_loss_of_plain_ones(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("case", list(covering(filter(touches_the_network, combined()), ALONE)), ids=str)
+def test_compiled_networks_give_the_loss_and_statistics_of_plain_ones(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Traced as on CUDA, and run by torch's own operations: what is done to a network must reach its compiled code."""
     compile_part, plain = nn.Module.compile, Case.network
-    losses = []
+    found = []
     monkeypatch.setattr(nn.Module, "compile", lambda part, **_: compile_part(part, backend="eager", dynamic=False))
     kinds: tuple[Compiled | None, ...] = (None, "torch.compile")
     for compiled in kinds:
@@ -198,8 +209,9 @@ def test_compiled_networks_give_the_loss_of_plain_ones(case: Case, monkeypatch: 
         monkeypatch.setattr(Case, "network", lambda of, there=runtime: there.prepare(without_dropout(plain(of))))
         method, network = case.build()
         assert (network.trunk._compiled_call_impl is not None) == bool(compiled)
-        losses.append([method.loss(network, batches(method, [0, 1, 2, 0, 0, 1]), step(seed)) for seed in range(2)])
-    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+        losses = [method.loss(network, batches(method, [0, 1, 2, 0, 0, 1]), step(seed)) for seed in range(2)]
+        found.append((losses, dict(network.named_buffers()), dict(method.named_buffers())))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def without_dropout(network: Network) -> Network:
