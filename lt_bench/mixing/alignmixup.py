@@ -10,11 +10,12 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from lt_bench.data.types import Batch, Step
-from lt_bench.errors import RunError
+from lt_bench.errors import RunError, UserError
 from lt_bench.mixing import Mix, Mixed, Objective, permutation
 from lt_bench.mixing.feature_maps import check_one_branch
 from lt_bench.mixing.manifold_mixup import mixed, mixed_behind, terms
 from lt_bench.mixing.mixup import draw_share
+from lt_bench.models.backbones.cutting import Pooled, Pooling
 from lt_bench.models.network import Network
 from lt_bench.registry import Info
 
@@ -37,7 +38,7 @@ class AlignMixup(Mix):
     """
 
     name = "alignmixup"
-    info = Info("last feature maps mixed where they are alike", "Venkataramanan et al., CVPR 2022", 2022)
+    info = Info("last feature maps mixed where they are alike", "Venkataramanan et al., CVPR 2022", 2022, cost="1.3x")
     refuses_partners = "it mixes what the network makes of one batch"
     one_branch = True
 
@@ -55,6 +56,8 @@ class AlignMixup(Mix):
 
     def attach(self, network: Network) -> None:
         check_one_branch(network, self.name)
+        if any(isinstance(part, Pooled | Pooling) for part in network.modules()):
+            raise UserError("mix: alignmixup aligns the cells of the last maps, and this backbone pools them itself")
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         """Mixed images, as half of the batches are: maps are `loss`'s, which has the network."""
@@ -73,8 +76,8 @@ class AlignMixup(Mix):
 
     def aligned(self, maps: Tensor, order: Tensor, share: float, first_moves: bool) -> Tensor:
         """Maps [B, D, h, w], each with that at its place of the order int64 [B], one moved to where the other is."""
-        if maps.ndim != 4:
-            raise RunError(f"mix alignmixup: it aligns maps [B, D, h, w], and the network ends in {list(maps.shape)}")
+        if maps[0, 0].numel() == 1:
+            raise RunError("mix alignmixup: it aligns the cells of maps, and those of this network have but one")
         with torch.autocast(maps.device.type, enabled=False):
             one, other = maps.flatten(2).float(), maps[order].flatten(2).float()
             plan = transport(one.mT, other.mT, self.config.epsilon, self.config.rounds) * one.shape[2]
@@ -87,7 +90,8 @@ def transport(one: Tensor, other: Tensor, epsilon: float, rounds: int) -> Tensor
     """Plans [B, n, m] from cells [B, n, D] to cells [B, m, D] of equal mass each, with sums of about 1/n and 1/m.
 
     A round on logarithms costs ten times one that multiplies with the plan so far, but nothing overflows there: it is
-    done every few rounds, between which no factor can grow by more than n to their number.
+    done every few rounds, between which no factor can grow by more than n to their number, but for rounding. That tells
+    where squared distances are a million times epsilon.
     """
     cost = torch.cdist(one, other).square() / epsilon
     mass, other_mass = (1 / cells.shape[1] + SMALL for cells in (one, other))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Mixed, Objective, sent
-from lt_bench.mixing.varying import LEAST, LEVELS, OPERATIONS, both, each_varied, pixels_of
+from lt_bench.mixing.varying import LEAST, LEVELS, OPERATIONS, each_varied, mean_and_std, pixels_of
 from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
@@ -65,7 +65,7 @@ class AugMix(Mix):
     def mixture(self, objective: Objective, batch: Batch, step: Step) -> Tensor:
         """Each image mixed with its chains, [B, 3, H, W]."""
         device = batch.images.device
-        mean, std = both(objective.normalisation, device)
+        mean, std = mean_and_std(objective.normalisation, device)
         size, width = len(batch.labels), self.config.width
         copies = pixels_of(batch.images, objective.normalisation).repeat(width, 1, 1, 1)
         drawn = for_images(size * width, lambda n: np.stack(draw(n, self.config.severity, step.rng), -1))

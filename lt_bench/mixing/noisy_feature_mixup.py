@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lt_bench import ranks
 from lt_bench.data.types import Step
+from lt_bench.errors import UserError
 from lt_bench.mixing.manifold_mixup import Layers, ManifoldMixup, mixed
 from lt_bench.models.network import Network
 from lt_bench.registry import Info
@@ -46,6 +47,8 @@ class NoisyFeatureMixup(ManifoldMixup):
     def attach(self, network: Network) -> None:
         if self.config.layers is not None:
             super().attach(network)
+        elif not network.levels:
+            raise UserError("mix.layers: the branches of this network share no stages; [0] mixes images")
 
     def depths(self, network: Network) -> Sequence[int]:
         return range(len(network.levels) + 1) if self.config.layers is None else self.config.layers
@@ -59,10 +62,10 @@ class NoisyFeatureMixup(ManifoldMixup):
             strength * step.rng.beta(*STRENGTH) for strength in (self.config.additive, self.config.multiplicative)
         )
         source = torch.Generator(features.device).manual_seed(int(step.rng.integers(2**62)) + ranks.rank())
-        normal, uniform = torch.empty_like(features), torch.empty_like(features)
+        normal, uniform = (torch.empty_like(features, dtype=torch.float32) for _ in range(2))
         in_a_row(normal).normal_(generator=source)
         in_a_row(uniform).uniform_(-1, 1, generator=source)
-        return features * (1 + factor * uniform) + added * normal
+        return (features * (1 + factor * uniform) + added * normal).to(features.dtype)
 
 
 def in_a_row(fresh: Tensor) -> Tensor:

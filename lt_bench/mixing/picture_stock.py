@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,15 +32,28 @@ class Pictures(Settings):
     @classmethod
     def _with_sha256(cls, given: Any) -> Any:
         if isinstance(given, dict) and isinstance(given.get("folder"), str) and given.get("sha256") is None:
-            return {**given, "sha256": _digest(Path(given["folder"]))}
+            try:
+                return {**given, "sha256": _digest(Path(given["folder"]))}
+            except UserError as error:
+                raise in_words(str(error)) from None
         return given
 
-    def scaled(self, side: int) -> list[Tensor]:
+    def check(self) -> None:
+        """Raise UserError where they are not those that the recipe was read with."""
+        try:
+            found = _digest(Path(self.folder))
+        except UserError as error:
+            raise UserError(f"mix.pictures: {error}") from None
+        if found != self.sha256:
+            raise UserError(f"mix.pictures: {self.folder} holds other pictures than the recipe was read with")
+
+    def scaled(self, side: int) -> tuple[Tensor, ...]:
         """They in the order of their names, uint8 [3, h, w], the shorter of h and w being `side`.
 
-        Raises UserError for a picture that cannot be read, and for others than the recipe was read with.
+        Raises UserError as `check` does, and for a picture that cannot be read.
         """
-        return _scaled(self, side)
+        self.check()
+        return tuple(_at(Path(file), side) for file in image_files(Path(self.folder)))
 
 
 def _named(given: Any) -> Any:
@@ -54,25 +66,15 @@ GivenPictures = Annotated[Pictures | None, BeforeValidator(_named)]
 
 
 def _digest(folder: Path) -> str:
-    if not folder.is_dir():
-        raise in_words(f"{folder}: there is no such folder of pictures")
+    """Of the names and bytes of all images. Raises UserError where there are none, or one cannot be read."""
     try:
-        found = [
-            f"{Path(file).relative_to(folder).as_posix()} {sha256_of(Path(file))}\n" for file in image_files(folder)
-        ]
-    except UserError as error:
-        raise in_words(str(error)) from None
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder of pictures")
+        files = [Path(file) for file in image_files(folder)]
+        found = [f"{file.relative_to(folder).as_posix()} {sha256_of(file)}\n" for file in files]
     except OSError as error:
-        raise in_words(f"{folder}: {system_words(error)}") from None
+        raise UserError(f"{folder}: {system_words(error)}") from None
     return hashlib.sha256("".join(found).encode()).hexdigest()
-
-
-@cache
-def _scaled(pictures: Pictures, side: int) -> list[Tensor]:
-    folder = Path(pictures.folder)
-    if _digest(folder) != pictures.sha256:
-        raise UserError(f"mix.pictures: {folder} holds other pictures than the recipe was read with")
-    return [_at(Path(file), side) for file in image_files(folder)]
 
 
 def _at(file: Path, side: int) -> Tensor:

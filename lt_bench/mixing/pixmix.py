@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +10,11 @@ import torch
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 
-from lt_bench.data.types import Batch, Step
+from lt_bench.data.types import Batch, ClassStats, Step
 from lt_bench.errors import UserError
 from lt_bench.mixing import MapsOf, Mix, Mixed, Objective, sent
 from lt_bench.mixing.picture_stock import GivenPictures
-from lt_bench.mixing.varying import LEAST, LEVELS, OPERATIONS, both, each_varied, pixels_of
+from lt_bench.mixing.varying import LEAST, LEVELS, OPERATIONS, each_varied, mean_and_std, pixels_of
 from lt_bench.ranks.division import for_images
 from lt_bench.registry import Info
 
@@ -32,8 +33,8 @@ class PixMix(Mix):
     sharpness, which a switch of their code adds, are left out: test sets of corruptions hold these. It comes after
     whatever else varies the image.
 
-    The authors' pictures, fractals and visualised features, do not ship: any folder of images is taken, and its digest
-    is part of the run. Paper: Hendrycks et al., CVPR 2022, arXiv 2112.05135; read from the released code.
+    The authors' pictures, fractals and visualised features, do not ship: any folder of images is taken, whose path and
+    digest are part of the run. Paper: Hendrycks et al., CVPR 2022, arXiv 2112.05135; read from the released code.
     """
 
     name = "pixmix"
@@ -52,7 +53,7 @@ class PixMix(Mix):
         """Of the laws of the weights: the larger, the more is left of the image; 4 on ImageNet."""
         severity: float = Field(default=3.0, ge=LEAST, le=LEVELS)
         """Highest level of an operation; 1 on ImageNet."""
-        enlarged: FiniteFloat = Field(default=1.125, ge=1)
+        enlarged: FiniteFloat = Field(default=1.125, ge=1, le=4)
         """Shorter side of a picture in sides of the images, before it is cropped; 8/7 on ImageNet."""
 
     config: Config
@@ -65,9 +66,21 @@ class PixMix(Mix):
                 "folder of images, mix.pictures=FOLDER"
             )
 
+    def prepare(self, stats: ClassStats) -> None:
+        self.stock: tuple[int, tuple[Tensor, ...]] = (0, ())  # the side that pictures are scaled to, and they
+
     def teach(self, maps_of: MapsOf) -> None:
         """Nobody teaches it, but here is where a training begins that lacks its pictures."""
         self.check_given(self.config)
+        assert self.config.pictures is not None
+        self.config.pictures.check()
+
+    def pictures(self, side: int) -> tuple[Tensor, ...]:
+        """They, read at the first batch of a size."""
+        assert self.config.pictures is not None, "a training has begun"
+        if self.stock[0] != side:
+            self.stock = side, self.config.pictures.scaled(side)
+        return self.stock[1]
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         """The batch itself, where nothing is trained: how pixels are normalised is known to `loss` alone."""
@@ -76,12 +89,11 @@ class PixMix(Mix):
     @torch.no_grad()
     def mixture(self, objective: Objective, batch: Batch, step: Step) -> Tensor:
         """Each image mixed in its rounds, [B, 3, H, W]."""
-        assert self.config.pictures is not None, "a training has begun"
         size, _, height, width = batch.images.shape
-        mean, std = both(objective.normalisation, batch.images.device)
+        mean, std = mean_and_std(objective.normalisation, batch.images.device)
         rounds = self.config.rounds
         drawn = Drawn.of(for_images(size, lambda n: draw(n, rounds, self.config, step.rng)), rounds)
-        stock = self.config.pictures.scaled(round(self.config.enlarged * max(height, width)))
+        stock = self.pictures(round(self.config.enlarged * max(height, width)))
         pictures = torch.stack([cropped(stock, place, height, width) for place in drawn.picture])
         pictures = pictures.to(batch.images.device, non_blocking=True) / 255
         pixels = pixels_of(batch.images, objective.normalisation).repeat(rounds + 1, 1, 1, 1)
@@ -131,14 +143,14 @@ def draw(size: int, rounds: int, config: PixMix.Config, rng: np.random.Generator
     begun = (size, 1 + rounds)
     operation = np.where(rng.random(begun) < 0.5, rng.integers(0, len(OPERATIONS), begun), -1)
     share = rng.uniform(LEAST, config.severity, begun) * rng.choice([-1, 1], begun) / LEVELS
-    product, near = rng.random((2, *shape)) < 0.5
-    a = np.where(near, rng.beta(config.beta, 1, shape), 1 + rng.beta(1, config.beta, shape))
-    b = np.where(near, 1, -1) * rng.beta(1, config.beta, shape)
+    product, less = rng.random((2, *shape)) < 0.5  # less of the image, or more of it
+    a = np.where(less, rng.beta(config.beta, 1, shape), 1 + rng.beta(1, config.beta, shape))
+    b = np.where(less, 1, -1) * rng.beta(1, config.beta, shape)
     weights = np.stack([product, a, b], -1).reshape(size, -1)
     return np.concatenate([depth, operation, share, weights, rng.random((size, 3))], 1)
 
 
-def cropped(stock: list[Tensor], place: np.ndarray, height: int, width: int) -> Tensor:
+def cropped(stock: Sequence[Tensor], place: np.ndarray, height: int, width: int) -> Tensor:
     """A part [3, height, width] of one of the pictures, for three numbers in 0..1: which one, from where."""
     picture = stock[int(place[0] * len(stock))]
     sides = zip(place[1:], picture.shape[1:], (height, width), strict=True)

@@ -13,8 +13,8 @@ class SamplePairing(Mix):
     """x = (x_i + x_j) / 2 with the label y_i alone, in `on` epochs of every `on` + `off` between `start` and `end`.
 
     What goes before and what comes after, the fine-tuning, is without pairs. A public implementation has the epochs 100
-    to 800, eight on and two off, and does not say of how many; they are taken here as shares of 1000, so that trainings
-    of any length have all three parts. Paper: Inoue, arXiv 1801.02929, 2018.
+    to 800, eight on and two off, and does not say of how many; they are taken here as shares of 1000, so that shorter
+    trainings have all three parts too. Paper: Inoue, arXiv 1801.02929, 2018.
     """
 
     name = "sample-pairing"

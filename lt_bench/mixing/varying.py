@@ -26,12 +26,12 @@ LEAST = 0.1
 
 def pixels_of(images: Tensor, normalisation: Normalisation) -> Tensor:
     """Normalised images [B, 3, H, W] as uint8."""
-    mean, std = both(normalisation, images.device)
+    mean, std = mean_and_std(normalisation, images.device)
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def both(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, [3, 1, 1] each, of pixels in 0..1."""
+def mean_and_std(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of pixels in 0..1, [3, 1, 1] each."""
     mean, std = (sent(np.array(values), device).view(-1, 1, 1) for values in normalisation)
     return mean, std
 
@@ -68,8 +68,10 @@ def varied(pixels: Tensor, name: str, share: Tensor) -> Tensor:
 
 def moved(pixels: Tensor, matrices: Tensor) -> Tensor:
     """Images seen through matrices [B, 2, 3], in sides of the image around its centre; black comes into sight."""
-    grid = F.affine_grid(matrices, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels.float(), grid, align_corners=False).round().to(torch.uint8)
+    # In bf16 the grid, a product of matrices, would be nearly a pixel off where images are large.
+    with torch.autocast(pixels.device.type, enabled=False):
+        grid = F.affine_grid(matrices, list(pixels.shape), align_corners=False)
+        return F.grid_sample(pixels.float(), grid, align_corners=False).round().to(torch.uint8)
 
 
 def _matrix(share: Tensor, *entries: Tensor | float) -> Tensor:

@@ -205,7 +205,7 @@ def _a_mix_takes_a_whole_network_of_one_branch_apart(parts: Parts) -> Iterator[s
         if not mix.one_branch:
             continue
         if part is recipe.second_stage:
-            yield f"second_stage.mix: {mix.name} trains layers of its own, and a second stage only its classifier"
+            yield f"second_stage.mix: {mix.name} takes the network apart, and a second stage trains only its classifier"
         if not parts.head.gives_features:
             yield f"mix: {mix.name} needs a head of one branch, such as linear or cosine, found {parts.head.name}"
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from method_cases import step_at
+from method_cases import step_at, tiny_network
 from objective_cases import COUNTS, criterion, images_of, objective, small
 from torch import Tensor, nn
 
@@ -132,12 +132,28 @@ def test_noise_follows_from_the_step_and_has_no_gradient() -> None:
     assert ((features.grad - 1).abs() <= 0.2).all()
 
 
+def test_every_process_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    mix, features = NoisyFeatureMixup(COUNTS), torch.ones(4, 3, 8, 8)
+    first = mix.noisy(features, step_at())
+    monkeypatch.setattr("lt_bench.ranks.rank", lambda: 1)
+    assert not torch.equal(first, mix.noisy(features, step_at()))
+
+
+def test_noise_is_drawn_in_float32() -> None:
+    mix, features = NoisyFeatureMixup(COUNTS, additive=0), torch.ones(4, 3, 8, 8)
+    rounded = mix.noisy(features.bfloat16(), step_at())
+    assert torch.equal(rounded, mix.noisy(features, step_at()).bfloat16())
+
+
 def test_depths_are_counted_by_the_network_or_named() -> None:
     for backbone, shared in (("resnet8", 2), ("preact-resnet18", 3)):
         assert list(NoisyFeatureMixup(COUNTS).depths(build_network(backbone, "linear", 3))) == list(range(shared + 1))
     NoisyFeatureMixup(COUNTS).attach(small("experts"))
     with pytest.raises(UserError, match=r"mix\.layers: 2 is too deep"):
         NoisyFeatureMixup(COUNTS, layers=(0, 2)).attach(small("experts"))
+    with pytest.raises(UserError, match=r"mix\.layers: the branches of this network share no stages"):
+        NoisyFeatureMixup(COUNTS).attach(tiny_network())
+    NoisyFeatureMixup(COUNTS, layers=(0,)).attach(tiny_network())
 
 
 # --- AlignMixup --------------------------------------------------------------------------------------
@@ -215,5 +231,7 @@ def test_gradients_reach_the_whole_network_under_autocast() -> None:
 def test_networks_without_maps_are_refused() -> None:
     with pytest.raises(UserError, match="alignmixup needs a head of one branch"):
         AlignMixup(COUNTS).attach(small("experts"))
-    with pytest.raises(RunError, match=r"aligns maps \[B, D, h, w\], and the network ends in \[2, 5\]"):
-        AlignMixup(COUNTS).aligned(torch.ones(2, 5), torch.tensor([1, 0]), 0.5, first_moves=True)
+    with pytest.raises(UserError, match="this backbone pools them itself"):
+        AlignMixup(COUNTS).attach(build_network("vit-tiny", "linear", 3))
+    with pytest.raises(RunError, match="those of this network have but one"):
+        AlignMixup(COUNTS).aligned(torch.ones(2, 5, 1, 1), torch.tensor([1, 0]), 0.5, first_moves=True)

@@ -71,6 +71,15 @@ def test_operations_are_those_of_torchvision_for_every_image_at_its_own_level(na
         assert away.max() <= 1, (name, share)
 
 
+def test_geometry_is_as_exact_under_autocast() -> None:
+    pixels = torch.from_numpy(generator(0, "pixels").integers(0, 256, (2, 3, 64, 64)).astype(np.uint8))
+    for name in ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"):
+        plain = varied(pixels, name, torch.tensor([0.0, 0.3]))
+        assert torch.equal(plain[0], pixels[0]), name
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(varied(pixels, name, torch.tensor([0.0, 0.3])), plain), name
+
+
 def test_chains_have_one_to_three_operations_of_levels_up_to_the_severity() -> None:
     drawn = draw(9000, 3.0, step_at().rng)
     depth = (drawn.operation >= 0).sum(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from lt_bench.errors import UserError
 from lt_bench.mixing import Answer, Objective, PixMix
 from lt_bench.mixing.picture_stock import Pictures
 from lt_bench.mixing.pixmix import Drawn, added, cropped, draw, multiplied
+from lt_bench.mixing.varying import each_varied, pixels_of
+from lt_bench.ranks import division
+from lt_bench.ranks.division import Division
 from lt_bench.recipe import load_recipe
 
 LtBench = Callable[..., Any]
@@ -96,6 +100,26 @@ def test_what_is_mixed_in_is_the_picture_that_was_drawn() -> None:
         torch.testing.assert_close(image * std + mean, part, rtol=0, atol=1e-5)
 
 
+def test_a_round_may_mix_in_another_varied_copy() -> None:
+    batch = batch_of(size=2, height=16, width=16)
+    values = draw(2, 1, PixMix.Config(rounds=1), step_at().rng)
+    values[:, 0], values[:, 1], values[:, 2], values[:, 5], values[:, 6], values[:, 7] = 1, -1, 4, 0, 0, 1
+    found = with_draws(values, batch, rounds=1)  # a sum, 0 x + 1 y, with y solarised
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in NORMALISATION)
+    expected = each_varied(pixels_of(batch.images, NORMALISATION), values[:, 2], values[:, 4])
+    torch.testing.assert_close(found * std + mean, expected / 255, rtol=0, atol=1e-5)
+
+
+def test_two_processes_mix_what_one_mixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = batch_of(size=6, height=32, width=32)
+    whole = mix().mixture(OBJECTIVE, batch, step_at())
+    for rank in range(2):
+        half = Division(6, rank, 2)
+        monkeypatch.setattr(division, "_current", half)
+        part = mix().mixture(OBJECTIVE, batch[half.rows], step_at())
+        assert torch.equal(part, whole[half.rows])
+
+
 def with_draws(values: np.ndarray, batch: Any, **settings: Any) -> Tensor:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("lt_bench.mixing.pixmix.draw", lambda *_: values)
@@ -127,12 +151,17 @@ def test_other_pictures_are_another_run(tmp_path: Path) -> None:
     (tmp_path / "a.png").rename(tmp_path / "z.png")
     digests.add(load_recipe("digits-lt/pixmix", [f"mix.pictures={tmp_path}"]).sha256)
     assert len(digests) == 2
-    with pytest.raises(UserError, match="holds other pictures than the recipe was read with"):
-        pictures.scaled(36)
+    for refused in (pictures.check, lambda: pictures.scaled(36)):
+        with pytest.raises(UserError, match="holds other pictures than the recipe was read with"):
+            refused()
+    shutil.rmtree(tmp_path)
+    with pytest.raises(UserError, match=r"mix\.pictures: .*: there is no such folder of pictures"):
+        PixMix(STATS, pictures={"folder": str(tmp_path), "sha256": pictures.sha256}).teach(lambda *_: torch.empty(0))
 
 
 def test_what_are_no_pictures_is_refused_in_one_line(tmp_path: Path, lt_bench: LtBench) -> None:
-    for given, said in (("nothing", "there is no such folder of pictures"), (".", "holds no images")):
+    unheard_of = ("nothing", "there is no such folder"), (".", "holds no images"), ("n" * 500, "File name too long")
+    for given, said in unheard_of:
         done = lt_bench("validate", "digits-lt/pixmix", f"mix.pictures={given}")
         assert (done.code, done.err.count("\n")) == (2, 1)
         assert said in done.err
@@ -144,6 +173,6 @@ def test_what_are_no_pictures_is_refused_in_one_line(tmp_path: Path, lt_bench: L
         Pictures(folder=".").scaled(36)
 
 
-def test_it_trains_by_the_command_line(lt_bench: LtBench) -> None:
+def test_its_steps_are_tried_by_the_command_line(lt_bench: LtBench) -> None:
     done = lt_bench("run", "digits-lt/pixmix", f"mix.pictures={some_pictures()}", "--dry-run")
     assert done.code == 0, done.err
