@@ -29,7 +29,7 @@ class RunError(Exception):
     """A run that started and could not finish. The message is one line; the exit code is 1."""
 
 
-MOST_NAMES = 40
+MOST_NAMES = 50
 """More of them are no help in one line."""
 
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Mixed, permuted
-from lt_bench.registry import Info, between
+from lt_bench.registry import Info
 
 
 class SamplePairing(Mix):
@@ -46,7 +46,9 @@ class SamplePairing(Mix):
 
     @classmethod
     def active_epochs(cls, config: Config, epochs: range, total: int) -> range:
-        return between(epochs, round(config.start * total), round(config.end * total))
+        """From the first with pairs to the last, with those between them that have none."""
+        paired = [epoch for epoch in epochs if cls.pairs(config, epoch, total)]
+        return range(paired[0], paired[-1] + 1) if paired else range(0)
 
     @classmethod
     def turns(cls, config: Config, epochs: range, total: int) -> set[int]:
@@ -56,8 +58,8 @@ class SamplePairing(Mix):
     @classmethod
     def pairs(cls, config: Config, epoch: int, total: int) -> bool:
         """Whether images are paired in an epoch."""
-        active = cls.active_epochs(config, range(total), total)
-        return epoch in active and (epoch - active.start) % (config.on + config.off) < config.on
+        start, end = round(config.start * total), round(config.end * total)
+        return start <= epoch < end and (epoch - start) % (config.on + config.off) < config.on
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
         if not self.pairs(self.config, step.epoch.index, step.epoch.total):

@@ -50,6 +50,12 @@ def changes_images(config: Any, epochs: Epochs) -> list[int]:
     return [step.epoch.index for step in steps if not torch.equal(mix(batch, None, step).images, batch.images)]
 
 
+def pairs_images(config: Any, epochs: Epochs) -> list[int]:
+    """From the first epoch with pairs to the last: some between them have none."""
+    found = changes_images(config, epochs)
+    return list(range(found[0], found[-1] + 1)) if found else []
+
+
 def chooses_partners(config: Any, epochs: Epochs) -> list[int]:
     """By the law of its classes, for a generator that mixes in this epoch."""
     mix, found = lookup("mix", "class-distance-mix-ours")(STATS, config), []
@@ -177,6 +183,12 @@ CASES: dict[tuple[str, str], tuple[st.SearchStrategy[dict[str, Any]], Callable[[
     ("mix", "decouple-mix"): (st.fixed_dictionaries({"generator": timed}), mixing),
     ("mix", "sumix"): (st.fixed_dictionaries({"generator": timed}), mixing),
     ("mix", "minority-partners"): (st.fixed_dictionaries({"generator": timed}), mixes_some),
+    ("mix", "sample-pairing"): (
+        st.fixed_dictionaries(
+            {"start": st.floats(0, 0.45), "end": st.floats(0.55, 1), "on": st.integers(1, 3), "off": st.integers(0, 3)}
+        ),
+        pairs_images,
+    ),
     ("mix", "soft-augmentation"): (st.fixed_dictionaries({"until": st.floats(0.01, 1)}), changes_images),
     ("mix", "unimix"): (st.fixed_dictionaries({"stop_epoch": st.none() | small}), changes_images),
     ("mix", "class-distance-mix-ours"): (
@@ -238,6 +250,8 @@ def test_it_acts_in_the_epochs_it_names_and_in_no_other(key: tuple[str, str], da
         ("mix", "class-distance-mix-ours", 30, range(5, 30)),
         ("mix", "class-distance-mix-ours", 5, range(0)),
         ("mix", "mixup", 1, range(1)),
+        ("mix", "sample-pairing", 1000, range(100, 798)),
+        ("mix", "sample-pairing", 30, range(3, 24)),
         ("sampler", "progressive", 1, range(0)),
         ("method", "bbn", 200, range(1, 200)),
         ("method", "dynamic-bootstrapping", 300, range(105, 300)),

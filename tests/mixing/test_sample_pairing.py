@@ -52,5 +52,8 @@ def test_a_dry_run_tries_an_epoch_of_each_kind() -> None:
 def test_settings_that_leave_no_epoch_are_refused() -> None:
     with pytest.raises(UserError, match=r"start 0\.8 does not come before end 0\.2"):
         load_recipe("digits-lt/sample-pairing", ["mix.start=0.8", "mix.end=0.2"])
+    alone = ["phases=[{until: 11, mix: none}, {until: 13}, {until: 100%, mix: none}]", "protocol.epochs=30"]
+    with pytest.raises(UserError, match="would pair images in none of the epochs 11 to 12 of 30"):
+        load_recipe("digits-lt/sample-pairing", alone)
     with pytest.raises(UserError, match=r"would pair images in none of the epochs 0 to 3 of 4 \(from 0\.9 until 1\.0"):
         load_recipe("digits-lt/sample-pairing", ["mix.start=0.9", "mix.end=1.0", "protocol.epochs=4"])
