@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,10 +66,9 @@ def main() -> None:
 def picture(name: str) -> Image.Image:
     """A mix, with its default settings, on the digits; in few colours, which is small."""
     with TemporaryDirectory() as temporary:
-        folder, own = Path(temporary), OVERRIDES.get(name, [])
-        makers = {"{teacher}": teacher, "{pictures}": fractals}
-        given = {name: str(make(folder)) for name, make in makers.items() if any(name in override for override in own)}
-        overrides = [reduce(lambda text, made: text.replace(*made), given.items(), override) for override in own]
+        folder, overrides = Path(temporary), OVERRIDES.get(name, [])
+        for mark, make in {"{teacher}": teacher, "{pictures}": fractals}.items():
+            overrides = [text.replace(mark, str(make(folder))) if mark in text else text for text in overrides]
         recipe = load_recipe("digits-lt/ce", [f"mix.name={name}", "protocol.epochs=20", *overrides])
         draw(mixture(recipe, 6, 0, None, folder), name, folder / "mix.png")
         whole = Image.open(io.BytesIO((folder / "mix.png").read_bytes())).convert("RGB")

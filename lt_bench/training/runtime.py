@@ -77,7 +77,7 @@ class Runtime:
             fuse(network)
         elif self.compiled == "torch.compile":
             # Or a network would run the code of an earlier one that it differs from by hooks alone, by a dropout say:
-            # torch does not look at them. The memory of that one's CUDA graphs is free then too.
+            # torch does not look at them.
             torch.compiler.reset()
             # By parts, so that methods may call the branches one by one. Into CUDA graphs: so small a network has
             # hundreds of kernels of a few microseconds, which a processor cannot launch as fast as the GPU is done.
