@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lt_bench.mixing.balanced_mixup import BalancedMixup
     from lt_bench.mixing.class_distance import ClassDistanceMix
     from lt_bench.mixing.cmo import CMO
+    from lt_bench.mixing.co_mixup import CoMixup
     from lt_bench.mixing.cutmix import CutMix
     from lt_bench.mixing.decouple_mix import DecoupleMix
     from lt_bench.mixing.fmix import FMix
@@ -78,6 +79,7 @@ __all__ = [
     "BalancedMixup",
     "Batch",
     "ClassDistanceMix",
+    "CoMixup",
     "CutMix",
     "DecoupleMix",
     "FMix",
@@ -131,6 +133,7 @@ __getattr__ = lazily(
         "AutoMix": "automix",
         "BalancedMixup": "balanced_mixup",
         "CMO": "cmo",
+        "CoMixup": "co_mixup",
         "ClassDistanceMix": "class_distance",
         "CutMix": "cutmix",
         "DecoupleMix": "decouple_mix",

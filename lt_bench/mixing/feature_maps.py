@@ -37,8 +37,8 @@ def watched(network: Network) -> tuple[Network, Maps]:
     return Network(network.trunk, [Branch(maps, network.classifiers[0])]), maps
 
 
-def for_hooks(network: Network) -> AbstractContextManager[object]:
-    """Where hooks have been placed: what torch has compiled passes later ones by, and runs uncompiled in there."""
+def uncompiled(network: Network) -> AbstractContextManager[object]:
+    """Run what torch has compiled as it was written: compiled code passes later hooks by, and goes back only once."""
     compiled = any(part._compiled_call_impl is not None for part in (network.trunk, *network.branches))
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 

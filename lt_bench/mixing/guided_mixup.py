@@ -96,6 +96,11 @@ def gradient_length(objective: Objective, batch: Batch) -> Tensor:
     images = batch.images.detach().requires_grad_()
     loss = objective.loss(objective.answer(images), ((batch.labels, 1.0),))
     (gradient,) = torch.autograd.grad(loss, images)
+    return length(gradient)
+
+
+def length(gradient: Tensor) -> Tensor:
+    """The root mean square over the channels of a gradient [B, 3, H, W] in every pixel, [B, H, W]."""
     return gradient.float().square().mean(1).sqrt()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lt_bench.data.types import Batch, Step
 from lt_bench.errors import UserError
 from lt_bench.mixing import Mix, Mixed, Objective
-from lt_bench.mixing.feature_maps import for_hooks
+from lt_bench.mixing.feature_maps import uncompiled
 from lt_bench.mixing.mixup import draw_share
 from lt_bench.models.network import Network
 from lt_bench.ranks.division import order_of
@@ -102,7 +102,7 @@ def mixed_behind(network: Network, stage: nn.Module, mixing: Callable[[Tensor], 
     """Mix what comes out of a part of a network, as often as it runs."""
     hook = stage.register_forward_hook(lambda _, __, features: mixing(features))
     try:
-        with for_hooks(network):
+        with uncompiled(network):
             yield
     finally:
         hook.remove()

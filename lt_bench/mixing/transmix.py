@@ -15,7 +15,7 @@ from lt_bench.data.types import Batch, Step
 from lt_bench.errors import UserError
 from lt_bench.mixing import Mix, Mixed, Objective, Share, sent
 from lt_bench.mixing.boxes import Box, draw_box, paste
-from lt_bench.mixing.feature_maps import for_hooks
+from lt_bench.mixing.feature_maps import uncompiled
 from lt_bench.mixing.mixup import draw_share, mixup_pair
 from lt_bench.models.backbones.cutting import Tokens
 from lt_bench.models.network import Network
@@ -116,7 +116,7 @@ def watched(network: Network) -> Iterator[list[Tensor]]:
                 lambda layer, given: seen.append(class_attention(layer, given[0])[:, first:])
             )
             stack.callback(hook.remove)
-        stack.enter_context(for_hooks(network))
+        stack.enter_context(uncompiled(network))
         yield seen
 
 

@@ -37,6 +37,7 @@ BY_AREA = [
     "attentive-cutmix",
     "saliencymix",
     "puzzlemix",
+    "co-mixup",
 ]
 
 

@@ -22,7 +22,7 @@ MOVING = {"resizemix", "guided-mixup", "puzzlemix"}
 """Mixes that move pixels, or choose partners within the batch."""
 HIDDEN = {"manifold-mixup", "noisy-feature-mixup", "alignmixup"}
 """Mixes of hidden features, whose partners are always of the batch."""
-WAITING = {"saliencymix", "puzzlemix"}
+WAITING = {"saliencymix", "puzzlemix", "co-mixup"}
 """Mixes that look at images on the processor."""
 DRAWING = {"noisy-feature-mixup"}
 """Mixes that draw on the device."""
