@@ -6,6 +6,9 @@ and augmentation are included everywhere.
 
     python benchmarks/train_step.py --data-root DATA [--device cuda] [--json] [RECIPE ...]
 
+A recipe may have overrides, in quotes with it: 'pixmix mix.pictures=FOLDER'. Step times are those of the first one.
+On a machine that is busy otherwise, OMP_NUM_THREADS=1 and --clock processor: the processor's time of one thread.
+
 With --regularisers instead cross entropy alone and with each regulariser, at its defaults, that has a place in the
 network, which is that of the setting or another --backbone.
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import time
 from collections import defaultdict
@@ -25,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from floors import CLOCKS, Clock
 from reference_loop import ReferenceLoop
 
 from lt_bench.data.opening import open_split
@@ -46,7 +51,8 @@ EPOCH = 100
 class Ours:
     """A recipe in the suite's own loop, a given number of steps at a time, with a stopwatch on its parts."""
 
-    def __init__(self, recipe: Recipe | str, options: Options) -> None:
+    def __init__(self, recipe: Recipe | str, options: Options, clock: Clock = time.perf_counter) -> None:
+        self.clock = clock
         recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
         split = open_split(recipe.data, options.data_root)
         self.job = build_job(recipe, split, 0, options, epochs=recipe.protocol.epochs)
@@ -57,11 +63,12 @@ class Ours:
     def steps(self, count: int) -> float:
         """Train `count` full batches. Returns images per second."""
         self.size = count * self.job.protocol.batch_size
-        start = time.perf_counter()
+        start = self.clock()
         epochs = self.job.protocol.epochs
         train_epoch(self.job, self.state, Epoch(min(EPOCH, epochs - 1), epochs, 0), lambda _: None)
-        self.seconds["all"] += time.perf_counter() - start
-        return self.size / (time.perf_counter() - start)
+        seconds = self.clock() - start
+        self.seconds["all"] += seconds
+        return self.size / seconds
 
     def shares(self) -> dict[str, float]:
         """Share of the time in each part of a step; asynchronous devices show when they were waited for."""
@@ -70,11 +77,11 @@ class Ours:
     def _watch(self) -> None:
         method, train, optimizer = self.job.method, self.job.sets.train, self.state.optimizer
         streams, loss, stream = method.streams, method.loss, train.stream
-        last = time.perf_counter()
+        last = self.clock()
 
         def lap(part: str) -> None:
             nonlocal last
-            now = time.perf_counter()
+            now = self.clock()
             self.seconds[part] += now - last
             last = now
 
@@ -115,7 +122,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.no_reference:
         contestants["reference"] = best_reference(split, arguments.workers, runtime.device.type, arguments.steps)
     recipes = regularised(arguments.setting, arguments.backbone) if arguments.regularisers else plain(arguments)
-    contestants |= {name: Ours(recipe, options) for name, recipe in recipes.items()}
+    contestants |= {name: Ours(recipe, options, CLOCKS[arguments.clock]) for name, recipe in recipes.items()}
     for one in contestants.values():
         one.steps(3)
     for one in contestants.values():
@@ -126,7 +133,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, one in contestants.items():
             rounds[name].append(one.steps(arguments.steps))
     return {
-        "machine": environment(runtime) | {"runtime": runtime.description},
+        "machine": environment(runtime) | {"runtime": runtime.description, "clock": arguments.clock},
         "images_per_s": rounds,
         "reference_workers": contestants["reference"].loader.num_workers if "reference" in contestants else None,
         "shares": {name: one.shares() for name, one in contestants.items() if isinstance(one, Ours)},
@@ -134,8 +141,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def plain(arguments: argparse.Namespace) -> dict[str, Recipe]:
-    """The recipes that were asked for, by name."""
-    return {name: load_recipe(f"{arguments.setting}/{name}") for name in arguments.recipes}
+    """The recipes that were asked for, by what was asked: a name and perhaps overrides."""
+    named = {text: shlex.split(text) for text in arguments.recipes}
+    return {text: load_recipe(f"{arguments.setting}/{name}", overrides) for text, (name, *overrides) in named.items()}
 
 
 def regularised(setting: str, backbone: str | None) -> dict[str, Recipe]:
@@ -165,12 +173,15 @@ def ratio(first: list[float], second: list[float]) -> tuple[float, float, float]
 
 def table(found: dict[str, Any]) -> str:
     speed, shares = found["images_per_s"], found["shares"]
-    lines = [found["machine"]["runtime"] + f", torch {found['machine']['torch']}", ""]
-    lines += ["| | images/s | against the reference | step time against ce | data / forward / backward / optimizer |"]
+    machine, base = found["machine"], next(name for name in speed if name != "reference")
+    lines = [f"{machine['runtime']}, torch {machine['torch']}, time of the {machine['clock']}", ""]
+    lines += [
+        f"| | images/s | against the reference | step time against {base} | data / forward / backward / optimizer |"
+    ]
     lines += ["| :-- | --: | --: | --: | --: |"]
     for name, values in speed.items():
         against = _ratio_text(values, speed.get("reference"))
-        relative = "" if name == "reference" else _ratio_text(speed.get("ce"), values)
+        relative = "" if name == "reference" else _ratio_text(speed[base], values)
         parts = " / ".join(f"{100 * share:.0f} %" for share in shares[name].values()) if name in shares else ""
         title = f"reference, {found['reference_workers']} workers" if name == "reference" else name
         lines.append(f"| {title} | {statistics.median(values):.0f} | {against} | {relative} | {parts} |")
@@ -186,7 +197,7 @@ def _ratio_text(first: list[float] | None, second: list[float] | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipes", nargs="*", default=RECIPES, help="ce is the base of ratios")
+    parser.add_argument("recipes", nargs="*", default=RECIPES, help="with overrides in quotes")
     parser.add_argument("--setting", default="cifar10-lt", help="what they are trained on")
     parser.add_argument("--regularisers", action="store_true", help="time these instead of recipes")
     parser.add_argument("--backbone", help="in which the regularisers act")
@@ -198,8 +209,11 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--compile", default="auto")
     parser.add_argument("--no-reference", action="store_true")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
+    if arguments.clock == "processor" and not arguments.no_reference:
+        parser.error("--clock processor: with --no-reference, whose processes it does not see")
     found = measure(arguments)
     print(json.dumps(found, indent=1) if arguments.json else table(found))
 

@@ -180,6 +180,23 @@ def test_a_step_is_timed_in_the_loop_that_trains(script: Any, working_folder: Pa
     assert sum(shares.values()) <= 1.01
 
 
+def test_recipes_are_timed_with_overrides_and_against_the_first(
+    script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, asked = script("train_step").main, "mixup 'mix.alpha=0.2' protocol.batch_size=64"
+    short = ["--setting", "digits-lt", "--device", "cpu", "--rounds", "1", "--steps", "1", "--clock", "processor"]
+    monkeypatch.setattr(sys, "argv", ["train_step.py", *short, "--no-reference", asked, "ce"])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("time of the processor")
+    assert f"step time against {asked}" in lines[2]
+    assert [line.split("|")[1].strip() for line in lines[4:]] == [asked, "ce"]
+    monkeypatch.setattr(sys, "argv", ["train_step.py", *short, "ce"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--clock processor: with --no-reference" in capsys.readouterr().err
+
+
 def test_every_regulariser_is_timed_in_a_network_that_has_a_place_for_it(script: Any) -> None:
     regularised = script("train_step").regularised
     assert {"ce", *members("regularise")} - set(regularised("digits-lt", None)) == {"shake-shake"}
