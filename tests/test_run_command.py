@@ -65,7 +65,7 @@ def test_the_largest_seed(lt_bench: LtBench, working_folder: Path) -> None:
         (["data.factor=0.5"], "data.factor: should be greater than or equal to 1"),
         (
             ["data.factor=1000"],
-            "ce.yaml: data.factor: 1000 leaves the smallest class no image where the largest has 12",
+            "digits-lt/ce: data.factor: 1000 leaves the smallest class no image where the largest has 12",
         ),
         (["data.n_max=1000"], "data.n_max: class 0"),
         (["data.validation_per_class=500"], "data.validation_per_class: class 0"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import reduce
 from pathlib import Path
@@ -111,7 +112,8 @@ def recipe_layers(origin: Origin, given: Mapping[str, Any]) -> list[Layer]:
 
 def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
     given = dict(map(parse_override, overrides))
-    files = reduce(merge, (layer.data for layer in recipe_layers(origin, given)), Node())
+    with _as_asked(origin, overrides):
+        files = reduce(merge, (layer.data for layer in recipe_layers(origin, given)), Node())
     data = deepcopy(files)
     for key, value in given.items():
         if key != "protocol" or not isinstance(value, str):
@@ -120,15 +122,24 @@ def _load(origin: Origin, overrides: Sequence[str]) -> Recipe:
     if changed or any(key in ANOTHER_SPLIT for key in given):
         # The published figures belong to the method and the split of the file.
         data.pop("reported", None)
-    try:
+    with _as_asked(origin, overrides):
         recipe = resolve(data, origin.method, changed)
-    except UserError as error:
-        said = shorten(" ".join(overrides), 200, placeholder=" ...")
-        raise UserError(f"{error} (with {said})" if said else str(error)) from None
     setting, ships = origin.setting, shipped(SETTINGS)
     if setting is not None and setting not in ships.values() and recipe.data.name in ships:
         recipe = _naming_its_network(recipe, read_yaml(setting), files["model"])
     return recipe if recipe.second_stage is None else _after_first_stage(recipe, origin, overrides)
+
+
+@contextmanager
+def _as_asked(origin: Origin, overrides: Sequence[str]) -> Iterator[None]:
+    """Say of a refusal what was asked for: overrides, and for the file of a shipped method its name."""
+    try:
+        yield
+    except UserError as error:
+        said = f" (with {shorten(' '.join(overrides), 200, placeholder=' ...')})" if overrides else ""
+        ships = origin.setting is not None and origin.method in shipped().values()
+        text = f"{origin}: {str(error).removeprefix(f'{origin.method}: ')}" if ships else str(error)
+        raise UserError(f"{text}{said}") from None
 
 
 def _naming_its_network(recipe: Recipe, setting: Node, model: Node) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,6 +106,8 @@ def read_weights(path: Path) -> Weights:
         raise UserError(f"{path}: {error}") from None
     except UNREADABLE as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if os.path.lexists(path / FILE):  # False also of a name too long, for which `Path.exists` raises an error
+            reason = f"a folder, with {path / FILE} in it"
         raise UserError(f"{path}: not the weights of a run ({reason})") from None
 
 

@@ -167,6 +167,14 @@ def test_weights_that_were_changed(tmp_path: Path, change: Callable[[Path], None
     assert "\n" not in str(caught.value)
 
 
+def test_the_folder_of_a_run_is_told_where_its_weights_are(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").touch()
+    with pytest.raises(UserError) as caught:
+        read_weights(tmp_path)
+    inside = f"(a folder, with {tmp_path / 'weights.safetensors'} in it)"
+    assert str(caught.value) == f"{tmp_path}: not the weights of a run {inside}"
+
+
 def test_weights_that_are_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path / ("n" * 300)):
