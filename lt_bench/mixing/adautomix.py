@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mixed, Objective, Term
+from lt_bench.mixing.feature_maps import uncompiled
 from lt_bench.mixing.mix_block import attention, with_channel
 from lt_bench.mixing.momentum_mix import MomentumMix, is_last
 from lt_bench.ranks.division import order_of
@@ -112,6 +113,10 @@ class AdAutoMix(MomentumMix):
         return AdaptiveMask(channels, concat=self.config.lambda_concat, normalised=self.config.normalised)
 
     def loss(self, objective: Objective, batch: Batch, partner: Batch | None, step: Step) -> Tensor:
+        with uncompiled(objective.network):  # its last stage is gone through with two classifiers, one of them ours
+            return self._loss(objective, batch, step)
+
+    def _loss(self, objective: Objective, batch: Batch, step: Step) -> Tensor:
         images, labels, size = batch.images, batch.labels, batch.images.shape[-2:]
         to_learn, to_teach = self.blends(batch, step)
         features = self.features(images)

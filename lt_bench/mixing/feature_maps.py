@@ -38,7 +38,11 @@ def watched(network: Network) -> tuple[Network, Maps]:
 
 
 def uncompiled(network: Network) -> AbstractContextManager[object]:
-    """Run what torch has compiled as it was written: compiled code passes later hooks by, and goes back only once."""
+    """Run what torch has compiled as it was written, in there.
+
+    Compiled code passes hooks by that came later, and between a pass as written and its way back it would move the
+    statistics that are kept for that.
+    """
     compiled = any(part._compiled_call_impl is not None for part in (network.trunk, *network.branches))
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 

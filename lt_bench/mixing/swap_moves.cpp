@@ -1,9 +1,9 @@
-// Labels of a grid by alpha-beta swaps (Boykov, Veksler and Zabih, PAMI 2001): of two labels at a time, the cells that have
-// one of them are given the two anew, as costs least.
+// Labels of a grid by alpha-beta swaps (Boykov, Veksler and Zabih, PAMI 2001): of two labels at a time, the cells that
+// have one of them are given the two anew, as costs least.
 //
-// A swap is exact: cells are gone through row by row, and of the choices in the last `columns` cells, bits of a number, the
-// cheapest way to each is kept. That is 2^columns numbers and no graph, which for a grid as small as these is faster than a
-// maximum flow, and it wants nothing of the costs.
+// A swap is exact: cells are gone through row by row, and of the choices in the last `columns` cells, bits of a number,
+// the cheapest way to each is kept. That is 2^columns numbers, few in a grid as small as these, and no graph as for a
+// maximum flow.
 
 #include <algorithm>
 #include <cstdint>
@@ -34,16 +34,17 @@ struct Grid {
 class Swapper {
 public:
   explicit Swapper(Grid grid)
-      : grid_(grid), states_(1 << grid.columns), least_(states_), next_(states_), left_(grid.rows * grid.columns * states_),
-        seen_(grid.labels * grid.labels, -1) {}
+      : grid_(grid), states_(1 << grid.columns), least_(states_), next_(states_),
+        left_(grid.rows * grid.columns * states_), seen_(grid.labels * grid.labels, -1) {}
 
   // Gives the cells that have one of two labels the cheapest of the two.
   void swap(int64_t one, int64_t other) {
     int64_t &seen = seen_[one * grid_.labels + other];
     if (seen == changes_) return; // nothing is different since it was done
     const int cells = grid_.rows * grid_.columns;
-    const auto free = [&](int cell) { return grid_.found[cell] == one || grid_.found[cell] == other; };
-    if (std::none_of(grid_.found, grid_.found + cells, [&](int64_t label) { return label == one || label == other; })) return;
+    const auto either = [&](int64_t label) { return label == one || label == other; };
+    const auto free = [&](int cell) { return either(grid_.found[cell]); };
+    if (std::none_of(grid_.found, grid_.found + cells, either)) return;
     // Choice 1 of a cell that is not free is never taken.
     const auto label = [&](int cell, int choice) { return free(cell) ? (choice ? other : one) : grid_.found[cell]; };
     std::fill(least_.begin(), least_.end(), kNever);
@@ -98,7 +99,8 @@ private:
 } // namespace
 
 // Swaps every two labels in turn, again and again until a round of it makes nothing cheaper.
-extern "C" void swap_labels(int rows, int columns, int labels, const double *costs, const double *jumps, int64_t *found) {
+extern "C" void swap_labels(int rows, int columns, int labels, const double *costs, const double *jumps,
+                            int64_t *found) {
   const Grid grid{rows, columns, labels, costs, jumps, found};
   Swapper swapper(grid);
   for (double before = grid.total() + 1, now = grid.total(); now < before;) {

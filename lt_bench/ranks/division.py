@@ -183,6 +183,16 @@ def summed(part: Tensor) -> Tensor:
     return whole
 
 
+def largest(number: int, device: torch.device) -> int:
+    """The largest of what the processes find in their rows of the batch."""
+    if _current is None:
+        return number
+    found = torch.tensor(number, device=device)
+    with ranks.together():
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
 # --- evaluation -----------------------------------------------------------------------------------------
 
 

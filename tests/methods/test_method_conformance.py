@@ -196,21 +196,26 @@ def test_the_same_step_gives_the_same_loss_and_leaves_its_input(case: Case) -> N
 
 
 @pytest.mark.parametrize("case", list(covering(filter(touches_the_network, combined()), ALONE)), ids=str)
-def test_compiled_networks_give_the_loss_and_statistics_of_plain_ones(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Traced as on CUDA, and run by torch's own operations: what is done to a network must reach its compiled code."""
+def test_compiled_networks_give_what_plain_ones_give(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss, statistics and gradients, traced as on CUDA, both ways, and run by torch's own operations.
+
+    What is done to a network must reach its compiled code, and no pass take from another what that needs to go back.
+    """
     compile_part, plain = nn.Module.compile, Case.network
     found = []
-    monkeypatch.setattr(nn.Module, "compile", lambda part, **_: compile_part(part, backend="eager", dynamic=False))
+    monkeypatch.setattr(nn.Module, "compile", lambda part, **_: compile_part(part, backend="aot_eager", dynamic=False))
     kinds: tuple[Compiled | None, ...] = (None, "torch.compile")
     for compiled in kinds:
         runtime = Runtime(torch.device("cpu"), "float32", compiled)
         monkeypatch.setattr(Case, "network", lambda of, there=runtime: there.prepare(without_dropout(plain(of))))
         method, network = case.build()
         assert (network.trunk._compiled_call_impl is not None) == bool(compiled)
-        losses = [method.loss(network, batches(method, [0, 1, 2, 0, 0, 1]), step(seed)) for seed in range(2)]
-        found.append((losses, dict(network.named_buffers()), dict(method.named_buffers())))
+        losses = []
+        for seed in range(2):
+            losses.append(method.loss(network, batches(method, [0, 1, 2, 0, 0, 1]), step(seed)))
+            losses[-1].backward()
+        gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+        found.append((losses, gradients, dict(network.named_buffers()), dict(method.named_buffers())))
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 

@@ -127,6 +127,12 @@ def test_two_processes_find_what_one_finds(folders: tuple[Path, Path], name: str
     assert "processes" not in only(one, f"records/**/{name}/seed*.json").read_text()
 
 
+def test_mixtures_of_more_images_in_one_process_than_in_another(tmp_path: Path) -> None:
+    """A loss that weighs the labels of a batch meets the others once for each: all have to have as many."""
+    ended = run_by(2, tmp_path, "digits-lt/csce", "mix=co-mixup", "mix.beta=0.02", "mix.part=10")
+    assert [one.code for one in ended] == [0, 0], ended[0].said
+
+
 def test_the_death_of_one_ends_all_with_a_line_and_others_go_on(folders: tuple[Path, Path], tmp_path: Path) -> None:
     real = run_module.fit
 
