@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from recipe_cases import SHIPPED
 from run_cases import refused
 
@@ -45,6 +46,19 @@ def test_every_value_says_where_it_comes_from() -> None:
     assert found["n_max"] == "card of the data set"
     assert found["cutout"] == "default"
     assert "second_stage.epochs=5" in show("cifar10-lt/mislas", OVERRIDES)
+
+
+def test_a_word_in_place_of_a_mapping_is_a_source(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    override = f"mix.pictures={tmp_path}"
+    assert sources(show("digits-lt/pixmix", [override]))["folder"] == f"override {override}"
+    (tmp_path / "w").write_bytes(b"weights")
+    override = f"mix.teacher={tmp_path / 'w'}"
+    assert any(
+        line.split() == ["weights:", str(tmp_path / "w"), "#", "override", override]
+        for line in show("digits-lt/attentive-cutmix", [override]).splitlines()
+    )
+    assert sources(show("digits-lt/ce", ["mix=mixup"]))["alpha"] == "default"
 
 
 def test_a_phase_goes_over_the_top_level() -> None:

@@ -26,6 +26,8 @@ DEFAULT = "default"
 RECORD = "from: record"
 CARD = "card of the data set"
 OF_THE_CARD = (("data", "factor"), ("data", "profile"), ("data", "n_max"))
+WORD = (("name",), ("folder",), ("weights",))
+"""What a word in place of a mapping is: the name of a component, a folder of pictures, the weights of a teacher."""
 SOURCED = ("protocol", "data", "augment", "regularise", "model", "method", "phases", "second_stage")
 """What a recipe says; the rest of a resolved one is about it."""
 
@@ -127,13 +129,13 @@ def _spellings(keys: Keys) -> list[Keys]:
 
 
 def _says(node: Any, keys: Keys) -> bool:
-    """Whether plain data says something at a place; a component's name may stand for a mapping with a name."""
+    """Whether plain data says something at a place; a word may stand for a mapping, see WORD."""
     if not keys:
         return True
     if isinstance(node, list):
         return isinstance(keys[0], int) and keys[0] < len(node) and _says(node[keys[0]], keys[1:])
     if not isinstance(node, dict):
-        return keys == ("name",)
+        return keys in WORD
     return keys[0] in node and _says(node[keys[0]], keys[1:])
 
 
