@@ -39,7 +39,8 @@ def test_wheel_ships_the_board(wheel: Path) -> None:
     records = [path for path in (ROOT / "leaderboard").rglob("seed*") if path.suffix in (".json", ".npz")]
     assert len(records) > 700
     assert {f"lt_bench/_resources/{path.relative_to(ROOT)}" for path in records} <= inside
-    assert wheel.stat().st_size < 10 * 2**20
+    runs = [path for path in records if path.suffix == ".json"]
+    assert wheel.stat().st_size < 30_000 * len(runs)  # a board grows by its runs, and by nothing else
 
 
 @pytest.fixture(scope="module")

@@ -319,7 +319,7 @@ def test_a_residual_fusion_network_adds_the_logits_of_its_normalisations() -> No
     each = [net.branch_logits(images(), index) for index in range(3)]
     for branch, logits in zip(net.branches, each, strict=True):
         pooled = branch.get_submodule("stage")(net.trunk(images())).mean((2, 3))
-        torch.testing.assert_close(logits, classifier(pooled))
-    torch.testing.assert_close(net.all_logits(images()), torch.stack(each))
-    torch.testing.assert_close(net(images()), each[0] + each[1] + each[2])
+        torch.testing.assert_close(logits, classifier(pooled), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(net.all_logits(images()), torch.stack(each), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(net(images()), each[0] + each[1] + each[2], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(each[0], each[1])
