@@ -59,6 +59,7 @@ def test_a_word_in_place_of_a_mapping_is_a_source(tmp_path: Path) -> None:
         for line in show("digits-lt/attentive-cutmix", [override]).splitlines()
     )
     assert sources(show("digits-lt/ce", ["mix=mixup"]))["alpha"] == "default"
+    assert sources(show("digits-lt/ce", ["loss=cross-entropy"]))["weights"] == "default"  # of the loss
 
 
 def test_a_phase_goes_over_the_top_level() -> None:

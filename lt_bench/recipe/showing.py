@@ -26,8 +26,8 @@ DEFAULT = "default"
 RECORD = "from: record"
 CARD = "card of the data set"
 OF_THE_CARD = (("data", "factor"), ("data", "profile"), ("data", "n_max"))
-WORD = (("name",), ("folder",), ("weights",))
-"""What a word in place of a mapping is: the name of a component, a folder of pictures, the weights of a teacher."""
+WORDS = (("pictures", "folder"), ("teacher", "weights"))
+"""What a word in place of a mapping stands for, beside the name of a component."""
 SOURCED = ("protocol", "data", "augment", "regularise", "model", "method", "phases", "second_stage")
 """What a recipe says; the rest of a resolved one is about it."""
 
@@ -129,13 +129,15 @@ def _spellings(keys: Keys) -> list[Keys]:
 
 
 def _says(node: Any, keys: Keys) -> bool:
-    """Whether plain data says something at a place; a word may stand for a mapping, see WORD."""
+    """Whether plain data says something at a place; a word may stand for a mapping, see WORDS."""
     if not keys:
         return True
     if isinstance(node, list):
         return isinstance(keys[0], int) and keys[0] < len(node) and _says(node[keys[0]], keys[1:])
     if not isinstance(node, dict):
-        return keys in WORD
+        return keys == ("name",)
+    if keys in WORDS and isinstance(node.get(keys[0]), str):
+        return True
     return keys[0] in node and _says(node[keys[0]], keys[1:])
 
 
