@@ -10,12 +10,12 @@ from torch import Tensor
 
 from lt_bench.adversary import Attack
 from lt_bench.adversary.ascent import Objective, perturb
-from lt_bench.adversary.modes import looking
 from lt_bench.adversary.objectives import cross_entropy
 from lt_bench.data.types import Batch, Step
 from lt_bench.methods import Method, Task
 from lt_bench.methods.standard import Standard
 from lt_bench.mixing import Mixed
+from lt_bench.models.modes import looking
 from lt_bench.models.network import Network
 from lt_bench.registry import Info
 

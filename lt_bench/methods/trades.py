@@ -18,12 +18,12 @@ from torch import Tensor
 
 from lt_bench.adversary import Attack
 from lt_bench.adversary.averaging import AveragedNetwork
-from lt_bench.adversary.modes import looking, still_statistics
 from lt_bench.adversary.objectives import divergence, divergence_from
 from lt_bench.data.types import Batch, Step
 from lt_bench.methods.pgd_at import PGDAT
 from lt_bench.mixing import Mixed, permuted
 from lt_bench.mixing.cutmix import cutmix_pair
+from lt_bench.models.modes import looking, still_statistics
 from lt_bench.models.network import Network
 from lt_bench.registry import Info
 

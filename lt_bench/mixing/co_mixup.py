@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field, FiniteFloat
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step, cut
 from lt_bench.mixing import Mix, Mixed, Objective, Term, sent
-from lt_bench.mixing.guided_mixup import gradient_length, in_float32, length
-from lt_bench.mixing.puzzlemix import SMALL, evaluating, pooled
+from lt_bench.mixing.guided_mixup import in_float32
+from lt_bench.mixing.pixel_gradients import gone_back, gradient_length, length
+from lt_bench.mixing.puzzlemix import SMALL, pooled
 from lt_bench.mixing.swap_moves import WIDEST, swapped_labels
+from lt_bench.models.modes import evaluating
 from lt_bench.ranks.division import for_images, largest
 from lt_bench.registry import Info
 
@@ -228,42 +228,3 @@ def terms_of(shares: np.ndarray, labels: Tensor) -> tuple[Term, ...]:
     order = np.where(weights > 0, order, order[:, :1])
     found = labels[torch.from_numpy(order).to(labels.device, non_blocking=True)]
     return tuple(zip(found.unbind(1), sent(weights, labels.device).unbind(1), strict=True))
-
-
-def gone_back(loss: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """A loss whose gradients are known, and the one in the images [B, 3, H, W], by one way back.
-
-    What autograd has kept for it is free, and whoever goes back from the result gives the parameters their gradients.
-    """
-    parameters = [leaf for leaf in leaves(loss) if leaf is not images]
-    gradient, *others = torch.autograd.grad(loss, [images, *parameters])
-    known: Tensor = _Known.apply(loss.detach(), others, *parameters)
-    return known, gradient
-
-
-def leaves(result: Tensor) -> list[Tensor]:
-    """The tensors that a result has a gradient in: parameters, and what else was made to require one."""
-    nodes, seen, found = [result.grad_fn], set(), []
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if (leaf := getattr(node, "variable", None)) is not None:
-            found.append(leaf)
-        nodes += [before for before, _ in node.next_functions]
-    return found
-
-
-class _Known(torch.autograd.Function):
-    """A number with gradients in parameters that are known."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *outgoing: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(outgoing[0] * gradient for gradient in ctx.gradients)

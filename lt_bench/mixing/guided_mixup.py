@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Mixed, Objective
+from lt_bench.mixing.pixel_gradients import gradient_length
 from lt_bench.ranks.division import order_of
 from lt_bench.registry import Info
 
@@ -89,19 +90,6 @@ class GuidedMixup(Mix):
         share = mask.mean((1, 2))
         images = torch.lerp(partner.images, batch.images, mask[:, None])
         return Mixed(images, ((batch.labels, share), (partner.labels, 1 - share)))
-
-
-def gradient_length(objective: Objective, batch: Batch) -> Tensor:
-    """The root mean square over the channels of the loss's gradient in every pixel, [B, H, W]."""
-    images = batch.images.detach().requires_grad_()
-    loss = objective.loss(objective.answer(images), ((batch.labels, 1.0),))
-    (gradient,) = torch.autograd.grad(loss, images)
-    return length(gradient)
-
-
-def length(gradient: Tensor) -> Tensor:
-    """The root mean square over the channels of a gradient [B, 3, H, W] in every pixel, [B, H, W]."""
-    return gradient.float().square().mean(1).sqrt()
 
 
 @torch.no_grad()

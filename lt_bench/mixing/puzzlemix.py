@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from pydantic import Field, FiniteFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.mixing import Mix, Mixed, Objective, sent, with_maps
-from lt_bench.mixing.guided_mixup import gradient_length
 from lt_bench.mixing.mixup import draw_share
+from lt_bench.mixing.pixel_gradients import gradient_length
 from lt_bench.mixing.smooth_cut import smoothest_levels
+from lt_bench.models.modes import evaluating
 from lt_bench.registry import Info
 
 FINE = 8
@@ -176,15 +176,3 @@ def assigned(ways: np.ndarray, saliency: np.ndarray, shown: np.ndarray) -> np.nd
 
     found = (linear_sum_assignment(ways - part[:, None] * places) for part, places in zip(saliency, shown, strict=True))
     return np.stack([blocks[np.argsort(places)] for blocks, places in found])
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and each part back into its own."""
-    modes = {part: part.training for part in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

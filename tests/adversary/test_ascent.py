@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from lt_bench.adversary import Attack
 from lt_bench.adversary.ascent import Ball, perturb, steepest
-from lt_bench.adversary.modes import evaluating, looking, still_statistics
 from lt_bench.adversary.objectives import cross_entropy, divergence, divergence_from, margin
 from lt_bench.data.augment import AS_PIXELS, Normalisation
 from lt_bench.data.types import generator
 from lt_bench.models import build_network
 from lt_bench.models.backbones.cifar_resnet import ResNet8
 from lt_bench.models.heads.linear import Linear
+from lt_bench.models.modes import evaluating, looking, still_statistics
 from lt_bench.models.norm import fuse
 from lt_bench.native import NoCompilerError
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lt_bench.data.types import Batch, generator
 from lt_bench.losses.cross_entropy import CrossEntropy
 from lt_bench.mixing import Answer, Objective
-from lt_bench.mixing.puzzlemix import PuzzleMix, assigned, differences, evaluating, ways
+from lt_bench.mixing.puzzlemix import PuzzleMix, assigned, differences, ways
 from lt_bench.mixing.smooth_cut import smoothest_levels
 from lt_bench.models import build_network
 
@@ -164,15 +164,6 @@ def test_the_first_pass_leaves_the_network_as_it_was() -> None:
     puzzlemix().loss(objective, batch, None, step_at()).backward()
     for found, parameter in zip(gradients, network.parameters(), strict=True):
         torch.testing.assert_close(found, parameter.grad)
-
-
-def test_evaluation_mode_ends_and_gives_each_part_its_own_back() -> None:
-    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout()).train()
-    network[1].eval()
-    with pytest.raises(ZeroDivisionError), evaluating(network):
-        assert not any(part.training for part in network.modules())
-        1 / 0  # noqa: B018
-    assert [part.training for part in network.modules()] == [True, True, False]
 
 
 def test_a_law_with_zero_parameter_does_not_mix() -> None:
