@@ -130,7 +130,7 @@ def broken_off_and_taken_up_again() -> None:
     cut = typed(*LONG, interrupt_at=rf"epoch ([2-9]|\d\d+)/{EPOCHS} .* left ")
     assert cut.code == 130
     assert cut.lines[-1] == "lt-bench: interrupted; the same command goes on from the last finished epoch"
-    assert re.match(r"digits-lt ce seed 0: .*, \d+ threads?, \w+", cut.lines[0])
+    assert re.match(r"digits-lt/ce digits-demo seed 0: .*, \d+ threads?, \w+", cut.lines[0])
     assert [*cut.lines[1:-1]] == cut.bars
     assert not list(Path().rglob("results/**/seed*.json"))
     finished = len(only(Path("runs"), "log.jsonl").read_text().splitlines())
@@ -138,7 +138,9 @@ def broken_off_and_taken_up_again() -> None:
 
     again = typed(*LONG)
     assert again.code == 0
-    goes_on = re.fullmatch(rf"digits-lt ce seed 0: .*, goes on after epoch (\d+) of {EPOCHS}", again.lines[0])
+    goes_on = re.fullmatch(
+        rf"digits-lt/ce digits-demo seed 0: .*, goes on after epoch (\d+) of {EPOCHS}", again.lines[0]
+    )
     assert goes_on
     assert finished <= int(goes_on[1]) <= finished + 1  # a checkpoint is written before the line of the log
     drawn = [int(number) for number in re.findall(rf"epoch (\d+)/{EPOCHS} ", "\n".join(again.bars))]

@@ -77,6 +77,13 @@ def test_a_sweep_covers_all_recipes_seed_by_seed(
     assert all("top-1" in line and ".json" in line and "already" not in line for line in lines)
 
 
+def test_a_run_has_one_name_from_its_first_line_to_its_result(lt_bench: Callable[..., Any]) -> None:
+    done = lt_bench("sweep", "digits-lt/mixup", *TWO[2:], "--seeds", "0", "--grid", "mix.alpha=0.5,1")
+    titles = [line.partition(": top-1")[0] for line in done.out.splitlines()]
+    assert titles == [f"digits-lt/mixup digits-demo mix.alpha={alpha} seed 0" for alpha in ("0.5", "1")]
+    assert all(f"\n{title}: epoch 1/" in done.err for title in titles)
+
+
 def test_only_what_is_missing_is_run(lt_bench: Callable[..., Any], working_folder: Path) -> None:
     lt_bench("run", "digits-lt/ce", *TWO[2:])
     before = {path: path.read_bytes() for path in working_folder.rglob("seed*.json")}

@@ -40,7 +40,7 @@ def one_by_one(runs: Sequence[Run], options: Options) -> Generator[Result]:
     """In this process."""
     for title, recipe, seed in runs:
         try:
-            result: Outcome | BaseException = packed.run(recipe, seed, options)
+            result: Outcome | BaseException = packed.run(recipe, seed, replace(options, title=title))
         except (Exception, SystemExit) as error:
             result = error
         yield title, result

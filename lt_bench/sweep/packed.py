@@ -42,10 +42,10 @@ class Packed:
     @classmethod
     def of(cls, run: Run, options: Options) -> Packed:
         """From this process, with the plug-ins and cards that it knows."""
-        _, recipe, seed = run
+        title, recipe, seed = run
         left = None if options.deadline is None else options.deadline - time.monotonic()
         until = None if left is None else time.time() + left
-        return cls(recipe, seed, replace(options, deadline=None), until, plugin_files(), remembered())
+        return cls(recipe, seed, replace(options, deadline=None, title=title), until, plugin_files(), remembered())
 
     def make(self) -> Outcome:
         """Train it here. Raises what `run` raises, and UserError for a plug-in that has changed since."""

@@ -37,6 +37,8 @@ class Options:
     """Begin anew although a checkpoint exists."""
     progress: Callable[..., Progress] | None = None
     """Makes what a person sees of a training, from what `Progress` takes; None: a bar on a terminal, else lines."""
+    title: str = ""
+    """What a run is called on the screen; empty: by its data, method and seed."""
     track: str | None = None
     """What follows the curves beside the log; see `tracking.TRACKERS`."""
     first_of: str = ""

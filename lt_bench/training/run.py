@@ -66,7 +66,8 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     _check_budget(options)
     ranks.from_first(lambda: check_writable(options.records))
     first = recipe.first()
-    start = None if first is None else _first_stage(first, split, seed, replace(options, first_of=recipe.name))
+    of_first = replace(options, first_of=recipe.name, title="")
+    start = None if first is None else _first_stage(first, split, seed, of_first)
     folder = _folder(recipe, split, seed, options)
     with _locked(folder, wait=options.wait) if ranks.is_first() else nullcontext():
         # Another process may have finished this run since.
@@ -255,10 +256,11 @@ def train(recipe: Recipe, split: Split, job: Job, folder: Path, options: Options
     epochs = max(1, job.protocol.epochs)
     images = len(job.sets.train.labels)
     steps = -(-images // recipe.protocol.images_per_step)
-    title = f"{owner.run}{_part(recipe, options)}"
+    part = _part(recipe, options)
     follow = (options.progress or on_screen) if ranks.is_first() else Progress
-    told = Tracked(title, recipe.identity(split.digest, job.seed), recipe.resolved(), folder, len(state.curve))
-    screen = follow(title, job.runtime.description, state, epochs, images, steps)
+    identity = recipe.identity(split.digest, job.seed)
+    told = Tracked(f"{owner.run}{part}", identity, recipe.resolved(), folder, len(state.curve))
+    screen = follow(f"{options.title or owner.run}{part}", job.runtime.description, state, epochs, images, steps)
     with tracking(options.track if ranks.is_first() else None, told) as track, screen as progress:
 
         def finish_epoch() -> None:
