@@ -157,11 +157,19 @@ class Loss(Component, torch.nn.Module, ABC):
     def of_terms(self, logits: Tensor, terms: Sequence[Term], *features: Tensor) -> Tensor:
         """Mean loss, a scalar, of images with several labels, as (labels [B], share) pairs: the sum over the pairs.
 
-        That of all classes alike, where there are no labels, is the mean over the classes. A loss that is not linear in
-        its target looks at all pairs at once.
+        That of all classes alike, where there are no labels, is `of_all_classes`. A loss that is not linear in its
+        target looks at all pairs at once.
         """
-        pairs = each_class(terms, logits)
-        return torch.stack([self(logits, labels, share, *features) for labels, share in pairs]).sum()
+        losses = [
+            self.of_all_classes(logits, share, *features) if labels is None else self(logits, labels, share, *features)
+            for labels, share in terms
+        ]
+        return torch.stack(losses).sum()
+
+    def of_all_classes(self, logits: Tensor, share: Share, *features: Tensor) -> Tensor:
+        """The mean over the classes, a scalar, of the mean loss of images that would all be of the class."""
+        pairs = each_class([(None, share)], logits)
+        return torch.stack([self(logits, labels, part, *features) for labels, part in pairs]).sum()
 
     def averaged(self, losses: Tensor, labels: Tensor) -> Tensor:
         """The mean of losses [B] that the settings ask for."""
@@ -171,9 +179,14 @@ class Loss(Component, torch.nn.Module, ABC):
         if self.class_weights is None:
             return losses.mean()
         weights = self.class_weights[labels]
-        if (self.config.mean or self.usual_mean()) == "plain":
+        if self.mean == "plain":
             return (weights * losses).mean()
         return (weights * losses).sum() / over_batch(weights.sum())
+
+    @property
+    def mean(self) -> Mean:
+        """How the weighted losses of a batch become one."""
+        return self.config.mean or self.usual_mean()
 
     def usual_mean(self) -> Mean:
         """The mean that is taken where the settings do not say: that of the loss's own code."""

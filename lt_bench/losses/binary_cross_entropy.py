@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.losses import Loss, Mean
-from lt_bench.mixing import Term, each_class
+from lt_bench.mixing import Term
 from lt_bench.registry import Info
 
 
@@ -60,8 +60,9 @@ class BinaryCrossEntropy(Loss):
 
 def soft_target(terms: Sequence[Term], logits: Tensor) -> Tensor:
     """Targets float32 [B, C] of images with logits [B, C]: for each class the sum of its shares."""
-    parts = []
-    for labels, share in each_class(terms, logits):
-        shares = share * torch.ones(labels.shape, device=labels.device)  # [B], whichever form a share has
-        parts.append(shares[:, None] * F.one_hot(labels, logits.shape[1]))
-    return torch.stack(parts).sum(0)
+    target = torch.zeros_like(logits, dtype=torch.float32)
+    for labels, share in terms:
+        shares = share * target.new_ones(len(target))  # [B], whichever form a share has
+        classes = 1 / logits.shape[1] if labels is None else F.one_hot(labels, logits.shape[1])
+        target = target + shares[:, None] * classes
+    return target

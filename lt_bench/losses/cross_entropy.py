@@ -7,12 +7,35 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
+from lt_bench.data.types import ClassStats
 from lt_bench.losses import Loss
+from lt_bench.mixing import Share
 from lt_bench.registry import Info
 from lt_bench.settings import added
 
 
-class CrossEntropy(Loss):
+class SoftmaxLoss(Loss):
+    """Cross entropy of the softmax of logits as they are `trained`, for losses that change these alone."""
+
+    label_smoothing = 0.0
+    """Share of every label that is spread over all C classes."""
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self.trained(logits), labels, reduction="none", label_smoothing=self.label_smoothing)
+
+    def costs(self, logits: Tensor) -> Tensor:
+        """The loss of every label by itself, [B, C], of float32 logits [B, C]."""
+        return -self.trained(logits).log_softmax(1)
+
+    def of_all_classes(self, logits: Tensor, share: Share, *features: Tensor) -> Tensor:
+        # One by one the classes would take as many passes, and keep the logits as often for the way back.
+        costs = self.costs(logits.float())
+        if self.class_weights is not None and self.mean == "plain":  # in a weighted mean of one class they cancel
+            costs = costs.lerp(costs.mean(1, keepdim=True), self.label_smoothing) * self.class_weights
+        return (share * costs.mean(1)).mean()
+
+
+class CrossEntropy(SoftmaxLoss):
     """-log softmax(z)[y]; with class weights the weighted mean of `torch.nn.CrossEntropyLoss`."""
 
     name = "cross-entropy"
@@ -29,9 +52,15 @@ class CrossEntropy(Loss):
 
     config: Config
 
+    def prepare(self, stats: ClassStats) -> None:
+        self.label_smoothing = self.config.label_smoothing
+
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        smoothing, floor = self.config.label_smoothing, self.config.probability_floor
-        if floor is None:
-            return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
-        costs = -logits.log_softmax(dim=1).clamp_min(math.log(floor))
+        if self.config.probability_floor is None:
+            return super().per_sample(logits, labels)
+        costs, smoothing = self.costs(logits), self.label_smoothing
         return (1 - smoothing) * costs.gather(1, labels[:, None]).squeeze(1) + smoothing * costs.mean(dim=1)
+
+    def costs(self, logits: Tensor) -> Tensor:
+        costs, floor = super().costs(logits), self.config.probability_floor
+        return costs if floor is None else costs.clamp_max(-math.log(floor))

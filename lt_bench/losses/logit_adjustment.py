@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from pydantic import Field, FiniteFloat
 from torch import Tensor
-from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats
-from lt_bench.losses import Loss
+from lt_bench.losses.cross_entropy import SoftmaxLoss
 from lt_bench.registry import Info
 from lt_bench.settings import added
 
 
-class BalancedSoftmax(Loss):
+class BalancedSoftmax(SoftmaxLoss):
     """CE(z + log n, y) in training, plain z at test time."""
 
     name = "balanced-softmax"
     info = Info("cross entropy on logits shifted by the log class size", "Ren et al., NeurIPS 2020", 2020)
 
-    class Config(Loss.Config):
+    class Config(SoftmaxLoss.Config):
         """Smoothing of the labels, as in cross entropy."""
 
         label_smoothing: float = added(0.0, ge=0, le=1)
@@ -28,18 +27,15 @@ class BalancedSoftmax(Loss):
     log_prior: Tensor
 
     def prepare(self, stats: ClassStats) -> None:
+        self.label_smoothing = self.config.label_smoothing
         self.register_buffer("log_prior", log_prior(stats), persistent=False)
-
-    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        smoothing = self.config.label_smoothing
-        return F.cross_entropy(self.trained(logits), labels, reduction="none", label_smoothing=smoothing)
 
     def trained(self, logits: Tensor) -> Tensor:
         # log(n / N) instead of log n: a constant over classes leaves the loss as it is.
         return logits + self.log_prior
 
 
-class LogitAdjustment(Loss):
+class LogitAdjustment(SoftmaxLoss):
     """CE(z + tau log prior, y) with plain z at test time; or plain CE with z - tau log prior at test time.
 
     The released code has log(prior^tau + 1e-12), against classes without images; here every class has some, and the
@@ -50,7 +46,7 @@ class LogitAdjustment(Loss):
     name = "logit-adjustment"
     info = Info("the log prior times tau, in the loss or after training", "Menon et al., ICLR 2021", 2021)
 
-    class Config(Loss.Config):
+    class Config(SoftmaxLoss.Config):
         """Strength and place of the shift."""
 
         tau: FiniteFloat = Field(default=1.0, ge=0)
@@ -63,9 +59,6 @@ class LogitAdjustment(Loss):
 
     def prepare(self, stats: ClassStats) -> None:
         self.register_buffer("shift", self.config.tau * log_prior(stats), persistent=False)
-
-    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.trained(logits), labels, reduction="none")
 
     def trained(self, logits: Tensor) -> Tensor:
         return logits if self.config.post_hoc else logits + self.shift

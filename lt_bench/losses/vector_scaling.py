@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field, FiniteFloat
 from torch import Tensor
-from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats
-from lt_bench.losses import Loss
+from lt_bench.losses.cross_entropy import SoftmaxLoss
 from lt_bench.losses.logit_adjustment import log_prior
 from lt_bench.registry import Info
 
 
-class CDT(Loss):
+class CDT(SoftmaxLoss):
     """CE(z / a, y) with a[c] = (n_max / n[c])^gamma in training, plain z at test time.
 
     A rare class has to reach a larger logit for the same loss.
@@ -21,7 +20,7 @@ class CDT(Loss):
     name = "cdt"
     info = Info("logits divided by temperatures that grow with rarity", "Ye et al., arXiv 2001.01385", 2020)
 
-    class Config(Loss.Config):
+    class Config(SoftmaxLoss.Config):
         """How far the temperatures differ."""
 
         gamma: FiniteFloat = Field(default=0.2, ge=0)
@@ -33,9 +32,6 @@ class CDT(Loss):
     def prepare(self, stats: ClassStats) -> None:
         counts = stats.counts.double()
         self.register_buffer("temperatures", ((counts.max() / counts) ** self.config.gamma).float(), persistent=False)
-
-    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.trained(logits), labels, reduction="none")
 
     def trained(self, logits: Tensor) -> Tensor:
         return logits / self.temperatures

@@ -16,7 +16,7 @@ from lt_bench.data.types import Batch, ClassStats, Counts, Epoch, IntArray, Step
 from lt_bench.errors import RunError
 from lt_bench.lazy import lazily
 from lt_bench.models.network import Network
-from lt_bench.ranks.division import order_of, permuted
+from lt_bench.ranks.division import backwards, order_of, permuted
 from lt_bench.registry import Component
 from lt_bench.settings import Settings
 
@@ -117,6 +117,7 @@ __all__ = [
     "TokenMix",
     "TransMix",
     "UniMix",
+    "backwards",
     "permutation",
     "permuted",
     "sent",

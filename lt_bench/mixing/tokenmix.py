@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lt_bench.data.types import Batch, Step, Views
 from lt_bench.errors import UserError
-from lt_bench.mixing import Mixed, Share, Term, sent
+from lt_bench.mixing import Mixed, Share, Term, backwards, sent
 from lt_bench.mixing.mixup import mixup_pair
 from lt_bench.mixing.teachers import GivenTeacher, Taught
 from lt_bench.models.backbones.cutting import Tokens
@@ -32,7 +32,8 @@ class TokenMix(Taught):
     Maps are a teacher's, sum to 1 over what the augmented image shows, and follow its crop and mirroring. The two
     shares need not sum to 1: what is hidden in both images counts for neither. Both branches smooth their labels, half
     of it taken from either share. Whatever share mixup would draw, half of the tokens are the partner's and a
-    fourteenth of the grid more, as in the released code. Partners stand in the batch in opposite order.
+    fourteenth of the grid more, as in the released code. Partners stand in the batch in opposite order, the middle
+    one of an odd batch being its own.
 
     `labels: area` gives every cell the same worth, where there is no teacher: it is not TokenMix.
     The paper's grid is 14 x 14, on images of 224 pixels; that of other images is this project's choice.
@@ -87,7 +88,7 @@ class TokenMix(Taught):
             )
 
     def forward(self, batch: Batch, partner: Batch | None, step: Step) -> Mixed:
-        partner = partner or batch[torch.arange(len(batch.labels) - 1, -1, -1, device=batch.labels.device)]
+        partner = partner or backwards(batch)
         if step.rng.random() < self.config.switch_probability:
             return self.tokens(batch, partner, step.rng)
         mixed = mixup_pair(batch, partner, self.config.mixup_alpha, step.rng)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lt_bench.data.types import Batch, Step
 from lt_bench.errors import UserError
-from lt_bench.mixing import Mix, Mixed, Objective, Share, sent
+from lt_bench.mixing import Mix, Mixed, Objective, Share, backwards, sent
 from lt_bench.mixing.boxes import Box, draw_box, paste
 from lt_bench.mixing.feature_maps import uncompiled
 from lt_bench.mixing.mixup import draw_share, mixup_pair
@@ -27,7 +27,8 @@ class TransMix(Mix):
 
     That of the last block, mean over the heads, in the training pass of the mixed image itself, without gradient; the
     paper's formula has the attention alone (`attention: 1`). One box, or by a coin one share of mixup, for a batch;
-    partners stand in it in opposite order. All labels are smoothed. Paper: Chen et al., CVPR 2022, arXiv 2111.09833.
+    partners stand in it in opposite order, the middle one of an odd batch being its own. All labels are smoothed.
+    Paper: Chen et al., CVPR 2022, arXiv 2111.09833.
     """
 
     name = "transmix"
@@ -70,7 +71,7 @@ class TransMix(Mix):
 
     def drawn(self, batch: Batch, partner: Batch | None, step: Step) -> tuple[Mixed, Box | None]:
         """The batch mixed, with labels by area, and the box, of a mixture by boxes."""
-        partner = partner or batch[torch.arange(len(batch.labels) - 1, -1, -1, device=batch.labels.device)]
+        partner = partner or backwards(batch)
         if step.rng.random() >= self.config.switch_probability:
             return mixup_pair(batch, partner, self.config.mixup_alpha, step.rng), None
         height, width = batch.images.shape[2:]
@@ -126,7 +127,8 @@ def class_attention(layer: Any, tokens: Tensor) -> Tensor:
     size, count, _ = tokens.shape
     queries, keys, _ = layer.qkv(tokens).view(size, count, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     query, keys = layer.q_norm(queries[:, :, :1]).float(), layer.k_norm(keys).float()
-    attention: Tensor = (query @ keys.transpose(2, 3) * layer.scale).softmax(-1)
+    with torch.autocast(tokens.device.type, enabled=False):
+        attention: Tensor = (query @ keys.transpose(2, 3) * layer.scale).softmax(-1)
     return attention.mean(1).squeeze(1)
 
 

@@ -116,10 +116,22 @@ def order_of(size: int, rng: np.random.Generator) -> IntArray:
 
 def permuted(batch: Batch, rng: np.random.Generator) -> Batch:
     """A batch in a random order, fixed points allowed; of a batch that is shared, the whole."""
-    if _current is not None and len(batch.labels) == _current.sizes[_current.rank]:
-        return _fetched(batch, rng.permutation(_current.total), _current)
+    if (division := _division_of(batch)) is not None:
+        return _fetched(batch, rng.permutation(division.total), division)
     order = torch.from_numpy(order_of(len(batch.labels), rng))
     return batch[order.to(batch.labels.device, non_blocking=True)]
+
+
+def backwards(batch: Batch) -> Batch:
+    """A batch from its last image to its first; of a batch that is shared, the whole."""
+    if (division := _division_of(batch)) is not None:
+        return _fetched(batch, np.arange(division.total)[::-1], division)
+    return batch[torch.arange(len(batch.labels) - 1, -1, -1, device=batch.labels.device)]
+
+
+def _division_of(batch: Batch) -> Division | None:
+    """How the batch is divided that these are this process's rows of; None: they are the whole, or some of the rows."""
+    return _current if _current is not None and len(batch.labels) == _current.sizes[_current.rank] else None
 
 
 def _fetched(batch: Batch, order: IntArray, division: Division) -> Batch:

@@ -301,13 +301,35 @@ def test_experts_can_be_trained_with_it(mix: str) -> None:
     assert found.isfinite()
 
 
-def test_all_classes_alike_is_the_mean_over_the_classes() -> None:
-    logits = torch.randn(4, 3)
-    for name in ("cross-entropy", "balanced-softmax"):
-        loss = lookup("loss", name)(COUNTS)
-        alike = loss.of_terms(logits, [(None, torch.ones(4))])
-        each = torch.stack([loss(logits, torch.full((4,), label)) for label in range(3)])
-        torch.testing.assert_close(alike, each.mean())
+@pytest.mark.parametrize("weights", [None, "effective-number"])
+@pytest.mark.parametrize("mean", ["weighted", "plain"])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("cross-entropy", {}),
+        ("cross-entropy", {"label_smoothing": 0.3}),
+        ("cross-entropy", {"label_smoothing": 0.3, "probability_floor": 0.3}),
+        ("balanced-softmax", {"label_smoothing": 0.3}),
+        ("logit-adjustment", {"tau": 1.5}),
+        ("logit-adjustment", {"post_hoc": True}),
+        ("vs", {}),
+        ("cdt", {}),
+        ("lade", {}),
+        ("focal", {}),
+        ("binary-cross-entropy", {}),
+    ],
+)
+def test_all_classes_alike_is_the_mean_over_the_classes(name: str, fields: Any, weights: Any, mean: Any) -> None:
+    loss = lookup("loss", name)(COUNTS, **fields, weights=weights, mean=mean)
+    alike, each = (torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
+    share = torch.tensor([1.0, 0.5, 0.0, 2.0])
+    labels = (torch.full((4,), label) for label in range(3))
+    found = loss.of_terms(alike, [(None, share)])
+    expected = torch.stack([loss(each, label, share) for label in labels]).mean()
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(alike.grad, each.grad)
 
 
 def test_class_distances_choose_partners_for_a_mix_that_says_its_loss() -> None:

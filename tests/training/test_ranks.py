@@ -24,7 +24,7 @@ from lt_bench import ranks
 from lt_bench.data.types import Batch, Views, generator
 from lt_bench.leaderboard.record import Record, load_record
 from lt_bench.ranks.batch_norm import SynchronisedBatchNorm
-from lt_bench.ranks.division import Division, for_images, order_of, over_batch, permuted, shared
+from lt_bench.ranks.division import Division, backwards, for_images, order_of, over_batch, permuted, shared
 from lt_bench.training import loop
 from lt_bench.training import run as run_module
 
@@ -234,7 +234,7 @@ def _parts_work(rank: int) -> None:
         batch, division = whole_batch(7), Division(7, rank, 3)
         own = batch[division.rows]
         with shared(division):
-            found = permuted(own, generator(0, "order"))
+            found, last_first = permuted(own, generator(0, "order")), backwards(own)
             drawn = for_images(len(own.labels), lambda size: generator(0, "draw").random((size, 2)))
             views = for_images(2 * len(own.labels), generator(0, "draw").random)
             inside = order_of(len(own.labels), generator(0, "order"))
@@ -243,6 +243,8 @@ def _parts_work(rank: int) -> None:
         expected = batch[torch.from_numpy(order)][division.rows]
         assert torch.equal(found.images, expected.images)
         assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(last_first.labels, batch.labels.flip(0)[division.rows])
+        assert torch.equal(last_first.images, batch.images.flip(0)[division.rows])
         assert found.views is not None and expected.views is not None
         assert torch.equal(found.views.boxes, expected.views.boxes)
         assert torch.equal(found.views.mirrored, expected.views.mirrored)
