@@ -98,7 +98,7 @@ def _from_to(one: Change, what: str) -> str:
 def _rows(folder: Path) -> dict[tuple[TableKey, str], tuple[str, Row]]:
     """Name of the table and row, by what the two boards have in common: key of the table and hash of the recipe."""
     found = tables(latest(folder, Run.of))
-    names = file_names([table.key for table in found])
+    names = file_names(found)
     return {
         (table.key, row.recipe_sha256): (name, row)
         for name, table in zip(names, found, strict=True)

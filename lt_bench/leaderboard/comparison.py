@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError, unknown
 from lt_bench.evaluation.significance import exchange_p, holm, mean_interval, paired_p, seeds_needed
 from lt_bench.leaderboard.aggregate import YOURS, Row, Run, Table, TableKey
-from lt_bench.leaderboard.naming import file_names
+from lt_bench.leaderboard.naming import differing, file_names
 from lt_bench.leaderboard.record import load_predictions, load_record
 from lt_bench.leaderboard.sources import read_board
 from lt_bench.leaderboard.spread import seed_spread
@@ -176,7 +178,7 @@ def rows_of(records_dir: Path | None, methods: Sequence[str], table: str | None)
     found = read_board(records_dir).tables
     if records_dir is not None and (asked := [method for method in methods if method.startswith(OFFICIAL)]):
         raise UserError(f"{asked[0]}: the shipped board is not read where --records names a folder")
-    named = dict(zip(file_names([one.key for one in found]), found, strict=True))
+    named = dict(zip(file_names(found), found, strict=True))
     name = _table_of(named, methods, table)
     return name, named[name], [_row(named[name], method) for method in methods]
 
@@ -189,15 +191,28 @@ def _table_of(named: dict[str, Table], methods: Sequence[str], table: str | None
         if not any(_rows(one, method) for one in chosen.values()):
             raise UserError(unknown("method", method, {row.method for one in chosen.values() for row in one.rows}))
     found = {name: [_rows(one, method) for method in methods] for name, one in chosen.items()}
-    yours = {name: sum(rows[0].yours for rows in several) for name, several in found.items() if all(several)}
-    common = [name for name, number in yours.items() if number == max(yours.values())]
+    met = {name: [rows[0] for rows in several] for name, several in found.items() if all(several)}
+    apart = {name: rows for name, rows in met.items() if not any(row is rows[0] for row in rows[1:])}
+    own = any(row.yours for several in found.values() for rows in several for row in rows)
     all_of_them = " and ".join(methods)
-    if not common:
-        raise UserError(f"{all_of_them} stand in no common table, so their numbers do not compare")
-    if len(common) > 1:
+    if not met or (not apart and own and len(set(methods)) > 1):
+        why = _why_not(named, found)
+        raise UserError(f"{all_of_them} stand in no common table, so their numbers do not compare{why}")
+    yours = {name: sum(row.yours for row in rows) for name, rows in (apart or met).items()}
+    common = [name for name, number in yours.items() if number == max(yours.values())]
+    if len(common) > 1 and apart:
         verb = "stand" if len(methods) > 1 else "stands"
         raise UserError(f"{all_of_them} {verb} in {len(common)} tables: choose --table {', '.join(common)}")
     return common[0]
+
+
+def _why_not(named: Mapping[str, Table], found: Mapping[str, list[list[Row]]]) -> str:
+    """In what two tables of one title differ that have all the methods between them; empty where there are none."""
+    for (name, rows), (other, others) in combinations(found.items(), 2):
+        keys = [named[name].key, named[other].key]
+        if keys[0].slug == keys[1].slug and all(map(operator.or_, map(bool, rows), map(bool, others))):
+            return f": {name} and {other} differ by {' and '.join(differing(keys))}"
+    return ""
 
 
 def _rows(table: Table, method: str) -> list[Row]:

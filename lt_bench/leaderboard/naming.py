@@ -37,14 +37,34 @@ class Shown(NamedTuple):
 def shown(tables: Sequence[Table]) -> list[Shown]:
     """Tables that are presented together."""
     keys = [table.key for table in tables]
-    return list(map(Shown, file_names(keys), titles(keys), map(_about, keys), tables))
+    return list(map(Shown, file_names(tables), titles(keys), map(_about, keys), tables))
 
 
-def file_names(keys: Sequence[TableKey]) -> list[str]:
-    """The tables' file names, told apart by a digest where data or protocol differ under one name."""
-    shared = Counter(key.slug for key in keys)
-    digests = [hashlib.sha256(repr(key).encode()).hexdigest()[:DIGITS] for key in keys]
-    return [f"{key.slug}-{d}" if shared[key.slug] > 1 else key.slug for key, d in zip(keys, digests, strict=True)]
+def file_names(tables: Sequence[Table]) -> list[str]:
+    """The tables' file names, told apart by a digest where data or protocol differ under one name.
+
+    Those of the shipped board are what they are without one's own beside them.
+    """
+    every = Counter(table.key.slug for table in tables)
+    shipped = Counter(table.key.slug for table in tables if _is_shipped(table))
+    return [
+        key.slug if (shipped if _is_shipped(table) else every)[key.slug] == 1 else f"{key.slug}-{_digest(key)}"
+        for table in tables
+        for key in [table.key]
+    ]
+
+
+def _is_shipped(table: Table) -> bool:
+    return not all(row.yours for row in table.rows)
+
+
+def _digest(key: TableKey) -> str:
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:DIGITS]
+
+
+def differing(keys: Sequence[TableKey]) -> list[str]:
+    """The words of `FIELDS` for what tables differ in."""
+    return [word for word, field in FIELDS.items() if len({getattr(key, field) for key in keys}) > 1]
 
 
 def titles(keys: Sequence[TableKey]) -> list[str]:
@@ -63,8 +83,7 @@ def _title(key: TableKey) -> str:
 
 def _apart(key: TableKey, alike: list[TableKey]) -> str:
     """In which of `FIELDS` a table differs from others, in square brackets; empty where there are none."""
-    differing = {word: field for word, field in FIELDS.items() if len({getattr(one, field) for one in alike}) > 1}
-    told = [f"{word} {str(getattr(key, field))[:DIGITS]}" for word, field in differing.items()]
+    told = [f"{word} {str(getattr(key, FIELDS[word]))[:DIGITS]}" for word in differing(alike)]
     return f" [{', '.join(told)}]" if told else ""
 
 

@@ -188,6 +188,17 @@ def test_tables_with_more_rows_of_yours_come_first(yours: Path) -> None:
         compare(None, "mixup", "board:mixup", TABLE)
 
 
+def test_rows_of_other_images_have_a_table_of_their_own_and_the_board_s_keeps_its_name(official: Path) -> None:
+    for seed in (0, 1):
+        add_record(RECORDS, seed=seed, dataset={"content_sha256": digest("in the order of the archive")})
+    assert compare(None, "mixup", "board:ce").table == TABLE
+    apart = rf"^ce and board:ce stand in no common table, .*: {TABLE}(-\w+)? and {TABLE}(-\w+)? differ by contents$"
+    with pytest.raises(UserError, match=apart):
+        compare(None, "ce", "board:ce")
+    with pytest.raises(UserError, match=r"no record of yours is of this method in this table$"):
+        compare(None, "ce", "board:ce", TABLE)
+
+
 def test_the_board_is_not_read_beside_a_folder_that_is_named(yours: Path) -> None:
     with pytest.raises(UserError, match=r"^board:ce: the shipped board is not read where --records names a folder$"):
         compare(yours, "ce", "board:ce")
