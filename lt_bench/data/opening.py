@@ -35,6 +35,7 @@ def open_split(spec: DataSpec, data_root: Path | None = None, cache: Path | None
     spec = spec.resolve(card)
     root, cache = data_folder(data_root), cache_folder(cache)
     split = _clean_split(card, spec.model_copy(update={"noise": None}), root, cache)
+    verify(split)
     if spec.noise is None:
         return split
     from lt_bench.data.noise.drawing import with_noise  # noqa: PLC0415
@@ -46,9 +47,7 @@ def _clean_split(card: Card, spec: DataSpec, root: Path, cache: Path) -> Split:
     """The split that a resolved spec names, with its right labels."""
     if isinstance(card.source, FolderSource):
         with advised(card, card.source, root):
-            split = open_folder(card, card.source, spec, root, cache)
-        verify(split)
-        return split
+            return open_folder(card, card.source, spec, root, cache)
     exported, refused = find_exported(card, spec, root)
     if exported is not None:
         return read_exported(card, spec, exported, cache)

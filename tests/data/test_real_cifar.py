@@ -68,6 +68,26 @@ def test_the_fields_indices(named_labels: tuple[str, np.ndarray], factor: int) -
     assert known.index_sha256 == INDICES[name][factor]
 
 
+def test_a_card_knows_what_the_released_code_draws(named_labels: tuple[str, np.ndarray]) -> None:
+    """Every split on it, by numpy's global state as there, and with its own spelling of the sizes."""
+    name, labels = named_labels
+    card = load_card(name)
+    assert card.n_max is not None
+    for known in card.known:
+        assert known.factor is not None
+        falling = [int(card.n_max * (1 / known.factor) ** (c / (card.classes - 1.0))) for c in range(card.classes)]
+        half = card.classes // 2
+        step = [card.n_max] * half + [int(card.n_max * (1 / known.factor))] * half
+        np.random.seed(0)
+        drawn = []
+        for c, size in enumerate(step if known.profile == "step" else falling):
+            positions = np.where(labels == c)[0]
+            np.random.shuffle(positions)
+            drawn.append(positions[:size])
+        indices = np.concatenate(drawn)
+        assert (len(indices), known.index_sha256) == (known.total, index_sha256(indices))
+
+
 @pytest.mark.parametrize("factor", [10, 50, 100, 200])
 def test_cifar100_groups(data_root: Path, factor: int) -> None:
     facts = describe(open_split(DataSpec(name="cifar100-lt", factor=factor), data_root))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,3 +202,16 @@ def test_the_digest_stands_for_all_that_the_card_and_the_parts_decide(cache: Pat
     cards = [{"mean": (0.0, 0.0, 0.0)}, {"std": (1.0, 1.0, 1.0)}, {"flip": True}, {"version": 2}]
     others = [replace(split, card=split.card.model_copy(update=change)) for change in cards]
     assert len({split.digest, changed_test.digest, *(other.digest for other in others)}) == 6
+
+
+def test_positions_that_are_not_those_on_the_card_are_refused_as_soon_as_it_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drawn(*arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        train, validation = draw(*arguments)
+        return train[::-1], validation
+
+    monkeypatch.setattr("lt_bench.data.split.draw", drawn)
+    with pytest.raises(UserError, match=r"index_sha256 of digits-lt is \w+, its card says 40da2e4a"):
+        open_split(DataSpec(name="digits-lt"))
+    open_split(DataSpec(name="digits-lt", factor=7))  # of which the card knows nothing
