@@ -19,7 +19,7 @@ WIDTH = 80
 PATIENCE = 180
 """Seconds that a command may be silent, on a machine that has much else to do."""
 SHORT = (*STRANGER, "--device", "cpu")
-EPOCHS = 120
+EPOCHS = 60
 """Of the run that is broken off: a tenth of a second each at first, so that Ctrl-C finds it at work."""
 LONG = ("run", "digits-lt/ce", *SHORT, f"protocol.epochs={EPOCHS}", f"protocol.evaluate_every={EPOCHS}")
 

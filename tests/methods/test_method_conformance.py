@@ -145,6 +145,8 @@ def touches_the_network(case: Case) -> bool:
 every_case = parametrized(PAIRS)
 every_method = parametrized([pair for pair in PAIRS if "method" in pair])
 """Each method with each part: for what no mix has to do with a loss."""
+every_part = parametrized([(field.name, field.name) for field in fields(Case)])
+"""Each part once: for what it does, or leaves alone, whatever it is with."""
 
 
 def batches(method: Method, labels: list[int], epoch: Epoch = NEXT) -> dict[str, Batch]:
@@ -169,7 +171,7 @@ def test_loss_and_gradients_are_finite_in_bf16(case: Case) -> None:
 def check_training(case: Case, precision: str) -> None:
     """A loss and gradients, whatever labels a batch has."""
     method, network = case.build()
-    for labels in ([0, 1, 2, 0, 0, 1], [0, 0, 1, 0, 1, 0], [2, 2, 2, 2, 2, 2], [1, 1]):
+    for labels in ([0, 1, 2, 0, 0, 1], [0, 0, 1, 0, 1, 0], [2, 2]):
         network.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             loss = method.loss(network, batches(method, labels), step())
@@ -182,7 +184,7 @@ def check_training(case: Case, precision: str) -> None:
         assert any(g.any() for g in gradients if g is not None), labels
 
 
-@every_method
+@every_part
 def test_the_same_step_gives_the_same_loss_and_leaves_its_input(case: Case) -> None:
     method, network = case.build()
     given = batches(method, [0, 1, 2, 0, 0, 1])
@@ -251,7 +253,7 @@ def test_streams_are_positions_of_training_images(case: Case) -> None:
     assert any((streams[name] != other[name]).any() for name in streams)
 
 
-@every_method
+@every_part
 def test_a_fresh_method_goes_on_from_the_state_of_another(case: Case) -> None:
     method, network = case.build()
     fresh, _ = Case.build(case)
