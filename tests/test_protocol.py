@@ -69,6 +69,21 @@ def test_the_protocol_of_bbn_as_its_pinned_framework_ran_it() -> None:
     assert protocol.optimizer.nesterov
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(200, (161, 181)), (400, (321, 361))])
+def test_the_protocols_of_the_bag_of_tricks_warm_up_as_bbns_and_step_later(epochs: int, steps: tuple[int, int]) -> None:
+    protocol, bbn = shipped(f"bag-of-tricks-{epochs}ep"), shipped("bbn-200ep")
+    assert [protocol.lr(epoch) for epoch in range(6)] == pytest.approx([bbn.lr(epoch) for epoch in range(6)])
+    found = [protocol.lr(epoch - 1) for first in steps for epoch in (first - 1, first)]
+    assert found == pytest.approx([0.1, 0.001, 0.001, 1e-5])
+    assert (protocol.optimizer, protocol.augmentation) == (bbn.optimizer, bbn.augmentation)
+
+
+def test_sade_has_half_the_rate_on_cifar_10() -> None:
+    half, whole = shipped("sade-200ep-cifar10"), shipped("sade-200ep")
+    assert [half.lr(epoch) for epoch in range(200)] == [whole.lr(epoch) / 2 for epoch in range(200)]
+    assert (half.schedule, half.augmentation) == (whole.schedule, whole.augmentation)
+
+
 @pytest.mark.parametrize(
     ("epoch", "lr"), [(0, 0.02), (4, 0.1), (159, 0.1), (160, 0.01), (179, 0.01), (180, 0.001), (199, 0.001)]
 )
