@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -15,6 +17,7 @@ from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, beginning, in_words, write_together
 from lt_bench.leaderboard import foundation, noise
 from lt_bench.leaderboard.aggregate import Row, Table, TableKey, places
+from lt_bench.leaderboard.evidence import Evidence
 from lt_bench.leaderboard.naming import Shown, shown
 from lt_bench.leaderboard.page import page
 from lt_bench.leaderboard.probabilities import WHY
@@ -54,6 +57,7 @@ NOTES = (
     f"Many, medium, few: mean accuracy of the classes with more than {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, "
     f"fewer than {FEW_BELOW} training images. ECE: 15 bins. "
     "Best on test − last is a diagnostic: what choosing among the evaluated epochs on the test set would add. "
+    "Network: where it is another than that of most rows. "
     "A method's name leads to the paper that it is from; `lt-bench cite METHOD` prints BibTeX of all that it is from. "
     "Paper: the published figure, only where it was obtained under this protocol; on CIFAR-LT most papers print "
     "the best epoch on test, these tables the last one. Figure seen: whether it was found at the source named below.\n"
@@ -176,6 +180,8 @@ def _columns(table: Table) -> Columns:
     # Where labels are wrong, what the choice of the epoch hides leads.
     first = {} if table.key.condition.track == CLEAN else gap
 
+    usual, _ = Counter(row.newest.evidence.network for row in table.rows).most_common(1)[0]
+
     columns: Columns = {
         "Rank": lambda row: places(row.rank),
         "Method": lambda row: row.method,
@@ -190,6 +196,7 @@ def _columns(table: Table) -> Columns:
         "ECE": score("ece"),
         "Best on val": score("best_on_val"),
         **gap,
+        "Network": lambda row: "" if row.newest.evidence.network == usual else row.newest.evidence.network,
         **{title: score(name) for title, name in noise.SHOWN.items()},
         **(foundation.columns() if table.key.condition.track == "foundation" else {}),
         "Paper": lambda row: _number(row.paper_top1),
@@ -300,6 +307,23 @@ def _full(row: Row, key: TableKey) -> dict[str, object]:
         **({"external": row.external.by} if row.external else {}),
         "command": command(row, key),
         "commits": " ".join(commits(row)),
+        "network": row.newest.evidence.network,
+        **_costs([run.evidence for run in row.runs.values()]),
+        "index_sha256": key.index_sha256,
+        "content_sha256": key.content_sha256,
+        "protocol_sha256": key.protocol_sha256,
+    }
+
+
+def _costs(runs: Sequence[Evidence]) -> dict[str, object]:
+    """The mean seconds of runs where all tell them, and on what they were made."""
+    seconds = [run.seconds for run in runs if run.seconds is not None]
+    made = [run.made for run in runs if run.made is not None]
+    devices = dict.fromkeys(one.cpu if one.device == "cpu" else one.device for one in made)
+    return {
+        "seconds": _digits(fmean(seconds) if len(seconds) == len(runs) else None),
+        "devices": ", ".join(devices),
+        "precision": ", ".join(dict.fromkeys(one.precision for one in made)),
     }
 
 

@@ -21,6 +21,8 @@ MOST_POINTS = 50
 """Of a loss curve: more are not seen in a small figure."""
 PLAIN = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
 """The parts of a phase that are no method."""
+ONE_CLASSIFIER = ("linear", "cosine")
+"""Heads that make a network no larger than its backbone."""
 
 
 class Classes(NamedTuple):
@@ -81,6 +83,7 @@ class Evidence:
     """Of a pretrained network: how many learned, of how many."""
     external: str | None
     """Who trained it, with another program."""
+    network: str
     families: tuple[str, ...]
     figures: tuple[Mapping[str, Any], ...]
     """All that papers print of the recipe, under any protocol."""
@@ -102,9 +105,17 @@ class Evidence:
             peak_memory_mb=timing.peak_memory_mb if timing else None,
             parameters=(record.pretrained.learned, record.pretrained.parameters) if record.pretrained else None,
             external=by,
+            network=_once(network(record.recipe)),
             families=("external",) if by else families(record.recipe),
             figures=tuple(figure for figure in items(reported) if isinstance(figure, dict)),
         )
+
+
+def network(recipe: Mapping[str, Any]) -> str:
+    """The backbone of a resolved recipe, and its head where that is more than a classifier: `resnet32 + experts`."""
+    model = mapping(recipe.get("model"))
+    backbone, head = (mapping(part).get("name") or part for part in (model.get("backbone"), model.get("head")))
+    return str(backbone or "") if head in (None, *ONE_CLASSIFIER) else f"{backbone} + {head}"
 
 
 def families(recipe: Mapping[str, Any]) -> tuple[str, ...]:

@@ -213,6 +213,29 @@ def test_paper_figure_of_the_same_protocol_is_compared(tmp_path: Path) -> None:
     assert "- ce: Someone \\| 2020" in page(tmp_path)
 
 
+def test_a_network_that_is_not_that_of_most_rows_is_named(tmp_path: Path) -> None:
+    for name in ("ce", "mixup"):
+        add_record(tmp_path, recipe_name=name, recipe={"model": {"backbone": "resnet32", "head": {"name": "linear"}}})
+    assert "Network" not in cells(tmp_path, "ce")
+    wide = {"backbone": {"name": "vit-tiny", "patch_size": 8}, "head": {"name": "experts", "num_experts": 3}}
+    add_record(tmp_path, recipe_name="sade", recipe={"model": wide})
+    found = {name: cells(tmp_path, name)["Network"] for name in ("ce", "mixup", "sade")}
+    assert found == {"ce": "", "mixup": "", "sade": "vit-tiny + experts"}
+    assert [row["network"] for row in rows(tmp_path)].count("resnet32") == 2
+
+
+def test_a_row_says_what_it_cost_on_what_and_of_which_images(tmp_path: Path) -> None:
+    records = [load_record(add_record(tmp_path, seed=seed)) for seed in (0, 1)]
+    (row,) = rows(tmp_path)
+    (first, timing, made) = (records[0], records[0].timing, records[0].environment)
+    assert timing is not None
+    assert made is not None
+    assert float(row["seconds"]) == pytest.approx(timing.wall_s)
+    assert (row["devices"], row["precision"]) == (made.cpu if made.device == "cpu" else made.device, made.precision)
+    assert (row["index_sha256"], row["content_sha256"]) == (first.dataset.index_sha256, first.dataset.content_sha256)
+    assert row["protocol_sha256"] == first.protocol.sha256
+
+
 @pytest.mark.parametrize(
     "change",
     [
