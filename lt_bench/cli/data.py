@@ -119,11 +119,14 @@ def describe(
 @data_app.command()
 def export(
     card: CardName,
-    output: Annotated[Path, path_option("--output", "-o", help="The parquet file to write.")],
+    output: Annotated[Path, path_option("--output", "-o", help="The parquet file to write, or a .csv.")],
     settings: Annotated[list[str] | None, typer.Argument()] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Write a split as one parquet file that --data-root can read back, on this or another machine."""
+    """Write a split as one parquet file that --data-root can read back, on this or another machine.
+
+    As a .csv: part, original position and label of each image, for other code.
+    """
     from lt_bench.data.export import export_split
 
     split = _split(card, settings, data_root)

@@ -1,4 +1,4 @@
-"""A split as one self-contained parquet file in the hub's layout, to be carried to another machine."""
+"""A split as one self-contained parquet file in the hub's layout, to be carried to another machine, or as positions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lt_bench.csv_text import csv_text
 from lt_bench.data.arrays import ArrayPart, Decoded, cached, file_sha256, with_progress
 from lt_bench.data.cards import Card, FolderSource
 from lt_bench.data.class_names import agreed
@@ -27,27 +28,42 @@ _PARTS = ("train", "validation", "test")
 
 
 def export_split(split: Split, path: Path) -> None:
-    """Write a split: PNG images, labels, part and original position, and in the metadata what it is.
+    """Write a split: as `.parquet` all of it, as `.csv` the labels and original positions of its images.
 
-    The file appears under its name only when complete. Raises UserError for a set of image files, and when the
-    file cannot be written.
+    The first has PNG images, labels, part and original position, and in the metadata what it is. The second, for other
+    code, is not read back: a line an image of the training and validation parts, under label noise with the given label
+    too. The file appears under its name only when complete. Raises UserError for another ending, for the images of a
+    set of image files or under label noise, and when the file cannot be written.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415 (slow to import)
-
-    file = io.BytesIO()
-    if split.given is not None:
-        raise UserError("data.noise: is not exported; export the split without, and draw the noise from the file")
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name the file to write, such as {path / split.card.name}.parquet")
-        if path.suffix != ".parquet":
+        if path.suffix not in (".parquet", ".csv"):
             raise UserError(
-                f"{path}: an export is a parquet file, and found by that ending: {path.with_suffix('.parquet')}"
+                f"{path}: an export is a parquet file, and found by that ending: {path.with_suffix('.parquet')}; "
+                "or a .csv of positions"
             )
-        pq.write_table(_table(split), file, row_group_size=1000)
-        write_atomically(path, file.getvalue())
+        write_atomically(path, _positions(split) if path.suffix == ".csv" else _parquet(split))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {in_words(error)}") from None
+
+
+def _positions(split: Split) -> bytes:
+    parts = {"train": [split.train_indices, split.train.labels, *([] if split.given is None else [split.given])]}
+    if split.validation is not None:
+        parts["validation"] = [split.validation_indices, split.validation.labels]
+    lines = [(part, *row) for part, columns in parts.items() for row in zip(*columns, strict=True)]
+    return csv_text([dict(zip(("part", "index", "label", "given"), line, strict=False)) for line in lines]).encode()
+
+
+def _parquet(split: Split) -> bytes:
+    import pyarrow.parquet as pq  # noqa: PLC0415 (slow to import)
+
+    if split.given is not None:
+        raise UserError("data.noise: is not exported; export the split without, and draw the noise from the file")
+    file = io.BytesIO()
+    pq.write_table(_table(split), file, row_group_size=1000)
+    return file.getvalue()
 
 
 def find_exported(card: Card, spec: DataSpec, root: Path) -> tuple[Path | None, str]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,21 @@ def test_the_file_has_the_hubs_layout(split: Split, tmp_path: Path) -> None:
     assert features["label"]["names"] == list(split.class_names)
     assert table.schema.field("image").type == pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     assert table.column("image")[0].as_py()["bytes"].startswith(b"\x89PNG")
+
+
+def test_positions_for_other_code(split: Split, tmp_path: Path) -> None:
+    export_split(split, tmp_path / "split.csv")
+    with (tmp_path / "split.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for part, indices in (("train", split.train_indices), ("validation", split.validation_indices)):
+        of_part = [row for row in rows if row["part"] == part]
+        assert [int(row["index"]) for row in of_part] == indices.tolist()
+        assert [int(row["label"]) for row in of_part] == getattr(split, part).labels.tolist()
+    assert list(rows[0]) == ["part", "index", "label"]
+    noisy = replace(split, given=split.train.labels[::-1].copy())
+    export_split(noisy, tmp_path / "split.csv")
+    first, *_ = (tmp_path / "split.csv").read_text().splitlines()[1:]
+    assert first == f"train,{split.train_indices[0]},{split.train.labels[0]},{split.train.labels[-1]}"
 
 
 def test_the_same_split_gives_the_same_file(split: Split, tmp_path: Path) -> None:
@@ -174,10 +191,10 @@ def test_a_name_that_cannot_be_written(split: Split, tmp_path: Path, name: str) 
 
 
 def test_a_file_of_another_kind_is_not_overwritten(split: Split, tmp_path: Path) -> None:
-    (tmp_path / "lists.csv").write_text("mine")
-    with pytest.raises(UserError, match=r"lists\.csv: an export is a parquet file, .*: .*lists\.parquet"):
-        export_split(split, tmp_path / "lists.csv")
-    assert (tmp_path / "lists.csv").read_text() == "mine"
+    (tmp_path / "lists.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"lists\.txt: an export is a parquet file, .*: .*lists\.parquet"):
+        export_split(split, tmp_path / "lists.txt")
+    assert (tmp_path / "lists.txt").read_text() == "mine"
 
 
 def test_files_that_are_not_exports(split: Split, tmp_path: Path) -> None:

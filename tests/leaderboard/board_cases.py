@@ -24,7 +24,11 @@ def page(records: Path, table: str = "tiny-lt-if500-cifar-30ep") -> str:
 
 def cells(records: Path, method: str) -> dict[str, str]:
     """The cells of one method in the Markdown table, by column title."""
-    lines = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in page(records).splitlines() if line.startswith("|")]
+    lines = [
+        line.removeprefix("| ").removesuffix(" |").split(" | ")
+        for line in page(records).splitlines()
+        if line.startswith("|")
+    ]
     titles = [title.strip(" ↑↓") for title in lines[0]]
     named = {re.sub(r"^\[(.*)\]\(.*\)$", r"\1", line[titles.index("Method")]): line for line in lines}
     return dict(zip(titles, named[method], strict=True))
