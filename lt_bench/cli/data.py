@@ -125,7 +125,7 @@ def export(
 ) -> None:
     """Write a split as one parquet file that --data-root can read back, on this or another machine.
 
-    As a .csv: part, original position and label of each image, for other code.
+    As a .csv: part, original position and label of each training and validation image, for other code.
     """
     from lt_bench.data.export import export_split
 

@@ -23,6 +23,8 @@ from lt_bench.files import in_words, write_atomically
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lt_bench.data.types import IntArray
+
 _KEY = b"lt_bench"
 _PARTS = ("train", "validation", "test")
 
@@ -32,8 +34,9 @@ def export_split(split: Split, path: Path) -> None:
 
     The first has PNG images, labels, part and original position, and in the metadata what it is. The second, for other
     code, is not read back: a line an image of the training and validation parts, under label noise with the given label
-    too. The file appears under its name only when complete. Raises UserError for another ending, for the images of a
-    set of image files or under label noise, and when the file cannot be written.
+    too; positions in a validation list of its own count in that list. The file appears under its name only when
+    complete. Raises UserError for another ending, for the images of a set of image files or under label noise, and when
+    the file cannot be written.
     """
     try:
         if path.is_dir():
@@ -49,11 +52,18 @@ def export_split(split: Split, path: Path) -> None:
 
 
 def _positions(split: Split) -> bytes:
-    parts = {"train": [split.train_indices, split.train.labels, *([] if split.given is None else [split.given])]}
+    columns = {"index": split.train_indices, "label": split.train.labels}
+    if split.given is not None:
+        columns["given"] = split.given
+    rows = _lines("train", columns)
     if split.validation is not None:
-        parts["validation"] = [split.validation_indices, split.validation.labels]
-    lines = [(part, *row) for part, columns in parts.items() for row in zip(*columns, strict=True)]
-    return csv_text([dict(zip(("part", "index", "label", "given"), line, strict=False)) for line in lines]).encode()
+        labels, indices = split.validation.labels, split.validation_indices
+        rows += _lines("validation", {"index": indices if len(indices) else np.arange(len(labels)), "label": labels})
+    return csv_text(rows).encode()
+
+
+def _lines(part: str, columns: dict[str, IntArray]) -> list[dict[str, object]]:
+    return [{"part": part, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
 
 
 def _parquet(split: Split) -> bytes:

@@ -57,7 +57,7 @@ NOTES = (
     f"Many, medium, few: mean accuracy of the classes with more than {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, "
     f"fewer than {FEW_BELOW} training images. ECE: 15 bins. "
     "Best on test − last is a diagnostic: what choosing among the evaluated epochs on the test set would add. "
-    "Network: where it is another than that of most rows. "
+    "Network: backbone and head, where they are others than the table's most frequent ones. "
     "A method's name leads to the paper that it is from; `lt-bench cite METHOD` prints BibTeX of all that it is from. "
     "Paper: the published figure, only where it was obtained under this protocol; on CIFAR-LT most papers print "
     "the best epoch on test, these tables the last one. Figure seen: whether it was found at the source named below.\n"
@@ -129,7 +129,7 @@ def _render(board: Board, out_dir: Path | None = None) -> dict[str, bytes]:
         raise UserError(
             f"{RECORDS}: no records of yours to make tables of; lt-bench leaderboard show prints the board's"
         )
-    found = shown(board.shown)
+    found = shown(board.shown, board.tables)
     files = {INDEX: _index(found, board), PAGE: MARK + page(found, board, out_dir)}
     for one in found:
         files[f"{FOLDER}/{one.name}.md"] = _markdown(one)
@@ -150,7 +150,7 @@ def print_tables(records_dir: Path | None, console: Console, rank_external: bool
     board = read_board(records_dir, rank_external)
     if not board.shown:
         raise UserError(f"{records_dir}: there are no records of runs; lt-bench run makes them")
-    for _, title, about, table in shown(board.shown):
+    for _, title, about, table in shown(board.shown, board.tables):
         remarks = (*_remarks(table), *spread(table))
         caption = Text("\n".join(map(one_line, [about, *remarks])))
         # Text, not str: a name in square brackets must not be read as markup.
@@ -180,7 +180,12 @@ def _columns(table: Table) -> Columns:
     # Where labels are wrong, what the choice of the epoch hides leads.
     first = {} if table.key.condition.track == CLEAN else gap
 
-    usual, _ = Counter(row.newest.evidence.network for row in table.rows).most_common(1)[0]
+    known = Counter(filter(None, (row.newest.evidence.network for row in table.rows)))
+    usual = max(known, key=lambda network: known[network], default="")
+
+    def network(row: Row) -> str:
+        found = row.newest.evidence.network
+        return "" if found == usual else found or "unknown"
 
     columns: Columns = {
         "Rank": lambda row: places(row.rank),
@@ -196,7 +201,7 @@ def _columns(table: Table) -> Columns:
         "ECE": score("ece"),
         "Best on val": score("best_on_val"),
         **gap,
-        "Network": lambda row: "" if row.newest.evidence.network == usual else row.newest.evidence.network,
+        "Network": network,
         **{title: score(name) for title, name in noise.SHOWN.items()},
         **(foundation.columns() if table.key.condition.track == "foundation" else {}),
         "Paper": lambda row: _number(row.paper_top1),

@@ -99,11 +99,7 @@ def _rows(folder: Path) -> dict[tuple[TableKey, str], tuple[str, Row]]:
     """Name of the table and row, by what the two boards have in common: key of the table and hash of the recipe."""
     found = tables(latest(folder, Run.of))
     names = file_names(found)
-    return {
-        (table.key, row.recipe_sha256): (name, row)
-        for name, table in zip(names, found, strict=True)
-        for row in table.rows
-    }
+    return {(table.key, row.recipe_sha256): (names[table.key], row) for table in found for row in table.rows}
 
 
 def _runs(row: Row | None) -> dict[int, tuple[str, str]]:

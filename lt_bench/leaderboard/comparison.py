@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -178,7 +177,8 @@ def rows_of(records_dir: Path | None, methods: Sequence[str], table: str | None)
     found = read_board(records_dir).tables
     if records_dir is not None and (asked := [method for method in methods if method.startswith(OFFICIAL)]):
         raise UserError(f"{asked[0]}: the shipped board is not read where --records names a folder")
-    named = dict(zip(file_names(found), found, strict=True))
+    names = file_names(found)
+    named = {names[one.key]: one for one in found}
     name = _table_of(named, methods, table)
     return name, named[name], [_row(named[name], method) for method in methods]
 
@@ -193,10 +193,8 @@ def _table_of(named: dict[str, Table], methods: Sequence[str], table: str | None
     found = {name: [_rows(one, method) for method in methods] for name, one in chosen.items()}
     met = {name: [rows[0] for rows in several] for name, several in found.items() if all(several)}
     apart = {name: rows for name, rows in met.items() if not any(row is rows[0] for row in rows[1:])}
-    own = any(row.yours for several in found.values() for rows in several for row in rows)
-    all_of_them = " and ".join(methods)
-    if not met or (not apart and own and len(set(methods)) > 1):
-        why = _why_not(named, found)
+    all_of_them, why = " and ".join(methods), "" if apart else _why_not(named, found)
+    if not met or why:
         raise UserError(f"{all_of_them} stand in no common table, so their numbers do not compare{why}")
     yours = {name: sum(row.yours for row in rows) for name, rows in (apart or met).items()}
     common = [name for name, number in yours.items() if number == max(yours.values())]
@@ -207,10 +205,11 @@ def _table_of(named: dict[str, Table], methods: Sequence[str], table: str | None
 
 
 def _why_not(named: Mapping[str, Table], found: Mapping[str, list[list[Row]]]) -> str:
-    """In what two tables of one title differ that have all the methods between them; empty where there are none."""
+    """In what two tables of one title differ of which the methods need both; empty where there are none."""
     for (name, rows), (other, others) in combinations(found.items(), 2):
         keys = [named[name].key, named[other].key]
-        if keys[0].slug == keys[1].slug and all(map(operator.or_, map(bool, rows), map(bool, others))):
+        between_them = all(one or another for one, another in zip(rows, others, strict=True))
+        if keys[0].slug == keys[1].slug and between_them and not (all(rows) and all(others)):
             return f": {name} and {other} differ by {' and '.join(differing(keys))}"
     return ""
 

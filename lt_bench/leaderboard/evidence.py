@@ -21,8 +21,8 @@ MOST_POINTS = 50
 """Of a loss curve: more are not seen in a small figure."""
 PLAIN = {"sampler": "instance", "mix": "none", "loss": "cross-entropy"}
 """The parts of a phase that are no method."""
-ONE_CLASSIFIER = ("linear", "cosine")
-"""Heads that make a network no larger than its backbone."""
+ONE_CLASSIFIER = ("linear", "cosine", "scaled-cosine")
+"""Heads of one layer."""
 
 
 class Classes(NamedTuple):
@@ -84,6 +84,7 @@ class Evidence:
     external: str | None
     """Who trained it, with another program."""
     network: str
+    """See `network`; empty where only predictions are known."""
     families: tuple[str, ...]
     figures: tuple[Mapping[str, Any], ...]
     """All that papers print of the recipe, under any protocol."""

@@ -26,7 +26,7 @@ def write_latex(board: Board, out_dir: Path) -> list[Path]:
 
     Raises UserError where a file cannot be written.
     """
-    files = {f"{one.name}.tex": latex_table(one) for one in shown(board.shown)}
+    files = {f"{one.name}.tex": latex_table(one) for one in shown(board.shown, board.tables)}
     files[BIBLIOGRAPHY] = bibliography([row for table in board.shown for row in table.rows])
     folder = out_dir / FOLDER
     try:

@@ -34,28 +34,23 @@ class Shown(NamedTuple):
     table: Table
 
 
-def shown(tables: Sequence[Table]) -> list[Shown]:
-    """Tables that are presented together."""
-    keys = [table.key for table in tables]
-    return list(map(Shown, file_names(tables), titles(keys), map(_about, keys), tables))
+def shown(tables: Sequence[Table], every: Sequence[Table]) -> list[Shown]:
+    """Tables that are presented together, of `every` one that may be named."""
+    keys, names = [table.key for table in tables], file_names(every)
+    return list(map(Shown, [names[key] for key in keys], titles(keys), map(_about, keys), tables))
 
 
-def file_names(tables: Sequence[Table]) -> list[str]:
+def file_names(tables: Sequence[Table]) -> dict[TableKey, str]:
     """The tables' file names, told apart by a digest where data or protocol differ under one name.
 
     Those of the shipped board are what they are without one's own beside them.
     """
-    every = Counter(table.key.slug for table in tables)
-    shipped = Counter(table.key.slug for table in tables if _is_shipped(table))
-    return [
-        key.slug if (shipped if _is_shipped(table) else every)[key.slug] == 1 else f"{key.slug}-{_digest(key)}"
-        for table in tables
-        for key in [table.key]
-    ]
-
-
-def _is_shipped(table: Table) -> bool:
-    return not all(row.yours for row in table.rows)
+    own = {table.key: all(row.yours for row in table.rows) for table in tables}
+    every, shipped = Counter(key.slug for key in own), Counter(key.slug for key, is_own in own.items() if not is_own)
+    return {
+        key: key.slug if (every if is_own else shipped)[key.slug] == 1 else f"{key.slug}-{_digest(key)}"
+        for key, is_own in own.items()
+    }
 
 
 def _digest(key: TableKey) -> str:

@@ -7,7 +7,6 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_bench.data.types import ClassStats
 from lt_bench.losses import Loss
 from lt_bench.mixing import Share
 from lt_bench.registry import Info
@@ -17,8 +16,10 @@ from lt_bench.settings import added
 class SoftmaxLoss(Loss):
     """Cross entropy of the softmax of logits as they are `trained`, for losses that change these alone."""
 
-    label_smoothing = 0.0
-    """Share of every label that is spread over all C classes."""
+    @property
+    def label_smoothing(self) -> float:
+        """Share of every label that is spread over all C classes."""
+        return getattr(self.config, "label_smoothing", 0.0)
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self.trained(logits), labels, reduction="none", label_smoothing=self.label_smoothing)
@@ -28,11 +29,18 @@ class SoftmaxLoss(Loss):
         return -self.trained(logits).log_softmax(1)
 
     def of_all_classes(self, logits: Tensor, share: Share, *features: Tensor) -> Tensor:
+        if not self._is_its_costs():
+            return super().of_all_classes(logits, share, *features)
         # One by one the classes would take as many passes, and keep the logits as often for the way back.
         costs = self.costs(logits.float())
         if self.class_weights is not None and self.mean == "plain":  # in a weighted mean of one class they cancel
             costs = costs.lerp(costs.mean(1, keepdim=True), self.label_smoothing) * self.class_weights
         return (share * costs.mean(1)).mean()
+
+    def _is_its_costs(self) -> bool:
+        """Whether no subclass has said anew what a label costs, but for the one that says `costs` anew as well."""
+        own = next(cls for cls in type(self).__mro__ if issubclass(cls, SoftmaxLoss) and "costs" in vars(cls))
+        return type(self).forward is own.forward and type(self).per_sample is own.per_sample
 
 
 class CrossEntropy(SoftmaxLoss):
@@ -52,8 +60,8 @@ class CrossEntropy(SoftmaxLoss):
 
     config: Config
 
-    def prepare(self, stats: ClassStats) -> None:
-        self.label_smoothing = self.config.label_smoothing
+    def trained(self, logits: Tensor) -> Tensor:
+        return logits
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.config.probability_floor is None:

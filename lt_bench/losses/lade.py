@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_bench.data.types import ClassStats
-from lt_bench.losses import Loss
 from lt_bench.losses.logit_adjustment import BalancedSoftmax
 from lt_bench.mixing import Share
 from lt_bench.registry import Info
@@ -48,9 +47,6 @@ class LADE(BalancedSoftmax):
         """Class weights act on the balanced softmax alone: LADER has its own, the prior."""
         regulariser = self.regulariser(logits.float(), labels, share)
         return super().forward(logits, labels, share) + self.config.alpha * regulariser
-
-    def of_all_classes(self, logits: Tensor, share: Share, *features: Tensor) -> Tensor:
-        return Loss.of_all_classes(self, logits, share)  # one by one: LADER takes logits of a class's own images
 
     def regulariser(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
         """LADER of float32 logits [B, C], times `share`.

@@ -27,7 +27,6 @@ class BalancedSoftmax(SoftmaxLoss):
     log_prior: Tensor
 
     def prepare(self, stats: ClassStats) -> None:
-        self.label_smoothing = self.config.label_smoothing
         self.register_buffer("log_prior", log_prior(stats), persistent=False)
 
     def trained(self, logits: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def backwards(batch: Batch) -> Batch:
 
 
 def _division_of(batch: Batch) -> Division | None:
-    """How the batch is divided that these are this process's rows of; None: they are the whole, or some of the rows."""
+    """The division of the batch that is trained on, where this is all that this process has of it."""
     return _current if _current is not None and len(batch.labels) == _current.sizes[_current.rank] else None
 
 

@@ -16,6 +16,7 @@ import pytest
 from tiny_data import NAMES, tiny_card, use_card, write_hub
 
 from lt_bench.data import DataSpec, Split, export_split, open_split
+from lt_bench.data.folder import FilePart
 from lt_bench.errors import UserError
 
 SPEC = DataSpec(name="cifar10-lt", factor=5.0, validation_per_class=3)
@@ -70,6 +71,16 @@ def test_positions_for_other_code(split: Split, tmp_path: Path) -> None:
     export_split(noisy, tmp_path / "split.csv")
     first, *_ = (tmp_path / "split.csv").read_text().splitlines()[1:]
     assert first == f"train,{split.train_indices[0]},{split.train.labels[0]},{split.train.labels[-1]}"
+
+
+def test_positions_in_a_validation_list_of_its_own_are_those_in_the_list(split: Split, tmp_path: Path) -> None:
+    files = FilePart(tmp_path, ("a.png", "b.png"), np.array([1, 0]))
+    export_split(
+        replace(split, train=files, train_indices=np.arange(2), validation=files, validation_indices=np.arange(0)),
+        tmp_path / "split.csv",
+    )
+    lines = (tmp_path / "split.csv").read_text().splitlines()
+    assert lines == ["part,index,label", "train,0,1", "train,1,0", "validation,0,1", "validation,1,0"]
 
 
 def test_the_same_split_gives_the_same_file(split: Split, tmp_path: Path) -> None:

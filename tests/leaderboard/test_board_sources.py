@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -189,14 +190,25 @@ def test_tables_with_more_rows_of_yours_come_first(yours: Path) -> None:
 
 
 def test_rows_of_other_images_have_a_table_of_their_own_and_the_board_s_keeps_its_name(official: Path) -> None:
-    for seed in (0, 1):
-        add_record(RECORDS, seed=seed, dataset={"content_sha256": digest("in the order of the archive")})
-    assert compare(None, "mixup", "board:ce").table == TABLE
+    for seed, name in product((0, 1), ("ce", "mixup")):
+        there = {"content_sha256": digest("in the order of the archive")}
+        add_record(RECORDS, seed=seed, recipe_name=name, dataset=there)
+    assert compare(None, "board:mixup", "board:ce").table == TABLE
     apart = rf"^ce and board:ce stand in no common table, .*: {TABLE}(-\w+)? and {TABLE}(-\w+)? differ by contents$"
     with pytest.raises(UserError, match=apart):
         compare(None, "ce", "board:ce")
     with pytest.raises(UserError, match=r"no record of yours is of this method in this table$"):
         compare(None, "ce", "board:ce", TABLE)
+    (csv_file,) = (path for path in build(None, Path("out")) if path.suffix == ".csv")
+    assert compare(None, "ce (yours)", "mixup (yours)", csv_file.stem).table == csv_file.stem != TABLE
+
+
+def test_a_row_by_two_names_is_one_method(yours: Path) -> None:
+    for name in ("tiny-lt/ce", "ce (yours)"):
+        with pytest.raises(UserError, match=r"^ce: two different methods are needed; the shipped board's is board:ce$"):
+            compare(None, "ce", name, TABLE)
+        with pytest.raises(UserError, match=r"^ce: two different methods are needed; the shipped board's is board:ce$"):
+            compare(None, "ce", name)
 
 
 def test_the_board_is_not_read_beside_a_folder_that_is_named(yours: Path) -> None:

@@ -170,7 +170,7 @@ def test_several_at_once_are_corrected(tmp_path: Path) -> None:
 def test_as_many_seeds_as_there_are_do_not_suffice_for_what_they_leave_open() -> None:
     """Where Holm's correction leaves two methods together, more seeds are asked for than they have."""
     name = "cifar100-lt-if100-cifar-200ep"
-    (rows,) = (table.rows for table in read_board(SHIPPED).tables if file_names([table]) == [name])
+    (rows,) = (table.rows for table in read_board(SHIPPED).tables if file_names([table]) == {table.key: name})
     others = [row.method for row in rows if row.n > 2 and row.method != "ldam-drw"]
     found = compare_all(SHIPPED, ["ldam-drw", *others], name)
     (ce,) = (one for one in found if one.second == "ce")

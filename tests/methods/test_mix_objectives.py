@@ -13,7 +13,8 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_bench.data.types import Batch
+from lt_bench.data.types import Batch, ClassStats
+from lt_bench.losses.cross_entropy import CrossEntropy
 from lt_bench.methods.standard import Standard
 from lt_bench.mixing import Answer, Mix, Objective, Term, as_they_are
 from lt_bench.mixing.decouple_mix import DecoupleMix
@@ -330,6 +331,22 @@ def test_all_classes_alike_is_the_mean_over_the_classes(name: str, fields: Any, 
     found.backward()
     expected.backward()
     torch.testing.assert_close(alike.grad, each.grad)
+
+
+def test_a_loss_made_of_a_shipped_one_is_what_it_says() -> None:
+    class Tenfold(CrossEntropy):
+        def prepare(self, stats: ClassStats) -> None:
+            """Of its own, and needs none of the shipped one's."""
+
+        def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return 10 * super().per_sample(logits, labels)
+
+        def scores(self, logits: Tensor) -> Tensor:
+            return 0 * logits
+
+    logits, terms = torch.randn(4, 3), [(torch.tensor([0, 1, 2, 0]), 0.5), (None, 0.5)]
+    tenfold, plain = (kind(COUNTS, label_smoothing=0.3).of_terms(logits, terms) for kind in (Tenfold, CrossEntropy))
+    torch.testing.assert_close(tenfold, 10 * plain)
 
 
 def test_class_distances_choose_partners_for_a_mix_that_says_its_loss() -> None:

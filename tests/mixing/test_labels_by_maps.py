@@ -201,6 +201,16 @@ def test_attention_is_that_of_the_network_itself() -> None:
     torch.testing.assert_close(class_attention(layer, tokens), seen[0].mean(1)[:, 0])
 
 
+def test_attention_is_computed_in_float32_under_autocast() -> None:
+    from timm.layers import Attention
+
+    layer, tokens = Attention(8, num_heads=2), torch.randn(3, 5, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = class_attention(layer, tokens)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.sum(1), torch.ones(3))  # bf16 shares sum to 1 within half a percent
+
+
 def test_labels_follow_the_attention_of_the_training_pass() -> None:
     network, batch, partner = transformer().eval(), batch_of(size=3), batch_of(1, size=3)
     kept, mix = Watched(network), transmix(label_smoothing=0)
