@@ -27,7 +27,7 @@ TWO = ("digits-lt/ce", "digits-lt/mixup", *TINY, "--device", "cpu")
 
 def said(done: Any) -> list[str]:
     """What standard error has beside the trainings' own lines."""
-    return [line for line in done.err.splitlines() if not re.match(r"digits-lt \S+ seed \d", line)]
+    return [line for line in done.err.splitlines() if not re.match(r"digits-lt[/ ].* seed \d", line)]
 
 
 def estimator(**changes: Any) -> Estimator:
