@@ -80,10 +80,10 @@ def _components(recipe: Node, kinds: Set[str]) -> Iterator[tuple[str, Node]]:
         yield "method", mapping(recipe.get("method"))
     if "head" in kinds:
         yield "head", mapping(mapping(recipe.get("model")).get("head"))
-    then = mapping(mapping(recipe.get("protocol")).get("augmentation")).get("then")
+    seen = [mapping(recipe.get("protocol")).get("augmentation"), *mapping(recipe.get("views")).values()]
     for kind, several in (
         ("augment", recipe.get("augment")),
-        ("augment", then),
+        *(("augment", mapping(one).get("then")) for one in seen),
         ("regularise", recipe.get("regularise")),
     ):
         if kind in kinds:

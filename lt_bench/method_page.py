@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lt_bench
+from lt_bench.data.augment import Augmentation
 from lt_bench.errors import UserError
 from lt_bench.files import beginning, in_words, write_atomically
 from lt_bench.listing import KINDS, Members, all_members, combines_with
@@ -148,7 +149,13 @@ def _parts(recipe: Recipe) -> str:
         for kind, timeline in _used(recipe).items()
         if kind == "loss" or not all(_is_default(kind, node) for _, node in timeline)
     ]
-    return "; ".join([*free, *others])
+    views = [_view(stream, seen) for stream, seen in recipe.views.items()]
+    return "; ".join([*free, *views, *others])
+
+
+def _view(stream: str, seen: Augmentation) -> str:
+    """What a stream with an augmentation of its own sees."""
+    return f"view `{stream}` of " + ", ".join(f"`{name}`" for name in (seen.kind, *seen.steps()))
 
 
 def _apart(recipe: Recipe, usual: Recipe) -> Iterator[str]:

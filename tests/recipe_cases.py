@@ -6,7 +6,7 @@ from lt_bench.recipe import Recipe
 from lt_bench.recipe.files import shipped_recipes
 
 SMALL = "augmentation.kind: .* needs resized-crop, found crop-flip"
-OWN = ("bbn", "dbn-mix", "m-dyr-h", "md-dyr-sh", "paddles", "paddles-semi", "paddles-semi-cifar-n")
+OWN = ("bbn", "dbn-mix", "m-dyr-h", "md-dyr-sh", "paco", "paddles", "paddles-semi", "paddles-semi-cifar-n")
 FOUNDATION = (
     "zero-shot",
     "linear-probe",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
-from lt_bench.data.augmentations import in_order
+from lt_bench.data.augmentations import Augment, in_order
 from lt_bench.data.device_set import DeviceSet
 from lt_bench.data.folder import FilePart
 from lt_bench.data.split import Split
@@ -32,6 +32,12 @@ class ImageSets:
     test: ImageSet
     counts: IntArray
     """Training images per class by their right labels, int64 [C], which make the groups."""
+    views: Mapping[str, ImageSet] = field(default_factory=dict)
+    """The training images as single streams of a method have them, where these are varied in ways of their own."""
+
+    def of(self, stream: str) -> ImageSet:
+        """What a stream of the training takes its images from."""
+        return self.views.get(stream, self.train)
 
 
 def image_sets(
@@ -41,36 +47,40 @@ def image_sets(
     workers: int = 2,
     further: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     *,
+    views: Mapping[str, Augmentation] = MappingProxyType({}),
     varied: bool = True,
     epochs: int = 1,
 ) -> ImageSets:
     """Image sets of a split. `workers` is the number of processes per stream of resized crops.
 
     Training images get the `further` augmentations, names with settings, beside those of the protocol; or none at all,
-    where they are not to be `varied`. What changes from epoch to epoch does so over the `epochs` of the training. Of
-    training images `clean` gives one view, whatever a test looks at.
+    where they are not to be `varied`. Streams that have `views` of their own get these in place of both. What changes
+    from epoch to epoch does so over the `epochs` of the training. Of training images `clean` gives one view, whatever a
+    test looks at.
 
-    Raises UserError when the augmentation is not made for this kind of images.
+    Raises UserError when an augmentation is not made for this kind of images.
     """
-    augmentation.check(split.card)
+    for one in (augmentation, *views.values()):
+        one.check(split.card)
 
-    steps = in_order({**augmentation.steps(), **further})
-
-    def make(part: ArrayPart | FilePart, augmentation: Augmentation, varied: bool) -> ImageSet:
-        if isinstance(part, FilePart) or augmentation.kind == "resized-crop":
+    def make(part: ArrayPart | FilePart, seen: Augmentation, steps: Sequence[Augment] | None = None) -> ImageSet:
+        """Images to be varied by crops, mirroring and `steps`; without any, to be looked at."""
+        varied, steps = steps is not None, steps or ()
+        if isinstance(part, FilePart) or seen.kind == "resized-crop":
             from lt_bench.data.view_set import ViewSet  # noqa: PLC0415 (needs torchvision and the loader)
 
-            further = steps if varied else ()
-            return ViewSet(part, split.card, augmentation, device, workers, further, varied=varied, epochs=epochs)
-        if augmentation.enlarge is not None:
-            part = replace(part, images=resized(part.images, augmentation.enlarge))
+            return ViewSet(part, split.card, seen, device, workers, steps, varied=varied, epochs=epochs)
+        if seen.enlarge is not None:
+            part = replace(part, images=resized(part.images, seen.enlarge))
         # Parts that are only looked at need no room for crops and mirror images.
-        settings = augmentation if varied else augmentation.model_copy(update={"padding": 0, "flip": False})
-        return DeviceSet(part, split.card, settings, device, steps if varied else ())
+        settings = seen if varied else seen.model_copy(update={"padding": 0, "flip": False})
+        return DeviceSet(part, split.card, settings, device, steps)
 
-    validation = None if split.validation is None else make(split.validation, augmentation, varied=False)
-    train = make(split.training, augmentation.model_copy(update={"test_views": "centre"}), varied)
-    return ImageSets(train, validation, make(split.test, augmentation, varied=False), split.counts)
+    usual = in_order({**augmentation.steps(), **further}) if varied else None
+    train = make(split.training, augmentation.model_copy(update={"test_views": "centre"}), usual)
+    validation = None if split.validation is None else make(split.validation, augmentation)
+    own = {stream: make(split.training, view, in_order(view.steps())) for stream, view in views.items()}
+    return ImageSets(train, validation, make(split.test, augmentation), split.counts, own)
 
 
 def resized(images: np.ndarray, side: int) -> np.ndarray:

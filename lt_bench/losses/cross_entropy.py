@@ -29,7 +29,7 @@ class SoftmaxLoss(Loss):
         return -self.trained(logits).log_softmax(1)
 
     def of_all_classes(self, logits: Tensor, share: Share, *features: Tensor) -> Tensor:
-        if not self._is_its_costs():
+        if not self._costs_hold():
             return super().of_all_classes(logits, share, *features)
         # One by one the classes would take as many passes, and keep the logits as often for the way back.
         costs = self.costs(logits.float())
@@ -37,8 +37,8 @@ class SoftmaxLoss(Loss):
             costs = costs.lerp(costs.mean(1, keepdim=True), self.label_smoothing) * self.class_weights
         return (share * costs.mean(1)).mean()
 
-    def _is_its_costs(self) -> bool:
-        """Whether no subclass has said anew what a label costs, but for the one that says `costs` anew as well."""
+    def _costs_hold(self) -> bool:
+        """Whether the loss is made of `costs`: no class below the one that says them has a loss of its own."""
         own = next(cls for cls in type(self).__mro__ if issubclass(cls, SoftmaxLoss) and "costs" in vars(cls))
         return type(self).forward is own.forward and type(self).per_sample is own.per_sample
 
@@ -61,7 +61,7 @@ class CrossEntropy(SoftmaxLoss):
     config: Config
 
     def trained(self, logits: Tensor) -> Tensor:
-        return logits
+        return logits  # also in a subclass whose `scores` at test time are others
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.config.probability_floor is None:

@@ -63,6 +63,8 @@ class Method(Component, torch.nn.Module, ABC):
     divisible: ClassVar[bool] = True
     """Whether several processes may train it, each on its rows of every batch: not where the loss itself moves weights,
     or needs batches as `streams` arranged them."""
+    view_streams: ClassVar[frozenset[str]] = frozenset()
+    """Names of streams that show the same images and may each vary them in its own way, as a recipe's `views` say."""
     freezes_parts: ClassVar[bool] = False
     """Whether it lets parts of the network stand still for a time, and all of it learn after."""
     arranges_batches: ClassVar[bool] = False

@@ -25,14 +25,15 @@ from lt_bench.registry import Info
 class BCL(Method):
     """CE(z + log prior, y) of one view of the images, plus a balanced contrastive loss of two more views.
 
-    All three views get the protocol's augmentation. The authors' are of two kinds, RandAugment for the classifier and
-    RandAugment or SimCLR's for the contrast, so that a figure of theirs has stronger views behind it. Their projection
-    normalises over all three views; here the classifier's is not projected.
+    All three views get the protocol's augmentation unless the recipe's `views` say otherwise. The authors' are of two
+    kinds, RandAugment for the classifier and RandAugment or SimCLR's for the contrast, so that a figure of theirs has
+    stronger views behind it. Their projection normalises over all three views; here the classifier's is not projected.
     """
 
     name = "bcl"
     info = Info("logit adjustment and balanced contrast with prototypes", "Zhu et al., CVPR 2022", 2022, cost="3x")
     heads = frozenset({"prototypes"})
+    view_streams = frozenset({"main", "view2", "view3"})
 
     class Config(Method.Config):
         """Weight and temperature of the contrast."""

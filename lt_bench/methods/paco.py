@@ -29,13 +29,15 @@ class PaCo(Method):
     """Draws each query to its class centre, its key, and the keys and queries of its class; the centres predict.
 
     Keys are projections of a second view by a network whose weights follow the trained one slowly; a queue holds those
-    of the last steps. Both views get the protocol's augmentation, where the authors have AutoAugment with Cutout for
-    the query and SimCLR's for the key. Their shuffling of batch statistics concerns several devices and is left out.
+    of the last steps. Both views get the protocol's augmentation unless the recipe's `views` say otherwise; the authors
+    have AutoAugment with Cutout for the query and SimCLR's for the key. Their shuffling of batch statistics concerns
+    several devices and is left out.
     """
 
     name = "paco"
     info = Info("contrast of samples and class centres, momentum keys", "Cui et al., ICCV 2021", 2021, cost="1.3x")
     heads = frozenset({"contrastive"})
+    view_streams = frozenset({"query", "key"})
 
     class Config(Method.Config):
         """Hyper-parameters under the names of the paper's code where it has one."""

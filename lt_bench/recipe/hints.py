@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from lt_bench.data.augment import Augmentation
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError, nearest, unknown
 from lt_bench.protocol import Protocol
@@ -32,6 +33,9 @@ def check_fields(recipe: Node) -> None:
     _check("", recipe, FIELDS, known)
     for field, block in BLOCKS.items():
         _check(field, recipe.get(field), block.model_fields, known)
+    views = recipe.get("views")
+    for name, view in views.items() if isinstance(views, Mapping) else ():
+        _check(f"views.{name}", view, Augmentation.model_fields, known)
     for field, names, given in _components(recipe):
         _check(field, given, names, known)
 

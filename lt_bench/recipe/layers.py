@@ -28,7 +28,7 @@ from lt_bench.yaml_files import read_yaml
 
 SETTING_FIELDS = ("protocol", "data", "model", "notes")
 """What a setting may say."""
-PARTS = ("model", "sampler", "augment", "regularise", "mix", "loss", "method", "phases", "second_stage")
+PARTS = ("model", "sampler", "augment", "views", "regularise", "mix", "loss", "method", "phases", "second_stage")
 """What makes a method what it is."""
 CONDITIONS = ("data", "factor", "noise")
 """On what a row under `on` holds; `data` it has to say."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_bench.corrections import settings_of, with_revision
+from lt_bench.data.augment import Augmentation
 from lt_bench.data.cards import load_card
 from lt_bench.data.noise import words
 from lt_bench.data.spec import DataSpec
@@ -25,7 +26,7 @@ from lt_bench.validation import validated
 
 EXAMPLES = {"augment": "{cutout: {side: 8}}", "regularise": "{dropout: {rate: 0.5}}"}
 """The families of which a recipe may name several, each with how it does."""
-TAKEN_BACK = ("phases", "second_stage")
+TAKEN_BACK = ("views", "phases", "second_stage")
 """What a recipe may do without: null takes back what it extends, or a method in front of an override, says of it."""
 
 
@@ -49,6 +50,8 @@ def resolve(data: Node, path: Path, overrides: Sequence[str] = ()) -> Recipe:
                 model[kind] = component(kind, model[kind], path, f"model.{kind}")
     for kind in (kind for kind in EXAMPLES if kind in data):
         data[kind] = _several(kind, data[kind], path, kind)
+    if "views" in data:
+        data["views"] = _views(data["views"], lookup("method", top["method"]["name"]), _side(data), path)
     data["phases"] = _expand_phases(data.get("phases", [{"until": "100%"}]), top, data["protocol"]["epochs"], path)
     if "second_stage" in data:
         data["second_stage"] = _second_stage(data["second_stage"], data["phases"][-1], path)
@@ -106,14 +109,21 @@ def _backbone(given: Any, data: Node, path: Path) -> str | Node:
     if not isinstance(given, str | dict):
         lookup_in(path, field, "backbone", given)
     node = component("backbone", named(given), path, field)
-    found, where = lookup("backbone", node["name"]), data.get("data")
-    if isinstance(where, dict):
-        side = Protocol.read(data["protocol"]).augmentation.side(load_card(where["name"]))
+    found, side = lookup("backbone", node["name"]), _side(data)
+    if side is not None:
         config = _in(
             path, found.fitted, validated(found.Config, settings_of("backbone", node), path, field), side, field=""
         )
         node = {"name": node["name"], **config.model_dump(mode="json")}
     return node["name"] if len(node) == 1 else node
+
+
+def _side(data: Node) -> int | None:
+    """Pixels on a side of what a network sees; None where no data set is named, which is refused later."""
+    where = data.get("data")
+    if not isinstance(where, dict):
+        return None
+    return Protocol.read(data["protocol"]).augmentation.side(load_card(where["name"]))
 
 
 def _several(kind: str, given: Any, path: Path, field: str) -> Node:
@@ -136,10 +146,35 @@ def _protocol(given: Any, path: Path) -> Node:
         given = {**given, "optimizer": {"name": optimizer}}
     protocol: Protocol = validated(Protocol, _in(path, with_whole_epochs, given, field=""), path, "protocol")
     node: Node = protocol.model_dump(mode="json")
-    if protocol.augmentation.then:
-        then = _several("augment", protocol.augmentation.then, path, "protocol.augmentation.then")
-        node["augmentation"]["then"] = then
-    return node
+    return {**node, "augmentation": _augmentation(protocol.augmentation, path, "protocol.augmentation")}
+
+
+def _augmentation(given: Augmentation, path: Path, field: str) -> Node:
+    """An augmentation's settings, with all those of what it names."""
+    node: Node = given.model_dump(mode="json")
+    return {**node, "then": _several("augment", given.then, path, f"{field}.then")} if given.then else node
+
+
+def _views(given: Any, method: type[Any], side: int | None, path: Path) -> Node:
+    """The augmentations of single streams of a method, each a whole one, with all their settings.
+
+    Crops that do not say it are brought to the `side` of the protocol's images.
+    """
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: views: expected such as {{key: {{kind: resized-crop}}}}, found {shown(given)}")
+    if not method.view_streams:
+        raise UserError(f"{path}: views: the method {method.name} varies all its images alike; leave them out")
+    for name in map(str, given):
+        if name not in method.view_streams:
+            stream = f"stream of the method {method.name}"
+            raise UserError(f"{path}: views: {unknown(stream, name, method.view_streams)}")
+    return {name: _view(view, side, path, f"views.{name}") for name, view in given.items()}
+
+
+def _view(given: Any, side: int | None, path: Path, field: str) -> Node:
+    cropped = isinstance(given, dict) and given.get("kind") == "resized-crop"
+    sized = {"size": side, **given} if cropped and side else given
+    return _augmentation(validated(Augmentation, sized, path, field), path, field)
 
 
 def _data(given: Node, path: Path) -> Node:
@@ -217,7 +252,8 @@ def _plugin_digests(recipe: Recipe) -> dict[str, str]:
     parts += [(kind, node["name"]) for kind, node in (("tuner", model.tuner), ("start", model.start)) if node]
     if recipe.second_stage is not None:
         parts.append(("stage", recipe.second_stage.stage["name"]))
-    parts += [("augment", name) for name in recipe.augment | recipe.protocol.augmentation.then]
+    seen = [recipe.protocol.augmentation, *recipe.views.values()]
+    parts += [("augment", name) for name in [*recipe.augment, *(name for one in seen for name in one.then)]]
     parts += [("regularise", name) for name in recipe.regularise]
     parts += [(kind, getattr(part, kind)["name"]) for part in recipe.compositions for kind in PHASE_FAMILIES]
     digests = {f"{kind}/{name}": plugin_digest(lookup(kind, name)) for kind, name in parts}

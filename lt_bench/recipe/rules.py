@@ -98,6 +98,23 @@ def _images_are_augmented_as_their_kind(parts: Parts) -> Iterator[str]:
         yield f"protocol: {error}"
 
 
+def _views_are_of_one_kind_of_images(parts: Parts) -> Iterator[str]:
+    """Batches of all streams go through one network, which is tested on images as the protocol has them."""
+    card, usual = parts.card, parts.recipe.protocol.augmentation
+    for name, view in parts.recipe.views.items():
+        try:
+            view.check(card)
+        except UserError as error:
+            yield f"views.{name}: {error}"
+        if view.side(card) != usual.side(card):
+            yield f"views.{name}: gives images of {view.side(card)} pixels, the protocol of {usual.side(card)}"
+        if view.normalisation(card) != usual.normalisation(card):
+            yield f"views.{name}: mean and std have to be the protocol's"
+        for field in ("test_resize", "test_views"):
+            if getattr(view, field) != type(view).model_fields[field].default:
+                yield f"views.{name}.{field}: nothing is tested by it; leave it out"
+
+
 def _an_augmentation_comes_once(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
     for name in sorted(recipe.augment.keys() & recipe.protocol.augmentation.steps().keys()):
@@ -304,6 +321,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_stage_that_trains_nothing_reads_nothing,
     _a_method_needs_its_head,
     _images_are_augmented_as_their_kind,
+    _views_are_of_one_kind_of_images,
     _an_augmentation_comes_once,
     _a_regulariser_changes_something,
     _a_tuner_has_a_pretrained_network,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, FiniteFloat
 
 from lt_bench.corrections import settings_of
+from lt_bench.data.augment import Augmentation
 from lt_bench.data.cards import load_card
 from lt_bench.data.spec import DataSpec
 from lt_bench.identity import recipe_sha256, run_identity
@@ -106,6 +107,8 @@ class Recipe(Settings):
     model: ModelSettings
     augment: dict[str, Node] = added({})
     """Ways of varying training images beyond the protocol's, by name with all their settings, in no order."""
+    views: dict[str, Augmentation] = added({})
+    """How the images of single streams of the method are varied, in place of the protocol's and the recipe's ways."""
     regularise: dict[str, Node] = added({})
     """What keeps the network from overfitting, by name with all settings, in no order."""
     method: Named

@@ -28,7 +28,7 @@ CARD = "card of the data set"
 OF_THE_CARD = (("data", "factor"), ("data", "profile"), ("data", "n_max"))
 WORDS = (("pictures", "folder"), ("teacher", "weights"))
 """What a word in place of a mapping stands for, beside the name of a component."""
-SOURCED = ("protocol", "data", "augment", "regularise", "model", "method", "phases", "second_stage")
+SOURCED = ("protocol", "data", "augment", "views", "regularise", "model", "method", "phases", "second_stage")
 """What a recipe says; the rest of a resolved one is about it."""
 
 

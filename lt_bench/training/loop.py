@@ -190,9 +190,11 @@ def _streams(
 ) -> list[Iterator[Batch]]:
     """The batches of each stream; of several processes, this one's part of each."""
     copies, own = job.protocol.batch_augmentation, places(divided)
-    sources = [(np.repeat(order, copies), epoch.rng(f"augment/{name}")) for name, order in orders.items()]
     size = copies * job.protocol.batch_size
-    return [job.sets.train.stream(order, size, rng, epoch.progress, own) for order, rng in sources]
+    return [
+        job.sets.of(name).stream(np.repeat(order, copies), size, epoch.rng(f"augment/{name}"), epoch.progress, own)
+        for name, order in orders.items()
+    ]
 
 
 def _orders(job: Job, epoch: Epoch) -> dict[str, IntArray]:

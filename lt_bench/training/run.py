@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lt_bench import ranks
 from lt_bench.data.opening import open_split
-from lt_bench.data.sets import image_sets
+from lt_bench.data.sets import ImageSets, image_sets
 from lt_bench.data.split import Split
 from lt_bench.data.types import ClassStats, Epoch, ImageSet
 from lt_bench.diagnostics import save_diagnostics
@@ -187,9 +187,7 @@ def build_job(
     """
     steps = epochs * -(-int(split.counts.sum()) // recipe.protocol.batch_size)
     runtime = choose_runtime(options.device, options.precision, options.compile, steps)
-    seen = recipe.training.augmentation
-    varied, length = not recipe.plain_images, recipe.training.epochs
-    sets = image_sets(split, seen, runtime.device, options.workers, recipe.augment, varied=varied, epochs=length)
+    sets = _sets(recipe, split, runtime.device, options.workers)
     num_classes = len(split.counts)
     network = build_recipe_network(recipe, num_classes, seed, start, trained=not epochs)
     stats = ClassStats.of(sets.train.labels, num_classes)
@@ -210,6 +208,13 @@ def build_job(
     provenance = backbone.component(backbone.config).provenance() if begin else None
     method = method.to(runtime.device)
     return Job(method, network, recipe.training, sets, runtime, seed, num_classes, provenance, preparation_s)
+
+
+def _sets(recipe: Recipe, split: Split, device: torch.device, workers: int) -> ImageSets:
+    """The images of a run as its training and its evaluation see them. A second stage has one stream."""
+    seen, epochs, varied = recipe.training.augmentation, recipe.training.epochs, not recipe.plain_images
+    views = recipe.views if recipe.second_stage is None else {}
+    return image_sets(split, seen, device, workers, recipe.augment, views=views, varied=varied, epochs=epochs)
 
 
 def _check_ranks(method: type[Method], protocol: Protocol) -> None:

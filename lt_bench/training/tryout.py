@@ -155,7 +155,7 @@ def _few_images(job: Job, recipe: Recipe, split: Split, options: Options) -> Ima
     train, test = split.training.take(seen), split.test.take(tested)
     few = replace(split, train=train, test=test, validation=None, given=None)
     sets = image_sets(few, recipe.training.augmentation, job.runtime.device, options.workers)
-    return ImageSets(_Part(job.sets.train, sets.train), None, sets.test, split.counts)
+    return ImageSets(_Part(job.sets.train, sets.train), None, sets.test, split.counts, job.sets.views)
 
 
 def _of_every_class(labels: IntArray, most: int) -> IntArray:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import ImageFilter
 from tiny_data import TRAIN
 from torch import Tensor
 from torchvision.transforms import v2
@@ -13,9 +14,18 @@ from torchvision.transforms.v2 import functional as F
 
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
-from lt_bench.data.augmentations import Augment, ColorJitter, Cutout, RandAugment, RandomErasing, TrivialAugment
+from lt_bench.data.augmentations import (
+    Augment,
+    ColorJitter,
+    Cutout,
+    GaussianBlur,
+    Grayscale,
+    RandAugment,
+    RandomErasing,
+    TrivialAugment,
+)
 from lt_bench.data.augmentations.auto_augment import AutoAugment, sub_policies
-from lt_bench.data.augmentations.color_jitter import ORDERS
+from lt_bench.data.augmentations.color_jitter import THREE, turned
 from lt_bench.data.augmentations.cutout import cut_out
 from lt_bench.data.augmentations.grid_mask import GridMask, grid
 from lt_bench.data.augmentations.hide_and_seek import HideAndSeek, cell_side
@@ -211,12 +221,39 @@ def test_random_erasing_fills_boxes_of_normalised_images() -> None:
 @pytest.mark.parametrize("order", range(6))
 def test_colour_jitter_is_torchvisions(images: Tensor, order: int) -> None:
     factors = torch.tensor([[0.6, 1.4, 0.7]]).expand(len(images), 3)
-    ours = ColorJitter().apply(images, factors, np.full(len(images), order))
+    ours = ColorJitter().apply(images, factors, THREE[[order] * len(images)])
     changes: list[Callable[..., Any]] = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation]
     theirs = images
-    for change in ORDERS[order]:
+    for change in THREE[order]:
         theirs = changes[change](theirs, float(factors[0, change]))
     torch.testing.assert_close(ours, theirs, atol=2, rtol=0)  # each of three steps rounds
+
+
+@pytest.mark.parametrize("turn", [-0.5, -0.1, 0.0, 0.07, 0.3])
+def test_turned_hues_are_torchvisions(images: Tensor, turn: float) -> None:
+    corners = torch.cartesian_prod(*[torch.tensor([0, 1, 254, 255], dtype=torch.uint8)] * 3).T.reshape(1, 3, 8, 8)
+    for shown in (images, corners):
+        ours = turned(shown, torch.full((len(shown),), turn))
+        torch.testing.assert_close(ours, F.adjust_hue(shown, turn), atol=1, rtol=0)  # theirs is rounded down
+        assert turn or torch.equal(ours, shown)
+
+
+def test_hue_is_one_of_four_changes_whose_order_is_drawn() -> None:
+    amounts, orders = drawn(ColorJitter(hue=0.1), 10_000)
+    assert amounts[:, 3].abs().max() == pytest.approx(0.1, abs=0.001)
+    assert amounts[:, 3].mean() == pytest.approx(0, abs=0.003)
+    rows, seen = np.unique(orders, axis=0, return_counts=True)
+    assert len(rows) == 24
+    assert seen.min() > 320
+    assert (np.sort(rows, axis=1) == np.arange(4)).all()
+
+
+def test_some_images_are_jittered_and_the_others_stay() -> None:
+    images = torch.from_numpy(TRAIN.images).permute(0, 3, 1, 2)
+    found = ColorJitter(hue=0.1, probability=0.8)(images, generator(0, "jitter"))
+    changed = (found != images).flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.8, abs=0.08)
+    assert torch.equal(ColorJitter(probability=0.0)(images, generator(0, "jitter")), images)
 
 
 def test_factors_of_colour_jitter_lie_about_one() -> None:
@@ -226,7 +263,7 @@ def test_factors_of_colour_jitter_lie_about_one() -> None:
     assert factors[:, 1].min() >= 0
     assert factors[:, 1].max() == pytest.approx(3, abs=0.01)
     assert torch.all(factors[:, 2] == 1)
-    assert len(np.unique(orders)) == 6
+    assert len(np.unique(orders, axis=0)) == 6
 
 
 @pytest.mark.parametrize(
@@ -236,11 +273,41 @@ def test_factors_of_colour_jitter_lie_about_one() -> None:
         lambda: Cutout(side=0),
         lambda: RandAugment(magnitude=31),
         lambda: AutoAugment(policy="digits"),
+        lambda: GaussianBlur(smallest=3.0),
     ],
 )
 def test_settings_without_meaning_are_refused(make: Callable[[], Augment]) -> None:
-    with pytest.raises(UserError, match=r"RandomErasing|Cutout|RandAugment|AutoAugment"):
+    with pytest.raises(UserError, match=r"RandomErasing|Cutout|RandAugment|AutoAugment|GaussianBlur"):
         make()
+
+
+# --- the views of contrastive learning -----------------------------------------------------------------
+
+
+def test_grey_images_are_those_of_torchvision() -> None:
+    images = torch.from_numpy(TRAIN.images).permute(0, 3, 1, 2)
+    (chosen,) = drawn(Grayscale(), 10_000)
+    assert chosen.float().mean() == pytest.approx(0.2, abs=0.02)
+    assert torch.equal(Grayscale(probability=1.0)(images, generator(0, "grey")), F.rgb_to_grayscale(images, 3))
+
+
+@pytest.mark.parametrize("deviation", [0.1, 0.5, 1.0, 2.0])
+def test_a_blur_is_torchvisions_inside_and_about_pillows(images: Tensor, deviation: float) -> None:
+    ours = GaussianBlur().apply(images, np.full(len(images), deviation))
+    theirs = F.gaussian_blur(images, [13, 13], [deviation, deviation])
+    torch.testing.assert_close(ours[..., 6:-6, 6:-6], theirs[..., 6:-6, 6:-6], atol=1, rtol=0)
+    for image, found in zip(images, ours, strict=True):
+        pillow = F.to_pil_image(image).filter(ImageFilter.GaussianBlur(deviation))
+        away = (F.pil_to_tensor(pillow).float() - found).abs()
+        assert away.mean() < 1.5
+        assert away[..., 6:-6, 6:-6].max() <= 6  # of noise; beyond the border Pillow goes on box by box
+
+
+def test_deviations_are_uniform_and_some_images_stay_sharp() -> None:
+    (deviations,) = drawn(GaussianBlur(probability=0.2), 20_000)
+    taken = deviations[deviations > 0]
+    assert len(taken) / 20_000 == pytest.approx(0.2, abs=0.01)
+    assert (taken.min(), taken.mean(), taken.max()) == pytest.approx((0.1, 1.05, 2.0), abs=0.02)
 
 
 # --- hide-and-seek and grid mask ---------------------------------------------------------------------

@@ -27,7 +27,8 @@ RECIPES = {
     "dbn-mix": ("protocol.optimizer={nesterov: true}",),
     "bbn": (),
     "bcl": (),
-    "paco": ("method.queue_size=24",),  # it has a second network, and a queue that the batches do not divide
+    # It has a second network, a queue that the batches do not divide, and here a stream with views of its own.
+    "paco": ("method.queue_size=24", "views.key={cutout: 8}"),
     "dropout": ("regularise.shake-drop={}", "regularise.drop-block={}", "model.backbone=resnet8"),  # what they draw
     "class-distance-mix-ours": ("mix.warmup_epochs=1", "data.validation_per_class=2"),  # its mix has a state
 }

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lt_bench.data.augmentations.auto_augment import AutoAugment
     from lt_bench.data.augmentations.color_jitter import ColorJitter
     from lt_bench.data.augmentations.cutout import Cutout
+    from lt_bench.data.augmentations.gaussian_blur import GaussianBlur
+    from lt_bench.data.augmentations.grayscale import Grayscale
     from lt_bench.data.augmentations.grid_mask import GridMask
     from lt_bench.data.augmentations.hide_and_seek import HideAndSeek
     from lt_bench.data.augmentations.rand_augment import RandAugment
@@ -31,6 +33,8 @@ __all__ = [
     "AutoAugment",
     "ColorJitter",
     "Cutout",
+    "GaussianBlur",
+    "Grayscale",
     "GridMask",
     "HideAndSeek",
     "RandAugment",
@@ -48,6 +52,8 @@ __getattr__ = lazily(
         "AutoAugment": "auto_augment",
         "ColorJitter": "color_jitter",
         "Cutout": "cutout",
+        "GaussianBlur": "gaussian_blur",
+        "Grayscale": "grayscale",
         "GridMask": "grid_mask",
         "HideAndSeek": "hide_and_seek",
         "RandAugment": "rand_augment",
