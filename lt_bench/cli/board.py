@@ -243,14 +243,19 @@ def board_show(
         bool, typer.Option("--board", help="All tables of the shipped board, without records of yours.")
     ] = False,
     rank_external: RankExternal = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the tables with records of yours, the shipped board's rows in them; without any of yours, the board."""
-    from lt_bench.leaderboard.board import print_tables
+    from lt_bench.leaderboard.board import plain_tables, print_tables
     from lt_bench.leaderboard.sources import shipped_records
 
     if board and records is not None:
         raise UserError("--board and --records name two boards; leave one of them out")
-    print_tables(shipped_records() if board else records, console(), rank_external)
+    of = shipped_records() if board else records
+    if as_json:
+        print(json.dumps(plain_tables(of, rank_external)))
+    else:
+        print_tables(of, console(), rank_external)
 
 
 @board_app.command("tuning")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -17,7 +16,7 @@ from lt_bench.errors import UserError
 from lt_bench.files import TEMPORARY, beginning, in_words, write_together
 from lt_bench.leaderboard import foundation, noise
 from lt_bench.leaderboard.aggregate import Row, Table, TableKey, places
-from lt_bench.leaderboard.evidence import Evidence
+from lt_bench.leaderboard.full_rows import full_rows
 from lt_bench.leaderboard.naming import Shown, shown
 from lt_bench.leaderboard.page import page
 from lt_bench.leaderboard.probabilities import WHY
@@ -133,7 +132,7 @@ def _render(board: Board, out_dir: Path | None = None) -> dict[str, bytes]:
     files = {INDEX: _index(found, board), PAGE: MARK + page(found, board, out_dir)}
     for one in found:
         files[f"{FOLDER}/{one.name}.md"] = _markdown(one)
-        files[f"{FOLDER}/{one.name}.csv"] = _csv(one.table)
+        files[f"{FOLDER}/{one.name}.csv"] = csv_text(full_rows(one.table))
     return {name: text.encode() for name, text in files.items()}
 
 
@@ -147,9 +146,7 @@ def print_tables(records_dir: Path | None, console: Console, rank_external: bool
     from rich import table as rich_table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    board = read_board(records_dir, rank_external)
-    if not board.shown:
-        raise UserError(f"{records_dir}: there are no records of runs; lt-bench run makes them")
+    board = _board_with_records(records_dir, rank_external)
     for _, title, about, table in shown(board.shown, board.tables):
         remarks = (*_remarks(table), *spread(table))
         caption = Text("\n".join(map(one_line, [about, *remarks])))
@@ -168,6 +165,22 @@ def print_tables(records_dir: Path | None, console: Console, rank_external: bool
             )
     if board.others:
         console.print(Text(board.others))
+
+
+def plain_tables(records_dir: Path | None, rank_external: bool = False) -> list[dict[str, Any]]:
+    """The same tables as plain data: name, title, what the numbers are of, remarks, and rows as in CSV files."""
+    board = _board_with_records(records_dir, rank_external)
+    return [
+        {"table": name, "title": title, "about": about, "remarks": _remarks(table), "rows": full_rows(table)}
+        for name, title, about, table in shown(board.shown, board.tables)
+    ]
+
+
+def _board_with_records(records_dir: Path | None, rank_external: bool) -> Board:
+    board = read_board(records_dir, rank_external)
+    if not board.shown:
+        raise UserError(f"{records_dir}: there are no records of runs; lt-bench run makes them")
+    return board
 
 
 def _columns(table: Table) -> Columns:
@@ -289,49 +302,6 @@ def _without_ece(table: Table) -> list[str]:
     return [f"No ECE of {methods}: {WHY}."] if methods else []
 
 
-def _csv(table: Table) -> str:
-    """One line per row with all digits; an empty field is a missing value."""
-    return csv_text([_full(row, table.key) for row in table.rows])
-
-
-def _full(row: Row, key: TableKey) -> dict[str, object]:
-    best, worst = row.rank or (None, None)
-    return {
-        "rank_best": best,
-        "rank_worst": worst,
-        "method": row.method,
-        "recipe_sha256": row.recipe_sha256,
-        "n": row.n,
-        "seeds": " ".join(map(str, row.runs)),
-        "top1_interval": _digits(row.interval),
-        **{name: _digits(value) for name, value in row.means.items()},
-        "paper": row.paper,
-        "paper_top1": row.paper_top1,
-        "difference": _digits(row.difference),
-        "verified": row.verified,
-        **({"external": row.external.by} if row.external else {}),
-        "command": command(row, key),
-        "commits": " ".join(commits(row)),
-        "network": row.newest.evidence.network,
-        **_costs([run.evidence for run in row.runs.values()]),
-        "index_sha256": key.index_sha256,
-        "content_sha256": key.content_sha256,
-        "protocol_sha256": key.protocol_sha256,
-    }
-
-
-def _costs(runs: Sequence[Evidence]) -> dict[str, object]:
-    """The mean seconds of runs where all tell them, and on what they were made."""
-    seconds = [run.seconds for run in runs if run.seconds is not None]
-    made = [run.made for run in runs if run.made is not None]
-    devices = dict.fromkeys(one.cpu if one.device == "cpu" else one.device for one in made)
-    return {
-        "seconds": _digits(fmean(seconds) if len(seconds) == len(runs) else None),
-        "devices": ", ".join(devices),
-        "precision": ", ".join(dict.fromkeys(one.precision for one in made)),
-    }
-
-
 def _index(found: list[Shown], board: Board) -> str:
     lines = [MARK, "# Leaderboard\n"]
     if not found:
@@ -364,11 +334,6 @@ def _links(found: list[Shown]) -> list[str]:
 def _is_balanced(row: Row) -> bool:
     """Whether balanced accuracy repeats top-1, as on every balanced test set."""
     return math.isclose(row.means["balanced"] or 0.0, row.top1)
-
-
-def _digits(value: float | None) -> float | None:
-    """All digits but those that depend on the version of the statistics library."""
-    return None if value is None else round(value, 9)
 
 
 def _number(value: float | None) -> str:

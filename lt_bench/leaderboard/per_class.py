@@ -15,6 +15,7 @@ from lt_bench.evaluation.metrics import accuracy_by_class
 from lt_bench.evaluation.significance import mean_interval
 from lt_bench.leaderboard.aggregate import Row, told_apart
 from lt_bench.leaderboard.comparison import rows_of
+from lt_bench.leaderboard.full_rows import digits
 from lt_bench.leaderboard.record import Record, load_record
 
 ABOUT = ("class_index", "class_name", "group", "train_count", "total")
@@ -99,14 +100,10 @@ def as_json(found: Sequence[ClassAccuracies]) -> dict[str, Any]:
 def as_lines(found: Sequence[ClassAccuracies]) -> list[dict[str, Any]]:
     """A row a method and class, for CSV: the mean accuracy in percent, its interval, and the seeds."""
     return [
-        {"method": one.method, **row, "n": len(one.seeds), "accuracy": _digits(mean), "interval": _digits(half)}
+        {"method": one.method, **row, "n": len(one.seeds), "accuracy": digits(mean), "interval": digits(half)}
         for one in found
         for row, (mean, half) in zip(one.classes, one.means(), strict=True)
     ]
-
-
-def _digits(value: float | None) -> float | None:
-    return None if value is None else round(value, 9)
 
 
 def as_table(found: Sequence[ClassAccuracies]) -> list[dict[str, Any]]:

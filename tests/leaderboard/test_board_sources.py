@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lt_bench.errors import UserError
 from lt_bench.leaderboard import build, check, compare, frame, per_class_frame, print_tables
-from lt_bench.leaderboard.board import render
+from lt_bench.leaderboard.board import plain_tables, render
 from lt_bench.leaderboard.sources import read_board
 from lt_bench.resources import RECORDS, TABLES
 from lt_bench.training.run import Options
@@ -50,6 +50,15 @@ def yours(official: Path) -> Path:
 
 def rows(records: Path | None = None) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(render(records)[f"tables/{TABLE}.csv"].decode())))
+
+
+def test_plain_tables_are_those_that_are_printed_with_the_rows_of_their_files(yours: Path) -> None:
+    (table,) = plain_tables(None)
+    assert (table["table"], table["title"]) == (TABLE, "tiny-lt, factor 500: cifar-30ep")
+    assert table["title"] in printed()
+    assert [row["method"] for row in table["rows"]] == [row["method"] for row in rows()]
+    for row, line in zip(table["rows"], rows(), strict=True):
+        assert {key: "" if value is None else str(value) for key, value in row.items()} == line
 
 
 def printed(records: Path | None = None) -> str:
