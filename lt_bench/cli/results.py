@@ -215,14 +215,24 @@ def per_class(
     ],
     table: Annotated[str | None, typer.Option(help="Name of the table's file, where they share several.")] = None,
     records: ReadRecords = None,
+    groups: Annotated[
+        str | None, typer.Option(metavar="RULE", help="Of groups of classes instead, by oltr, inclusive or thirds.")
+    ] = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line a method and class.")] = False,
 ) -> None:
-    """Print what methods make of each class, as means over their seeds with the 95% interval."""
+    """Print what methods make of each class, as means over their seeds with the 95% interval.
+
+    Papers differ in which classes are many, medium and few: those with more than 100 and fewer than 20 images (oltr, as
+    in the tables), with 100 and 20 among these (inclusive), or a third of the classes each (thirds).
+    """
     from lt_bench.csv_text import csv_text
+    from lt_bench.data.groups import RULES
     from lt_bench.leaderboard import per_class as module
 
     found = module.per_class(records, methods, table)
+    if groups is not None:
+        found = [one.by_group(groups) for one in found]
     if as_json:
         print(json.dumps(module.as_json(found)))
     elif as_csv:
@@ -230,5 +240,7 @@ def per_class(
     else:
         for one in found:
             print(f"{one.method}: seed{'s' * (len(one.seeds) > 1)} {', '.join(map(str, one.seeds))}")
+        if groups is not None:
+            print(f"{groups}: {RULES[groups]}")
         print()
         print_rows(module.as_table(found))

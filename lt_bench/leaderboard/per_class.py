@@ -1,4 +1,4 @@
-"""Every class of a data set: what methods make of it, over their seeds."""
+"""Every class of a data set, or groups of them: what methods make of it, over their seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lt_bench.errors import UserError
+from lt_bench.data.groups import RULES, group_masks
+from lt_bench.errors import UserError, unknown
 from lt_bench.evaluation.classes import class_rows
 from lt_bench.evaluation.metrics import accuracy_by_class
 from lt_bench.evaluation.significance import mean_interval
@@ -20,6 +21,8 @@ from lt_bench.leaderboard.record import Record, load_record
 
 ABOUT = ("class_index", "class_name", "group", "train_count", "total")
 """What of the rows of `class_rows` is the same for all methods."""
+HEADS = {"class_index": "class", "class_name": "name", "train_count": "train", "total": "test"}
+"""How a terminal has these."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class ClassAccuracies:
     method: str
     seeds: tuple[int, ...]
     classes: list[dict[str, Any]]
-    """Of each class what `ABOUT` names."""
+    """Of each class what `ABOUT` names; of groups what `by_group` says."""
     accuracy: np.ndarray
     """Percent, float64 [S, C], NaN for a class without test images."""
 
@@ -43,6 +46,22 @@ class ClassAccuracies:
         rows = class_rows(data.class_names, data.train_counts, selections[0].correct, selections[0].total)
         accuracy = np.stack([100 * accuracy_by_class(one.correct, one.total) for one in selections])
         return cls(method, tuple(by_seed), [{name: row[name] for name in ABOUT} for row in rows], accuracy)
+
+    def by_group(self, rule: str) -> ClassAccuracies:
+        """The same of groups, by one of `groups.RULES`: means over the classes with test images, NaN where none are.
+
+        Of each group its name, its number of classes, and the images of these. Raises UserError for another rule.
+        """
+        if rule not in RULES:
+            raise UserError(f"--groups: {unknown('rule of groups', rule, RULES)}")
+        about = np.array([[1, row["train_count"], row["total"]] for row in self.classes])
+        masks = {name: mask & (about[:, 2] > 0) for name, mask in group_masks(about[:, 1], rule).items()}
+        sums = {name: about[mask].sum(0).tolist() for name, mask in masks.items()}
+        columns = ("classes", "train_count", "total")
+        groups = [{"group": name, **dict(zip(columns, values, strict=True))} for name, values in sums.items()]
+        nothing = np.full(len(self.seeds), np.nan)
+        means = [self.accuracy[:, mask].mean(1) if mask.any() else nothing for mask in masks.values()]
+        return ClassAccuracies(self.method, self.seeds, groups, np.stack(means, 1))
 
     def means(self) -> list[tuple[float | None, float | None]]:
         """Mean over the seeds of each class and the half-width of its 95% interval, None where there is none."""
@@ -86,7 +105,7 @@ def _of_files(files: Sequence[str]) -> list[ClassAccuracies]:
 def as_json(found: Sequence[ClassAccuracies]) -> dict[str, Any]:
     """All of it, as plain data."""
     means = [one.means() for one in found]
-    classes = [
+    rows = [
         row
         | {
             "accuracy": {one.method: columns[k][0] for one, columns in zip(found, means, strict=True)},
@@ -94,7 +113,8 @@ def as_json(found: Sequence[ClassAccuracies]) -> dict[str, Any]:
         }
         for k, row in enumerate(found[0].classes)
     ]
-    return {"unit": "percent", "seeds": {one.method: list(one.seeds) for one in found}, "classes": classes}
+    what = "classes" if "class_index" in rows[0] else "groups"
+    return {"unit": "percent", "seeds": {one.method: list(one.seeds) for one in found}, what: rows}
 
 
 def as_lines(found: Sequence[ClassAccuracies]) -> list[dict[str, Any]]:
@@ -108,10 +128,10 @@ def as_lines(found: Sequence[ClassAccuracies]) -> list[dict[str, Any]]:
 
 def as_table(found: Sequence[ClassAccuracies]) -> list[dict[str, Any]]:
     """Rows for a terminal: a column a method."""
-    about = ("class", "name", "group", "train", "test")
     means = {one.method: one.means() for one in found}
     return [
-        dict(zip(about, row.values(), strict=True)) | {f"{name} %": _cell(*cells[k]) for name, cells in means.items()}
+        {HEADS.get(key, key): value for key, value in row.items()}
+        | {f"{name} %": _cell(*cells[k]) for name, cells in means.items()}
         for k, row in enumerate(found[0].classes)
     ]
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from records_factory import add_record, digest
 from run_cases import refused
 
+from lt_bench.data.groups import group_masks
 from lt_bench.leaderboard.difference_figure import differences
 from lt_bench.leaderboard.per_class import per_class
 from lt_bench.leaderboard.record import load_record
@@ -102,3 +104,55 @@ def test_the_picture_of_a_comparison(lt_bench: LtBench, working_folder: Path, mo
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([90, 10, 20, 30, 40, 50])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["many: +50.00", "medium: +25.00", "few: +45.00"]
+
+
+# --- groups ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factor", "rule", "sizes"),
+    [
+        *((10, rule, sizes) for rule, sizes in {"oltr": (69, 31, 0), "inclusive": (70, 30, 0)}.items()),
+        *((50, rule, sizes) for rule, sizes in {"oltr": (41, 41, 18), "inclusive": (41, 40, 19)}.items()),
+        *((100, rule, sizes) for rule, sizes in {"oltr": (35, 35, 30), "inclusive": (35, 34, 31)}.items()),
+        *((200, rule, sizes) for rule, sizes in {"oltr": (30, 31, 39), "inclusive": (31, 29, 40)}.items()),
+        (100, "thirds", (33, 33, 34)),
+    ],
+)
+def test_the_groups_of_cifar_100_are_the_cards(factor: int, rule: str, sizes: tuple[int, ...]) -> None:
+    counts = [int(500 * factor ** (-k / 99)) for k in range(100)]
+    masks = group_masks(counts, rule)
+    assert tuple(int(mask.sum()) for mask in masks.values()) == sizes
+    assert (sum(mask.astype(int) for mask in masks.values()) == 1).all()
+    mixed = np.random.default_rng(0).permutation(100)  # classes need not stand in the order of their sizes
+    for name, mask in group_masks(np.array(counts)[mixed], rule).items():
+        assert np.array_equal(mask, masks[name][mixed]) or rule == "thirds"
+        assert sorted(np.array(counts)[mixed][mask]) == sorted(np.array(counts)[masks[name]])
+
+
+def test_groups_are_means_of_their_classes(tmp_path: Path) -> None:
+    add_two(tmp_path)
+    low, high = per_class(tmp_path, ["low", "high"])
+    many, medium, few = low.by_group("thirds").means()
+    assert (many[0], medium, few) == (pytest.approx(60), (65.0, pytest.approx(0)), (45.0, pytest.approx(0)))
+    assert many[1] == pytest.approx(low.means()[0][1] / 2)  # the seeds differ in one of its two classes
+    assert high.by_group("oltr").means() == [(90.0, None)] * 3
+    assert [row["classes"] for row in low.by_group("oltr").classes] == [2, 2, 2]
+
+
+def test_a_group_without_tested_classes_has_no_accuracy(tmp_path: Path) -> None:
+    add_record(tmp_path, correct=(9, 8, 7, 6, 0, 0), total=(10, 10, 10, 10, 0, 0))
+    (found,) = per_class(tmp_path, ["ce"])
+    assert found.by_group("oltr").means()[2] == (None, None)
+    assert [row["total"] for row in found.by_group("oltr").classes] == [20, 20, 0]
+
+
+def test_the_command_tells_groups(lt_bench: LtBench, working_folder: Path) -> None:
+    add_two(working_folder / "records")
+    told = lt_bench("per-class", "low", "high", "--records", "records", "--groups", "thirds").out.splitlines()
+    assert told[2].startswith("thirds: a third of the classes each")
+    assert told[4].split() == ["group", "classes", "train", "test", "low", "%", "high", "%"]
+    assert told[-1].split()[-4:] == ["45.00", "±", "0.00", "90.00"]
+    found = json.loads(lt_bench("per-class", "low", "--records", "records", "--groups", "thirds", "--json").out)
+    assert [row["group"] for row in found["groups"]] == ["many", "medium", "few"]
+    refused(lt_bench("per-class", "low", "--records", "records", "--groups", "third"), "did you mean thirds?")
