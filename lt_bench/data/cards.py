@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lt_bench.data.class_names import check
 from lt_bench.errors import UserError, unknown
-from lt_bench.resources import resource_folder
+from lt_bench.resources import resource_folder, shipped_files
 from lt_bench.settings import Settings
 from lt_bench.yaml_files import read_yaml
 
@@ -244,7 +244,7 @@ _named: dict[Path, None] = {}
 
 def card_names() -> list[str]:
     """All data sets that ship."""
-    return sorted(path.stem for path in resource_folder("datasets").glob("*.yaml"))
+    return sorted(shipped_files(resource_folder("datasets")))
 
 
 def own_names() -> list[str]:

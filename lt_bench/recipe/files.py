@@ -18,7 +18,7 @@ from typing import Any
 from lt_bench.bibliography import FILE as PAPERS
 from lt_bench.data.cards import remember
 from lt_bench.errors import UserError, unknown
-from lt_bench.resources import resource_folder
+from lt_bench.resources import resource_folder, shipped_files
 
 Node = dict[str, Any]
 
@@ -45,8 +45,7 @@ def recipes_folder() -> Path:
 
 def shipped(folder: str = "") -> dict[str, Path]:
     """The shipped methods by name, or with a folder the settings or protocols."""
-    files = sorted((recipes_folder() / folder).iterdir(), key=lambda path: path.name)
-    return {path.stem: path for path in files if path.suffix == ".yaml" and path.name != PAPERS}
+    return {name: path for name, path in shipped_files(recipes_folder() / folder).items() if path.name != PAPERS}
 
 
 def shipped_recipes() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from lt_bench.data.augment import Augmentation
@@ -27,9 +28,8 @@ def check_fields(recipe: Node) -> None:
     It tells the full names in the recipe that end with the same word, or else with the one nearest to it: for `lr` that
     is `protocol.optimizer.lr`, and where there is a second stage `second_stage.lr` first.
     """
-    blocks = {field: [*paths(block, field)] for field, block in BLOCKS.items()}
     parts = {field: [f"{field}.{name}" for name in names] for field, names, _ in _components(recipe)}
-    known = [path for names in (*parts.values(), FIELDS, *blocks.values()) for path in names]
+    known = [path for names in (*parts.values(), FIELDS, _in_blocks()) for path in names]
     _check("", recipe, FIELDS, known)
     for field, block in BLOCKS.items():
         _check(field, recipe.get(field), block.model_fields, known)
@@ -38,6 +38,12 @@ def check_fields(recipe: Node) -> None:
         _check(f"views.{name}", view, Augmentation.model_fields, known)
     for field, names, given in _components(recipe):
         _check(field, given, names, known)
+
+
+@cache
+def _in_blocks() -> tuple[str, ...]:
+    """The full names of all fields of `BLOCKS`."""
+    return tuple(path for field, block in BLOCKS.items() for path in paths(block, field))
 
 
 def _check(field: str, given: Any, names: Iterable[str], known: list[str]) -> None:

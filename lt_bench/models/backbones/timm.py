@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -171,15 +171,22 @@ class Timm(Staged):
 
     def _features(self, side: int) -> int:
         """The width of the pooled features of images of this size. Raises UserError if the network cannot take them."""
-        with torch.device("meta"), torch.inference_mode():
-            model = self.untrained()._model().eval()
-            try:
-                width: int = model(torch.empty(2, 3, side, side)).shape[1]
-            except Exception as error:  # whatever the forward of some network raises
-                raise UserError(
-                    f"model.backbone: timm/{self.config.model} does not take images of {side} pixels: {_reason(error)}"
-                ) from None
-        return width
+        return _width(self.untrained().config.model_dump_json(), side)
+
+
+@cache
+def _width(settings: str, side: int) -> int:
+    """As `Timm._features`, of settings as JSON: one network stands behind many recipes, and takes half a second."""
+    network = Timm(Timm.Config.model_validate_json(settings))
+    with torch.device("meta"), torch.inference_mode():
+        model = network._model().eval()
+        try:
+            width: int = model(torch.empty(2, 3, side, side)).shape[1]
+        except Exception as error:  # whatever the forward of some network raises
+            raise UserError(
+                f"model.backbone: timm/{network.config.model} does not take images of {side} pixels: {_reason(error)}"
+            ) from None
+    return width
 
 
 def _reason(error: Exception) -> str:
