@@ -181,7 +181,7 @@ def _kind(recipe: Mapping[str, Any]) -> str:
     costs = sorted({_cost(kind, part[kind]["name"]) for part in parts for kind in ("mix", "loss")} - {"1x"})
     procedure = recipe["method"] if stage is None else {"name": stage["stage"]["name"]}
     same = [recipe["data"]["name"], recipe["model"], procedure, protocol["batch_size"], protocol["augmentation"], costs]
-    same += [recipe.get("regularise", {}), protocol.get("batch_augmentation")]
+    same += [recipe.get("regularise", {}), protocol.get("batch_augmentation"), recipe.get("views")]
     return json.dumps(same, sort_keys=True)
 
 

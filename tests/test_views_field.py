@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from lt_bench.data.opening import open_split
 from lt_bench.data.types import Batch, Epoch
-from lt_bench.errors import UserError
+from lt_bench.errors import RunError, UserError
+from lt_bench.methods.paco import PaCo
 from lt_bench.ranks.division import divisions
 from lt_bench.recipe import Recipe, load_recipe
 from lt_bench.recipe.showing import show
@@ -63,8 +64,30 @@ def test_the_protocol_and_the_views_of_paco_are_the_cards() -> None:
     assert recipe.protocol.augmentation.steps() == {"auto-augment": {}, "cutout": {"side": 16}}
     key = recipe.views["key"]
     assert (key.kind, key.size, key.scale) == ("resized-crop", 32, (0.2, 1.0))
-    assert [*key.steps()] == ["color-jitter", "grayscale", "gaussian-blur"]
+    strengths = dict.fromkeys(("brightness", "contrast", "saturation"), 0.4)
+    assert key.steps() == {
+        "color-jitter": {**strengths, "hue": 0.1, "probability": 0.8},
+        "grayscale": {"probability": 0.2},
+        "gaussian-blur": {"probability": 0.5, "smallest": 0.1, "largest": 2.0},
+    }
     assert [figure.top1 for figure in recipe.reported] == [52.0]
+
+
+def test_null_takes_one_back_or_all() -> None:
+    both = load_recipe("cifar100-lt/bcl-own-views")
+    one = load_recipe("cifar100-lt/bcl-own-views", ["views.view2=null"])
+    assert one.views == {"view3": both.views["view3"]}
+    none = load_recipe("cifar100-lt/bcl-own-views", ["views={view2: null, view3: null}"])
+    assert none.sha256() == load_recipe("cifar100-lt/bcl").sha256()
+
+
+def test_a_resolved_file_is_held_to_the_names_of_streams(tmp_path: Path) -> None:
+    path = tmp_path / "resolved.yaml"
+    text = show("cifar100-lt/paco-own-protocol")
+    assert text.count("  key:") == 1
+    path.write_text(text.replace("  key:", "  keys:"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"views: 'keys' is not a known stream of the method paco"):
+        load_recipe(path)
 
 
 def test_what_is_shown_is_a_recipe_again(tmp_path: Path) -> None:
@@ -76,7 +99,11 @@ def test_what_is_shown_is_a_recipe_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "override", "message"),
     [
-        ("ce", "views={main: {cutout: 8}}", r"views: the method standard varies all its images alike; leave them out"),
+        (
+            "ce",
+            "views={main: {cutout: 8}}",
+            r"views\.main: the method standard varies all its images alike",
+        ),
         ("paco", "views.keys.cutout=8", r"views: 'keys' is not a known stream of the method paco; did you mean key\?"),
         ("paco", "views.key.cutuot=8", r"views\.key\.cutuot: .*did you mean cutout\?"),
         ("paco", "views=key", r"views: expected such as \{key: \{kind: resized-crop\}\}, found 'key'"),
@@ -133,3 +160,10 @@ def test_a_training_is_of_the_views_its_record_names(tmp_path: Path) -> None:
     assert any(not torch.equal(alike[key], own[key]) for key in alike)
     assert record(tmp_path / "own").recipe["views"]["key"]["cutout"] == 16
     assert "views" not in record(tmp_path / "alike").recipe
+
+
+@pytest.mark.usefixtures("working_folder", "tiny_backbone")
+def test_a_view_of_a_stream_that_is_none_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PaCo, "view_streams", PaCo.view_streams | {"third"})
+    with pytest.raises(RunError, match=r"views\.third: paco has the streams key, query"):
+        batches(tiny("paco", "views.third={cutout: 8}"), tmp_path)

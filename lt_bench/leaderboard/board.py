@@ -148,8 +148,7 @@ def print_tables(records_dir: Path | None, console: Console, rank_external: bool
 
     board = _board_with_records(records_dir, rank_external)
     for _, title, about, table in shown(board.shown, board.tables):
-        remarks = (*_remarks(table), *spread(table))
-        caption = Text("\n".join(map(one_line, [about, *remarks])))
+        caption = Text("\n".join(map(one_line, [about, *_remarks(table), *spread(table)])))
         # Text, not str: a name in square brackets must not be read as markup.
         view = rich_table.Table(title=Text(one_line(title)), caption=caption, box=box.SIMPLE_HEAD)
         every = _columns(table)
@@ -171,7 +170,8 @@ def plain_tables(records_dir: Path | None, rank_external: bool = False) -> list[
     """The same tables as plain data: name, title, what the numbers are of, remarks, and rows as in CSV files."""
     board = _board_with_records(records_dir, rank_external)
     return [
-        {"table": name, "title": title, "about": about, "remarks": _remarks(table), "rows": full_rows(table)}
+        {"table": name, "title": title, "about": about}
+        | {"remarks": [*_remarks(table), *spread(table)], "rows": full_rows(table)}
         for name, title, about, table in shown(board.shown, board.tables)
     ]
 

@@ -19,7 +19,7 @@ from lt_bench.protocol import Protocol
 from lt_bench.recipe.files import Node
 from lt_bench.recipe.hints import check_fields
 from lt_bench.recipe.layers import DEFAULTS, merge
-from lt_bench.recipe.rules import check
+from lt_bench.recipe.rules import check, of_no_stream
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe, Reported
 from lt_bench.registry import NETWORK, check_name, lookup, named
 from lt_bench.validation import validated
@@ -158,17 +158,14 @@ def _augmentation(given: Augmentation, path: Path, field: str) -> Node:
 def _views(given: Any, method: type[Any], side: int | None, path: Path) -> Node:
     """The augmentations of single streams of a method, each a whole one, with all their settings.
 
-    Crops that do not say it are brought to the `side` of the protocol's images.
+    Crops that do not say it are brought to the `side` of the protocol's images; null takes a view back.
     """
     if not isinstance(given, dict):
         raise UserError(f"{path}: views: expected such as {{key: {{kind: resized-crop}}}}, found {shown(given)}")
-    if not method.view_streams:
-        raise UserError(f"{path}: views: the method {method.name} varies all its images alike; leave them out")
-    for name in map(str, given):
-        if name not in method.view_streams:
-            stream = f"stream of the method {method.name}"
-            raise UserError(f"{path}: views: {unknown(stream, name, method.view_streams)}")
-    return {name: _view(view, side, path, f"views.{name}") for name, view in given.items()}
+    for complaint in of_no_stream(given, method):
+        raise UserError(f"{path}: {complaint}")
+    kept = {name: view for name, view in given.items() if view is not None}
+    return {name: _view(view, side, path, f"views.{name}") for name, view in kept.items()}
 
 
 def _view(given: Any, side: int | None, path: Path, field: str) -> Node:

@@ -7,13 +7,13 @@ compare them. `lt_bench.listing.fits` tells the same two by two, for the list of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from lt_bench.corrections import with_revision
 from lt_bench.data.cards import Card, load_card
-from lt_bench.errors import UserError
+from lt_bench.errors import UserError, unknown
 from lt_bench.recipe.schema import PHASE_FAMILIES, Composition, Recipe, choice
 from lt_bench.registry import lookup
 
@@ -98,8 +98,18 @@ def _images_are_augmented_as_their_kind(parts: Parts) -> Iterator[str]:
         yield f"protocol: {error}"
 
 
-def _views_are_of_one_kind_of_images(parts: Parts) -> Iterator[str]:
+def of_no_stream(views: Iterable[object], method: type[Any]) -> Iterator[str]:
+    """A complaint for each name of a view that is none of a stream which may have one."""
+    for name in map(str, views):
+        if not method.view_streams:
+            yield f"views.{name}: the method {method.name} varies all its images alike; leave it out"
+        elif name not in method.view_streams:
+            yield f"views: {unknown(f'stream of the method {method.name}', name, method.view_streams)}"
+
+
+def _views_are_of_streams_and_like_the_other_images(parts: Parts) -> Iterator[str]:
     """Batches of all streams go through one network, which is tested on images as the protocol has them."""
+    yield from of_no_stream(parts.recipe.views, parts.method)
     card, usual = parts.card, parts.recipe.protocol.augmentation
     for name, view in parts.recipe.views.items():
         try:
@@ -321,7 +331,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_stage_that_trains_nothing_reads_nothing,
     _a_method_needs_its_head,
     _images_are_augmented_as_their_kind,
-    _views_are_of_one_kind_of_images,
+    _views_are_of_streams_and_like_the_other_images,
     _an_augmentation_comes_once,
     _a_regulariser_changes_something,
     _a_tuner_has_a_pretrained_network,

@@ -188,7 +188,12 @@ def _begin_epoch(job: Job, epoch: Epoch) -> None:
 def _streams(
     job: Job, epoch: Epoch, orders: Mapping[str, IntArray], divided: Sequence[Division]
 ) -> list[Iterator[Batch]]:
-    """The batches of each stream; of several processes, this one's part of each."""
+    """The batches of each stream; of several processes, this one's part of each.
+
+    Raises RunError where a stream that has views of its own is none of the method's.
+    """
+    if strangers := job.sets.views.keys() - orders.keys():
+        raise RunError(f"views.{min(strangers)}: {job.method.name} has the streams {', '.join(sorted(orders))}")
     copies, own = job.protocol.batch_augmentation, places(divided)
     size = copies * job.protocol.batch_size
     return [

@@ -57,6 +57,7 @@ def test_plain_tables_are_those_that_are_printed_with_the_rows_of_their_files(yo
     assert (table["table"], table["title"]) == (TABLE, "tiny-lt, factor 500: cifar-30ep")
     assert table["title"] in printed()
     assert [row["method"] for row in table["rows"]] == [row["method"] for row in rows()]
+    assert all(" ".join(remark.split()) in " ".join(printed().split()) for remark in table["remarks"])
     for row, line in zip(table["rows"], rows(), strict=True):
         assert {key: "" if value is None else str(value) for key, value in row.items()} == line
 

@@ -32,9 +32,9 @@ class GaussianBlur(Augment):
         """SimCLR's, in pixels, as MoCo v2 and what follows it have them on images of every size."""
 
         probability: float = Field(default=0.5, ge=0, le=1)
-        smallest: FiniteFloat = Field(default=0.1, gt=0, le=100)
+        smallest: FiniteFloat = Field(default=0.1, ge=0.01, le=100)
         """Standard deviation, in pixels."""
-        largest: FiniteFloat = Field(default=2.0, gt=0, le=100)
+        largest: FiniteFloat = Field(default=2.0, ge=0.01, le=100)
 
         @model_validator(mode="after")
         def _consistent(self) -> Self:
