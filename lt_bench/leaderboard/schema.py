@@ -348,6 +348,8 @@ class Record(Settings):
     curve: Curve
     label_noise: LabelNoise | None = added(None)
     """Where training labels are wrong."""
+    weights_sha256: Sha256 | None = added(None)
+    """Of the file of the trained weights, by which a copy of it is told; None where there was none to keep."""
     predictions: PredictionsFile | None = None
     sha256: Sha256 | None = added(None)
     """Of all that stands before it in its file; see `seal`."""

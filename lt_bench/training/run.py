@@ -23,7 +23,7 @@ from lt_bench.data.split import Split
 from lt_bench.data.types import ClassStats, Epoch, ImageSet
 from lt_bench.diagnostics import save_diagnostics
 from lt_bench.errors import UserError
-from lt_bench.files import TEMPORARY, in_words, write_atomically
+from lt_bench.files import TEMPORARY, in_words, sha256_of, write_atomically
 from lt_bench.leaderboard.record import find_record, load_record, record_folder, slug, write_record
 from lt_bench.methods import Method, Task
 from lt_bench.mixing.teachers import Kind, Teacher, teach, training_maps
@@ -99,6 +99,7 @@ def _leave(
     unkept = None
     try:
         save_weights(folder / FILE, job.evaluated, recipe, split, job.seed, trained)
+        record = record.model_copy(update={"weights_sha256": sha256_of(folder / FILE)})
     except UserError as error:
         unkept = error
     path = write_record(record, state.last_predictions(split.test.labels), options.records)

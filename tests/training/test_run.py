@@ -29,6 +29,7 @@ from run_cases import (
 
 from lt_bench.data.opening import open_split
 from lt_bench.errors import UserError
+from lt_bench.files import sha256_of
 from lt_bench.leaderboard.record import load_predictions, load_record
 from lt_bench.training import run as run_module
 from lt_bench.training.options import BudgetSpent
@@ -94,6 +95,7 @@ def test_a_finished_run_leaves_weights_and_no_checkpoint(tmp_path: Path) -> None
     train(tiny(), tmp_path)
     left = {path.name for path in only(tmp_path, "log.jsonl").parent.iterdir()}
     assert left - {".lock"} == {"log.jsonl", "recipe.json", "weights.safetensors"}
+    assert record(tmp_path).weights_sha256 == sha256_of(only(tmp_path, "weights.safetensors"))
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
 
 

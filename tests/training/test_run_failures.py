@@ -12,6 +12,7 @@ from run_cases import assert_same_result, no_space, only, record, tiny, train, w
 
 from lt_bench.errors import RunError, UserError
 from lt_bench.files import TEMPORARY
+from lt_bench.leaderboard.record import load_record
 from lt_bench.training import loop
 from lt_bench.training import run as run_module
 
@@ -79,6 +80,7 @@ def test_a_full_disk_while_the_weights_are_written_costs_no_record(
         outcome = train(tiny(), tmp_path)
     said = "weights.safetensors: the weights could not be written: No space left on device; the record is written, and"
     assert said in capsys.readouterr().err.splitlines()[-1]
+    assert load_record(outcome.record).weights_sha256 is None
     assert files(tmp_path) - {outcome.record.name, outcome.record.with_suffix(".npz").name} == {
         *("checkpoint.pt", "log.jsonl", "recipe.json")
     }
