@@ -73,6 +73,17 @@ def test_the_protocol_and_the_views_of_paco_are_the_cards() -> None:
     assert [figure.top1 for figure in recipe.reported] == [52.0]
 
 
+def test_the_views_of_paco_on_large_images() -> None:
+    recipe = load_recipe("imagenet-lt/paco-own-protocol")
+    query, key = recipe.views["query"], recipe.views["key"]
+    assert (query.size, query.scale, query.color_jitter) == (224, (0.08, 1.0), 0.4)
+    assert [*query.steps()] == ["grayscale", "gaussian-blur", "rand-augment"]
+    assert (key.scale, key.color_jitter) == ((0.08, 1.0), 0.0)
+    assert key.then["color-jitter"] == {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
+    assert recipe.method["temperature"] == 0.07
+    assert recipe.protocol.lr(9) == pytest.approx(0.02)
+
+
 def test_null_takes_one_back_or_all() -> None:
     both = load_recipe("cifar100-lt/bcl-own-views")
     one = load_recipe("cifar100-lt/bcl-own-views", ["views.view2=null"])
