@@ -63,9 +63,9 @@ def image_sets(
     for one in (augmentation, *views.values()):
         one.check(split.card)
 
-    def make(part: ArrayPart | FilePart, seen: Augmentation, steps: Sequence[Augment] | None = None) -> ImageSet:
-        """Images to be varied by crops, mirroring and `steps`; without any, to be looked at."""
-        varied, steps = steps is not None, steps or ()
+    def make(
+        part: ArrayPart | FilePart, seen: Augmentation, steps: Sequence[Augment] = (), varied: bool = False
+    ) -> ImageSet:
         if isinstance(part, FilePart) or seen.kind == "resized-crop":
             from lt_bench.data.view_set import ViewSet  # noqa: PLC0415 (needs torchvision and the loader)
 
@@ -76,10 +76,10 @@ def image_sets(
         settings = seen if varied else seen.model_copy(update={"padding": 0, "flip": False})
         return DeviceSet(part, split.card, settings, device, steps)
 
-    usual = in_order({**augmentation.steps(), **further}) if varied else None
-    train = make(split.training, augmentation.model_copy(update={"test_views": "centre"}), usual)
+    usual = in_order({**augmentation.steps(), **further}) if varied else ()
+    train = make(split.training, augmentation.model_copy(update={"test_views": "centre"}), usual, varied)
     validation = None if split.validation is None else make(split.validation, augmentation)
-    own = {stream: make(split.training, view, in_order(view.steps())) for stream, view in views.items()}
+    own = {stream: make(split.training, view, in_order(view.steps()), True) for stream, view in views.items()}
     return ImageSets(train, validation, make(split.test, augmentation), split.counts, own)
 
 
