@@ -107,16 +107,25 @@ def pieces(text: str, where: str) -> list[str]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping. Raises UserError in one line."""
+    return parse_mapping(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """What is in a YAML file. Raises UserError in one line."""
     if path.is_fifo():
         raise UserError(f"{path}: not a regular file")  # its writer may never come
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except IsADirectoryError:
         raise UserError(f"{path}: is a directory, not a YAML file") from None
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable: {error}") from None
+
+
+def parse_mapping(text: str, path: Path) -> dict[str, Any]:
+    """The one mapping in the text of a file. Raises UserError in one line."""
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of fields, found {type(data).__name__}")

@@ -7,6 +7,7 @@ was named by path. In a card of one's own all paths are relative to the card.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,7 +17,7 @@ from lt_bench.data.class_names import check
 from lt_bench.errors import UserError, unknown
 from lt_bench.resources import resource_folder, shipped_files
 from lt_bench.settings import Settings
-from lt_bench.yaml_files import read_yaml
+from lt_bench.yaml_files import parse_mapping, read_text
 
 Mean = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -313,8 +314,14 @@ def _called(name: str, card: Card, path: Path, what: str) -> Card:
 
 def read_card(path: Path) -> Card:
     """Read the card in a file. Raises UserError with the first field that is wrong."""
+    return _card(read_text(path), path)
+
+
+@lru_cache(maxsize=64)
+def _card(text: str, path: Path) -> Card:
+    """Made once of a text: to read one recipe takes its card three times."""
     try:
-        return Card.read(read_yaml(path))
+        return Card.read(parse_mapping(text, path))
     except ValidationError as error:
         first = error.errors()[0]
         place = "".join(f"{part}: " for part in (path, ".".join(map(str, first["loc"]))) if part)
