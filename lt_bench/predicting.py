@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lt_bench.data.arrays import ArrayPart
+from lt_bench.data.arrays import ArrayPart, with_progress
 from lt_bench.data.cards import load_card
 from lt_bench.data.decoding import UnreadableError, read_rgb
 from lt_bench.data.device_set import DeviceSet
@@ -50,14 +51,18 @@ class Told:
         save_predictions(path, self.predictions, np.array(self.files), self.class_names, labelled=False)
 
 
-def predict_files(weights: Path, places: Sequence[Path], options: Options) -> Told:
+def predict_files(weights: Path, places: Sequence[Path], options: Options, *, skip: bool = False) -> Told:
     """Predict image files, and those below folders, as a run's test images are: one network input each, in float32.
 
     A network of small images sees each resized to its square; another sees what its protocol shows of a test image.
-    Raises UserError for weights that are none, and for an image that cannot be read.
+    Raises UserError for weights that are none, and for an image that cannot be read; to `skip` is to leave these out
+    and name them on stderr, and every image is decoded twice.
     """
     network = load_network(weights, options.data_root)
     files = tuple(file for place in places for file in image_files(place))
+    files = tuple(_readable(files)) if skip else files
+    if not files:
+        raise UserError(f"{', '.join(map(str, places))}: none of the images can be read")
     device = choose_runtime(options.device, "float32", "off").device
     images = _image_set(network, files, device, options.workers)
     network = network.to(device)
@@ -71,6 +76,17 @@ def predict_files(weights: Path, places: Sequence[Path], options: Options) -> To
         raise UserError(str(error)) from None
     assert found.logits is not None, "they were asked for"
     return Told(files, found, network.class_names or tuple(map(str, range(found.logits.shape[1]))))
+
+
+def _readable(files: Sequence[str]) -> Iterator[str]:
+    """Those of the files that can be decoded; of each other one it is said why not."""
+    for file in with_progress(files, "look for unreadable images"):
+        try:
+            read_rgb(Path(file))
+        except (UnreadableError, OSError) as error:
+            print(f"{file}: left out, not a readable image: {reason(error)}", file=sys.stderr)
+        else:
+            yield file
 
 
 def _image_set(network: TrainedNetwork, files: Sequence[str], device: torch.device, workers: int) -> ImageSet:

@@ -91,6 +91,22 @@ def test_what_is_refused(lt_bench: LtBench, trained: Path) -> None:
     refused(lt_bench("predict", "text.png", "new"), "text.png: not the weights of a run")
 
 
+def test_damaged_images_are_left_out_and_named(lt_bench: LtBench, trained: Path) -> None:
+    whole = Path("new/03.png").read_bytes()
+    Path("new/03.png").write_bytes(whole[: len(whole) // 2])
+    Path("new/sub/31.png").write_bytes(b"no image")
+    refused(lt_bench("predict", trained, "new", "--device", "cpu"), "new/03.png: not a readable image")
+    done = lt_bench("predict", trained, "new", "--device", "cpu", "--json", "--skip-unreadable")
+    assert done.code == 0
+    images = [row["image"] for row in json.loads(done.out)]
+    assert images == [str(path) for path in image_files(Path("new")) if path not in ("new/03.png", "new/sub/31.png")]
+    left_out = [line.partition(": ") for line in done.err.splitlines()]
+    assert [file for file, _, _ in left_out] == ["new/03.png", "new/sub/31.png"]
+    assert all(why.startswith("left out, not a readable image: ") for _, _, why in left_out)
+    none = lt_bench("predict", trained, "new/03.png", "--device", "cpu", "--skip-unreadable")
+    assert (none.code, none.err.splitlines()[-1]) == (2, "lt-bench: new/03.png: none of the images can be read")
+
+
 def test_which_files_of_a_folder_are_images(tmp_path: Path) -> None:
     for name in ("b.JPG", "a.png", "notes.txt", ".hidden.png", "sub/.cache/c.png", "sub/d.webp"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -105,6 +105,9 @@ def predict_images(
     device: Device = "auto",
     workers: Workers = 2,
     plugin: Plugins = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out what is no readable image, and name it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say the class of images that belong to no data set, with the confidence in it, which --json has as a fraction."""
@@ -114,9 +117,8 @@ def predict_images(
     load_plugins(plugin)
     if out is not None:
         check_place(out)
-    found = predict_files(
-        weights, images, run_options(data_root, RECORDS, Path("runs"), device, "float32", "off", workers)
-    )
+    options = run_options(data_root, RECORDS, Path("runs"), device, "float32", "off", workers)
+    found = predict_files(weights, images, options, skip=skip_unreadable)
     if out is not None:
         found.save(out)
     if as_json:
