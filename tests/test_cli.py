@@ -120,7 +120,7 @@ def test_completion_can_be_had(lt_bench: LtBench, shell: str, monkeypatch: pytes
     [
         ("run cifar100-lt/ldam", ["cifar100-lt/ldam", "cifar100-lt/ldam-drw"]),
         ("show my-birds/lda", ["my-birds/ldam", "my-birds/ldam-drw"]),
-        ("sweep digits-lt/ce protocol=imagenet-lt-9", ["protocol=imagenet-lt-90ep"]),
+        ("sweep digits-lt/ce protocol=imagenet-lt-9", ["protocol=imagenet-lt-90ep", "protocol=imagenet-lt-90ep-bcl"]),
         ("validate digits-lt/ce protocol.optimizer.w", ["protocol.optimizer.weight_decay="]),
         ("data describe my", ["my-birds"]),
         ("list met", ["methods"]),
