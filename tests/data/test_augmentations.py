@@ -25,7 +25,7 @@ from lt_bench.data.augmentations import (
     TrivialAugment,
 )
 from lt_bench.data.augmentations.auto_augment import AutoAugment, sub_policies
-from lt_bench.data.augmentations.color_jitter import THREE, turned
+from lt_bench.data.augmentations.color_jitter import ORDERS, turned
 from lt_bench.data.augmentations.cutout import cut_out
 from lt_bench.data.augmentations.grid_mask import GridMask, grid
 from lt_bench.data.augmentations.hide_and_seek import HideAndSeek, cell_side
@@ -152,6 +152,13 @@ def test_random_policies_draw_every_operation_alike(augment: Operations, steps: 
         assert (names[chosen] == name).mean() == pytest.approx(1 / 14, abs=0.005)
 
 
+def test_each_operation_comes_with_its_probability(images: Tensor) -> None:
+    (chosen,) = drawn(RandAugment(probability=0.5), 20_000)
+    counts = np.bincount((chosen >= 0).sum(1), minlength=3) / 20_000
+    np.testing.assert_allclose(counts, [0.25, 0.5, 0.25], atol=0.015)
+    assert torch.equal(RandAugment(probability=0.0)(images, generator(0, "none")), images)
+
+
 @pytest.mark.parametrize(
     ("side", "centre", "rows", "columns"),
     [
@@ -221,10 +228,10 @@ def test_random_erasing_fills_boxes_of_normalised_images() -> None:
 @pytest.mark.parametrize("order", range(6))
 def test_colour_jitter_is_torchvisions(images: Tensor, order: int) -> None:
     factors = torch.tensor([[0.6, 1.4, 0.7]]).expand(len(images), 3)
-    ours = ColorJitter().apply(images, factors, THREE[[order] * len(images)])
+    ours = ColorJitter().apply(images, factors, ORDERS[[order] * len(images)])
     changes: list[Callable[..., Any]] = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation]
     theirs = images
-    for change in THREE[order]:
+    for change in ORDERS[order]:
         theirs = changes[change](theirs, float(factors[0, change]))
     torch.testing.assert_close(ours, theirs, atol=2, rtol=0)  # each of three steps rounds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -63,6 +63,7 @@ __getattr__ = lazily(
     },
 )
 
+C = TypeVar("C")
 Draws = tuple[Any, ...]
 """Arrays or tensors whose first axis is the image."""
 GEOMETRY, COLOUR, ERASING = range(3)
@@ -105,6 +106,14 @@ class Augment(Component, ABC):
         """Draw and apply: images [B, 3, H, W], uint8 or, if it is `normalised`, float32."""
         height, width = images.shape[-2:]
         return self.apply(images, *self.draw(len(images), height, width, rng, images.device))
+
+
+def rising(config: C) -> C:
+    """For `model_validator`: settings whose `smallest` is not above their `largest`."""
+    smallest, largest = (getattr(config, name) for name in ("smallest", "largest"))
+    if smallest > largest:
+        raise ValueError(f"smallest {smallest:g} is above largest {largest:g}")
+    return config
 
 
 def in_order(named: Mapping[str, Mapping[str, Any]]) -> Sequence[Augment]:

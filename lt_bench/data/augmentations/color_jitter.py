@@ -14,7 +14,7 @@ from lt_bench.data.augmentations import COLOUR, Augment, Draws
 from lt_bench.registry import Info
 from lt_bench.settings import added
 
-THREE, FOUR = (np.array([*permutations(range(count))]) for count in (3, 4))
+ORDERS, ORDERS_WITH_HUE = (np.array([*permutations(range(count))]) for count in (3, 4))
 """The orders of brightness, contrast and saturation, and of these and hue."""
 
 
@@ -44,9 +44,9 @@ class ColorJitter(Augment):
     def draw(self, size: int, height: int, width: int, rng: np.random.Generator, device: torch.device) -> Draws:
         settings = self.config
         strengths = np.array([settings.brightness, settings.contrast, settings.saturation])
-        low, high, orders = np.maximum(0, 1 - strengths), 1 + strengths, THREE
+        low, high, orders = np.maximum(0, 1 - strengths), 1 + strengths, ORDERS
         if settings.hue:
-            low, high, orders = np.append(low, -settings.hue), np.append(high, settings.hue), FOUR
+            low, high, orders = np.append(low, -settings.hue), np.append(high, settings.hue), ORDERS_WITH_HUE
         amounts = rng.uniform(low, high, (size, len(low)))
         chosen = orders[rng.integers(0, len(orders), size)]
         if settings.probability < 1:

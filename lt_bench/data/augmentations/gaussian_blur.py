@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_bench.data.augmentations import COLOUR, Augment, Draws
+from lt_bench.data.augmentations import COLOUR, Augment, Draws, rising
 from lt_bench.registry import Info
 
 REACH = 3
@@ -36,11 +36,7 @@ class GaussianBlur(Augment):
         """Standard deviation, in pixels."""
         largest: FiniteFloat = Field(default=2.0, ge=0.01, le=100)
 
-        @model_validator(mode="after")
-        def _consistent(self) -> Self:
-            if self.smallest > self.largest:
-                raise ValueError(f"smallest {self.smallest:g} is above largest {self.largest:g}")
-            return self
+        _rising = model_validator(mode="after")(rising)
 
     config: Config
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from lt_bench.data.augmentations import ERASING, Augment, Draws
+from lt_bench.data.augmentations import ERASING, Augment, Draws, rising
 from lt_bench.registry import Info
 
 
@@ -42,11 +42,7 @@ class GridMask(Augment):
         rotation: int = Field(default=360, ge=1, le=360)
         """The lattice is turned by a whole number of degrees below it."""
 
-        @model_validator(mode="after")
-        def _consistent(self) -> Self:
-            if self.smallest > self.largest:
-                raise ValueError(f"smallest {self.smallest:g} is above largest {self.largest:g}")
-            return self
+        _rising = model_validator(mode="after")(rising)
 
     config: Config
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 
-from lt_bench.data.augmentations import ERASING, Augment, Draws
+from lt_bench.data.augmentations import ERASING, Augment, Draws, rising
 from lt_bench.data.types import IntArray
 from lt_bench.registry import Info
 
@@ -40,11 +40,7 @@ class RandomErasing(Augment):
         value: Colour = (0.4914, 0.4822, 0.4465)
         """Of the normalised pixels."""
 
-        @model_validator(mode="after")
-        def _consistent(self) -> Self:
-            if self.smallest > self.largest:
-                raise ValueError(f"smallest {self.smallest:g} is above largest {self.largest:g}")
-            return self
+        _rising = model_validator(mode="after")(rising)
 
     config: Config
 
