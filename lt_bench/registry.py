@@ -10,17 +10,17 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
 
+from lt_bench import written
 from lt_bench.errors import UserError, is_slip, unknown
 from lt_bench.plugins import plugin_modules
 from lt_bench.settings import Settings
 from lt_bench.validation import paths, settled
-from lt_bench.written import components
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,13 @@ def members(kind: str) -> dict[str, type[Component]]:
 def lookup(kind: str, name: str) -> type[Any]:
     """The component class called `name`. Raises UserError with the nearest valid name."""
     check_name(kind, name)
-    return members(kind)[name]
+    return members(kind)[name] if plugin_modules() else _one(kind, name)
+
+
+@cache
+def _one(kind: str, name: str) -> type[Component]:
+    """A component that ships, alone: to import all of its family takes half a second."""
+    return _components_in(importlib.import_module(written.homes(FAMILIES[kind].module)[name]), kind)[name]
 
 
 def check_name(kind: str, name: str) -> None:
@@ -174,14 +180,19 @@ def _of_plugins(kind: str) -> list[str]:
     return [name for module in plugin_modules() for name in _components_in(module, kind)]
 
 
-def vocabulary(kind: str) -> Mapping[str, tuple[str, ...]]:
-    """The names of a family's components, each with the names of its settings.
+def vocabulary(kind: str) -> Collection[str]:
+    """The names of a family's components.
 
     Without plug-ins, which import torch themselves, that takes no import of a component, which would take seconds.
     """
+    return members(kind).keys() if plugin_modules() else written.homes(FAMILIES[kind].module).keys()
+
+
+def setting_names(kind: str, name: str) -> tuple[str, ...]:
+    """The names of a component's settings, as cheaply. Raises KeyError where there is none of that name."""
     if plugin_modules():
-        return {name: tuple(paths(component.Config)) for name, component in members(kind).items()}
-    return components(FAMILIES[kind].module)
+        return tuple(paths(members(kind)[name].Config))
+    return written.settings(written.homes(FAMILIES[kind].module)[name], name)
 
 
 @cache

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+NAME = re.compile(r'^    name = "(.+)"$', re.MULTILINE)
+"""A component's name, as a line of its class."""
 
 
 class Written(NamedTuple):
@@ -19,19 +22,22 @@ class Written(NamedTuple):
 
 
 @cache
-def components(package: str) -> dict[str, tuple[str, ...]]:
-    """The components of a module, or of a package's files, by name: each with the names of its settings.
+def homes(package: str) -> dict[str, str]:
+    """The components of a module, or of a package's files, by name, each with the module that defines it.
 
-    A component is a class with `name = "..."` in its body. What its `Config` inherits comes first.
+    A component is a class with `name = "..."` in its body.
     """
     place = ROOT.joinpath(*package.split("."))
-    files = [f"{package}.{path.stem}" for path in place.glob("*.py") if path.stem != "__init__"]
-    return {
-        name: tuple(dict.fromkeys(_fields(_inside(found, "Config"))))
-        for module in files or [package]
-        for found in _classes(module).values()
-        for name in _names(found.source)
-    }
+    files = {f"{package}.{path.stem}": path for path in place.glob("*.py") if path.stem != "__init__"}
+    files = files or {package: place.with_suffix(".py")}
+    return {name: module for module, path in files.items() for name in NAME.findall(path.read_text("utf-8"))}
+
+
+@cache
+def settings(module: str, name: str) -> tuple[str, ...]:
+    """The names of the settings of a component that a module defines. What its `Config` inherits comes first."""
+    owner = next(found for found in _classes(module).values() if name in _names(found.source))
+    return tuple(dict.fromkeys(_fields(_inside(owner, "Config"))))
 
 
 def _names(source: ast.ClassDef) -> Iterator[str]:

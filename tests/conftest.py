@@ -19,6 +19,8 @@ settings.load_profile("repeatable")
 
 # Networks are so small here that a second thread only waits. Before torch is imported, and for subprocesses too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where it is set, each of some hundred processes that tests start would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

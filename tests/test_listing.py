@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from recipe_cases import LISTED
 
-from lt_bench import method_page, registry
+from lt_bench import method_page, written
 from lt_bench.bibliography import shipped_papers
 from lt_bench.errors import UserError
 from lt_bench.listing import KINDS, NETWORK, OTHERS, Members, _some_of, all_members, combines_with, fits, listing
@@ -134,8 +134,8 @@ def test_a_new_family_appears_by_itself(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(method_page, "One", one, raising=False)
     monkeypatch.setitem(FAMILIES, "extra", Family("extra", method_page.__name__, "Extra"))
     monkeypatch.setitem(KINDS, "extras", "extra")
-    known = registry.vocabulary
-    monkeypatch.setattr(registry, "vocabulary", lambda kind: {"one": ()} if kind == "extra" else known(kind))
+    known, here = written.homes, method_page.__name__
+    monkeypatch.setattr(written, "homes", lambda package: {"one": here} if package == here else known(package))
     assert [row["name"] for row in listing("extras")] == ["one"]
     assert [row["kind"] for row in listing("methods") if row["name"] == "one"] == ["extra"]
     assert tables(method_page.components())["Extras"][0]["What it does"] == "the first"

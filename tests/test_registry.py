@@ -122,4 +122,6 @@ def test_a_config_and_settings_at_once_are_a_mistake_in_the_script() -> None:
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_names_and_settings_are_found_without_an_import(kind: str) -> None:
     imported = {name: tuple(paths(component.Config)) for name, component in registry._shipped(kind).items()}
-    assert written.components(FAMILIES[kind].module) == imported
+    homes = written.homes(FAMILIES[kind].module)
+    assert {name: written.settings(module, name) for name, module in homes.items()} == imported
+    assert {name: lookup(kind, name) for name in homes} == registry._shipped(kind)

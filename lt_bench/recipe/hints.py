@@ -13,7 +13,7 @@ from lt_bench.protocol import Protocol
 from lt_bench.recipe.files import Node
 from lt_bench.recipe.layers import DEFAULTS, FIELDS
 from lt_bench.recipe.schema import PHASE_FAMILIES, ModelSettings
-from lt_bench.registry import NETWORK, named, vocabulary
+from lt_bench.registry import NETWORK, named, setting_names, vocabulary
 from lt_bench.settings import Settings
 from lt_bench.validation import ending, paths
 
@@ -70,8 +70,8 @@ def _components(recipe: Node) -> Iterator[tuple[str, tuple[str, ...], Node]]:
         if isinstance(given, str | Mapping):
             settings = {"name": usual, **named(given)}
             name = settings.pop("name")
-            if isinstance(name, str) and name in (known := vocabulary(kind)):
-                yield field, known[name], settings
+            if isinstance(name, str) and name in vocabulary(kind):
+                yield field, setting_names(kind, name), settings
 
 
 def _places(recipe: Node) -> Iterator[tuple[str, str, Any, str]]:
