@@ -33,6 +33,7 @@ COUNTS = {
     EVIL: ((1, 1, 1, 1, 1, 1),),
 }
 """Right predictions of every class, by method and seed."""
+RECIPES = {"ldam": {"model": {"backbone": "resnet32", "head": {"name": "experts"}}}}
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("board")
     for name, seeds in COUNTS.items():
         for seed, correct in enumerate(seeds):
-            add_record(folder / "records", recipe_name=name, seed=seed, correct=correct)
+            add_record(folder / "records", recipe_name=name, seed=seed, correct=correct, recipe=RECIPES.get(name))
     add_record(folder / "records", recipe_name="ce", dataset={"name": "other-lt", "class_names": [EVIL] * 6})
     build(folder / "records", folder)
     return folder / "index.html"
@@ -111,7 +112,7 @@ def test_numbers_are_those_of_the_tables(opened: Any, small: Path) -> None:
 
 def test_search_and_filters_leave_what_fits(opened: Any) -> None:
     page = opened()
-    page.get_by_role("searchbox").fill("ld am")
+    page.get_by_role("searchbox").fill("ld experts")
     assert methods(page) == ["ldam"]
     page.get_by_role("searchbox").fill("")
     page.locator(".more summary", has_text="More filters").click()
@@ -121,6 +122,8 @@ def test_search_and_filters_leave_what_fits(opened: Any) -> None:
     assert "No method passes these filters" in page.locator("main").inner_text()
     page.get_by_role("button", name="Reset").click()
     assert len(methods(page)) == 4
+    page.get_by_role("combobox", name="Network").select_option("resnet32 + experts")
+    assert methods(page) == ["ldam"]
     page.get_by_role("combobox", name="Data set").select_option("other-lt")
     assert methods(page) == ["ce"]
     assert "1 of 5 methods, 1 run, 1 table" in page.locator("#count").inner_text()

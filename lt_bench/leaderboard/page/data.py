@@ -116,6 +116,7 @@ def _row(row: Row, key: TableKey, gathered: Gathered) -> dict[str, Any]:
         "recipe": one_line(newest.recipe_name),
         "changes": [one_line(change) for change in newest.overrides],
         "families": newest.evidence.families,
+        "network": one_line(newest.evidence.network),
         "paper": source and {"year": source.year, "cite": one_line(source.citation), "link": source.link},
         "rank": row.rank,
         "interval": _short(row.interval),

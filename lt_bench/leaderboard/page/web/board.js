@@ -70,7 +70,9 @@ class Row {
     this.difference = known(told.printed) ? this.top1 - told.printed : null;
     this.seconds = meanOf(told.runs.map((run) => run.seconds));
     this.device = told.external ? "elsewhere" : DATA.made[told.runs[0].made].device;
-    this.words = [told.method, ...told.families, told.paper ? told.paper.cite : ""].join(" ").toLowerCase();
+    this.network = told.network || "unknown";
+    const cited = told.paper ? told.paper.cite : "";
+    this.words = [told.method, ...told.families, this.network, cited].join(" ").toLowerCase();
   }
 
   get full() {

@@ -139,6 +139,7 @@ const COLUMNS = [
   ),
   textual("device", "Device", "What the first run was computed on.", (row) => row.device),
   textual("families", "Family", "In which families of the suite the recipe does more than plain training.", familyText),
+  textual("network", "Network", "The backbone, and the head where it is more than a classifier.", (row) => row.network),
   numeric("year", "Year", 0, "Of the paper that the method is from.", {
     cell: (row) => (known(row.year) ? String(row.year) : ""),
     most: true,

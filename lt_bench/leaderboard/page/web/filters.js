@@ -14,6 +14,7 @@ const CHOICES = {
   protocol: ["Protocol", (row) => [row.where.protocol]],
   track: ["Track", (row) => [row.where.track]],
   family: ["Family", (row) => row.families],
+  network: ["Network", (row) => [row.network]],
 };
 const LEADING = ["data", "factor", "protocol"];
 
@@ -98,7 +99,7 @@ function choice(name) {
 /** Choose a value; the other choices that leave nothing with it are opened again. */
 function choose(name, value) {
   state = { ...state, [name]: value };
-  for (const other of ["protocol", "factor", "data", "track", "family"]) {
+  for (const other of ["protocol", "factor", "data", "track", "family", "network"]) {
     if (other !== name && !ROWS.some((row) => passes(row, ["q"]))) state = { ...state, [other]: ALL };
   }
   change({ open: [] }, true);
@@ -156,7 +157,7 @@ function moreFilters() {
     "details",
     { class: "more" },
     el("summary", {}, "More filters"),
-    el("div", { class: "bar" }, choice("track"), choice("family"), Object.keys(LIMITS).map(number)),
+    el("div", { class: "bar" }, ["track", "family", "network"].map(choice), Object.keys(LIMITS).map(number)),
   );
   const columns = el(
     "details",

@@ -14,6 +14,7 @@ function defaults() {
     protocol: first ? first.protocol : ALL,
     track: first ? first.track : ALL,
     family: ALL,
+    network: ALL,
     from: "",
     to: "",
     cost: "",
@@ -98,6 +99,7 @@ function passes(row, except = []) {
     (!asked("protocol") || matches(state.protocol, row.where.protocol)) &&
     (!asked("track") || matches(state.track, row.where.track)) &&
     (!asked("family") || state.family === ALL || row.families.includes(state.family)) &&
+    (!asked("network") || matches(state.network, row.network)) &&
     (from === null || (known(row.year) && row.year >= from)) &&
     (to === null || (known(row.year) && row.year <= to)) &&
     (cost === null || (known(row.seconds) && row.seconds <= cost)) &&
