@@ -37,6 +37,9 @@ CORRECTIONS: dict[tuple[str, str], tuple[Correction, ...]] = {
     ("method", "glmc"): (
         Correction("2026-11-28", "the CutMix box was one pixel too large where its side is an odd number of pixels"),
     ),
+    ("method", "trades-cutmix-wa"): (
+        Correction("2026-11-30", "each of the four parts of a batch had a box and an order of partners of its own"),
+    ),
 }
 """By kind and name, from the first to the latest: the code is at revision 1 plus their number."""
 

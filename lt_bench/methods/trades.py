@@ -21,7 +21,7 @@ from lt_bench.adversary.averaging import AveragedNetwork
 from lt_bench.adversary.objectives import divergence, divergence_from
 from lt_bench.data.types import Batch, Step
 from lt_bench.methods.pgd_at import PGDAT
-from lt_bench.mixing import Mixed, permuted
+from lt_bench.mixing import Mixed
 from lt_bench.mixing.cutmix import cutmix_pair
 from lt_bench.models.modes import looking, still_statistics
 from lt_bench.models.network import Network
@@ -75,9 +75,9 @@ class Trades(PGDAT):
 class TradesCutMix(Trades):
     """TRADES on images mixed by CutMix, with averaged weights for the network that predicts.
 
-    Every batch is mixed, in interleaved parts with a box and a partner order of their own. The adversary leads away
-    from the mixed labels, by Adam on the pixels; the weights' average is what is evaluated and saved, with the running
-    statistics of the network that is trained.
+    Every batch is mixed, by one box and with partners from its own interleaved parts, as workers would mix theirs. The
+    adversary leads away from the mixed labels, by Adam on the pixels; the weights' average is what is evaluated and
+    saved, with the running statistics of the network that is trained.
     """
 
     name = "trades-cutmix-wa"
@@ -92,7 +92,7 @@ class TradesCutMix(Trades):
         cutmix_beta: FiniteFloat = Field(default=1.0, ge=0)
         """Both parameters of the Beta law of the share before clipping. 0 is no mixing."""
         parts: int = Field(default=4, ge=1)
-        """How many parts of a batch have a box each: image b is in part b modulo `parts`."""
+        """How many parts of a batch have partners among themselves: image b is in part b modulo `parts`."""
         decay: float = Field(default=0.999, ge=0, lt=1)
         """Of the weights' average, which begins faster: min(decay, (1 + t) / (10 + t)) after step t."""
 
@@ -122,14 +122,11 @@ class TradesCutMix(Trades):
 
 
 def cutmix_by_parts(batch: Batch, beta: float, parts: int, rng: np.random.Generator) -> Mixed:
-    """CutMix within every part of a batch, the images whose places are equal modulo `parts`; shares are [B] each."""
-    images, partners = batch.images.clone(), batch.labels.clone()
-    shares = torch.ones(len(batch.labels))
-    for part in range(min(parts, len(batch.labels))):
-        own = Batch(batch.images[part::parts], batch.labels[part::parts])
-        mixed = cutmix_pair(own, permuted(own, rng), beta, rng)
-        (_, share), (labels, _) = mixed.terms
-        assert labels is not None and isinstance(share, float)
-        images[part::parts], partners[part::parts], shares[part::parts] = mixed.images, labels, share
-    share = shares.to(images.device, non_blocking=True)
-    return Mixed(images, ((batch.labels, share), (partners, 1 - share)))
+    """CutMix by one box, partners being of one part, in one order for all: image b is in part b modulo `parts`.
+
+    Where `parts` does not divide the batch, the few images that are left over are partners of their own.
+    """
+    order = torch.arange(len(batch.labels))
+    rows = order[: len(order) // parts * parts].view(-1, parts)
+    order[: rows.numel()] = rows[torch.from_numpy(rng.permutation(len(rows)))].flatten()
+    return cutmix_pair(batch, batch[order.to(batch.labels.device, non_blocking=True)], beta, rng)
