@@ -223,6 +223,17 @@ def test_mixes_have_the_settings_of_their_authors_on_large_sets() -> None:
     assert load_recipe("imagenet-lt/sumix").phases[0].mix["generator"]["beta"] == 1.0
 
 
+@pytest.mark.parametrize("setting", ["imagenet-lt", "inaturalist2018", "places-lt"])
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("mixup-drw", "mixup"), ("class-distance-mix-ours", "mixup"), ("class-distance-mix-ours-cutmix", "cutmix")],
+)
+def test_what_is_compared_on_large_sets_has_one_mix(setting: str, name: str, plain: str) -> None:
+    found, wanted = (load_recipe(f"{setting}/{one}").phases[0].mix for one in (name, plain))
+    inside = found.get("generator", found)
+    assert ({"name": inside, "alpha": found["alpha"]} if isinstance(inside, str) else inside) == wanted
+
+
 def test_the_protocols_of_the_large_sets_have_the_settings_of_their_papers() -> None:
     """Epochs, batch, rate, Nesterov momentum, decay, jitter, and factors on the rate at some epochs (card, 2)."""
     table = {

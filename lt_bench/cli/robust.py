@@ -168,4 +168,5 @@ def board_robust(
         for key, rows in found.items():
             print(f"{key.title}\n")
             print_rows(tables.cells(rows))
+            print("".join(f"\n{note}\n" for note in tables.notes(rows)), end="")
             print()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lt_bench.corrections import superseded
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import accuracy_by_class, balanced, group_accuracy, worst_class
 from lt_bench.evaluation.significance import mean_interval
@@ -87,6 +88,8 @@ class Row:
     the worst case. A column that a seed lacks is left out."""
     interval: float | None
     """Half-width of the 95% interval of the worst case; None for one seed."""
+    superseded: str | None
+    """What has been corrected since in a component that it was trained with; such rows come last."""
 
 
 def tables(folder: Path) -> dict[Key, list[Row]]:
@@ -104,7 +107,7 @@ def _rows(records: list[RobustRecord]) -> list[Row]:
     for record in sorted(records, key=lambda one: one.created):
         by_method[record.recipe_name, record.overrides, record.recipe_sha256].append(record)
     rows = [_row(name, overrides, its_own) for (name, overrides, _), its_own in by_method.items()]
-    return sorted(rows, key=lambda row: (-row.scores.get(WORST, -1.0), row.method))
+    return sorted(rows, key=lambda row: (bool(row.superseded), -row.scores.get(WORST, -1.0), row.method))
 
 
 def _row(name: str, overrides: Iterable[str], records: list[RobustRecord]) -> Row:
@@ -116,9 +119,11 @@ def _row(name: str, overrides: Iterable[str], records: list[RobustRecord]) -> Ro
     shared = set.intersection(*(set(found) for found in by_seed.values()))
     titles = [title for title in next(iter(by_seed.values())) if title in shared]
     means = {title: mean_interval([found[title] for found in by_seed.values()]) for title in titles}
-    said = f" ({', '.join(overrides)})" if overrides else ""
+    reason = superseded(records[-1].recipe)
+    apart = ", ".join([*overrides, *(["superseded"] if reason else [])])
     interval = means[WORST][1] if WORST in means else None
-    return Row(name + said, tuple(sorted(by_seed)), {title: mean for title, (mean, _) in means.items()}, interval)
+    method = f"{name} ({apart})" if apart else name
+    return Row(method, tuple(sorted(by_seed)), {title: mean for title, (mean, _) in means.items()}, interval, reason)
 
 
 def scores(record: RobustRecord) -> dict[str, float]:
@@ -147,6 +152,11 @@ def _cells(row: Row, titles: list[str]) -> dict[str, Any]:
     return {"method": row.method, "n": len(row.seeds), **shown}
 
 
+def notes(rows: list[Row]) -> list[str]:
+    """What stands below a table: why rows do not count."""
+    return [f"{row.method}: {row.superseded}." for row in rows if row.superseded]
+
+
 def as_page(found: dict[Key, list[Row]]) -> str:
     """All tables in Markdown. The same records give the same text."""
     parts = [MARK, "# Robustness\n", NOTES]
@@ -156,7 +166,7 @@ def as_page(found: dict[Key, list[Row]]) -> str:
         lines = [table_row([escape(title) for title in titles])]
         lines.append(table_row([":--" if title == "method" else "--:" for title in titles]))
         lines += [table_row([escape(str(row[title] or "")) for title in titles]) for row in table]
-        parts.append(f"## {escape(key.title)}\n\n" + "\n".join(lines) + "\n")
+        parts += [f"## {escape(key.title)}\n\n" + "\n".join(lines) + "\n", *(f"{escape(one)}\n" for one in notes(rows))]
     return "\n".join(parts)
 
 
@@ -177,7 +187,7 @@ def as_lines(found: dict[Key, list[Row]]) -> list[dict[str, object]]:
     return [
         {"table": key.title, "method": row.method, "seeds": " ".join(map(str, row.seeds))}
         | {title: round(value, 9) for title, value in row.scores.items()}
-        | {"interval": None if row.interval is None else round(row.interval, 9)}
+        | {"interval": None if row.interval is None else round(row.interval, 9), "superseded": row.superseded}
         for key, rows in found.items()
         for row in rows
     ]

@@ -6,7 +6,7 @@ import pytest
 
 from lt_bench.leaderboard import load_records
 from lt_bench.resources import shipped_board, shipped_robustness
-from lt_bench.robustness.board import _rows, as_page, tables
+from lt_bench.robustness.board import _rows, as_page, notes, tables
 from lt_bench.robustness.record import RobustRecord, every
 
 ATTACKS = [pytest.param(record, id=path.stem) for path, record in every(shipped_robustness())]
@@ -26,6 +26,13 @@ def test_a_cell_is_of_the_network_that_the_others_of_its_seed_are_of() -> None:
     assert dropped in row.scores
     (row,) = _rows([newer, older.model_copy(update={"weights_sha256": "0" * 64})])
     assert dropped not in row.scores
+
+
+def test_a_row_of_what_has_been_corrected_since_says_so_and_comes_last() -> None:
+    found = [row for rows in tables(shipped_robustness()).values() for row in rows[-1:] if row.superseded]
+    assert {row.method for row in found} == {"trades-cutmix-wa (superseded)"}
+    assert all(note.startswith("trades-cutmix-wa (superseded): trades-cutmix-wa: each of the") for note in notes(found))
+    assert all(f"\n{note}\n" in as_page(tables(shipped_robustness())).replace("\\", "") for note in notes(found))
 
 
 @pytest.fixture(scope="module")
