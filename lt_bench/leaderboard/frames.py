@@ -29,12 +29,12 @@ def frame(records_dir: Path | None = None, track: str = CLEAN) -> pd.DataFrame:
 
     Columns: those that name the run (record, the path of its file; yours, dataset, factor, profile, subset_seed,
     condition, empty on the clean track; protocol, modified, method, recipe_sha256, seed, identity), the scores of
-    `aggregate.SCORES`, wall_s (with that of a first stage) and train_images_per_s.
+    `aggregate.SCORES`, and epochs, wall_s (with that of a first stage) and train_images_per_s, NaN for runs elsewhere.
     """
     import pandas as pd  # noqa: PLC0415 (slow to import, and only notebooks need it)
 
     def rows(path: Path, record: Record, yours: bool) -> list[Row]:
-        return [_run(path, record, yours) | scores(record) | _speed(record)]
+        return [_run(path, record, yours) | scores(record) | _cost(record)]
 
     return pd.DataFrame(_latest(records_dir, track, rows)).astype(dict.fromkeys(("factor", *SCORES), float))
 
@@ -71,11 +71,12 @@ def _latest(records_dir: Path | None, track: str, make: Callable[[Path, Record, 
     return [row for _, _, rows in found for row in rows]
 
 
-def _speed(record: Record) -> dict[str, float]:
+def _cost(record: Record) -> dict[str, float]:
     if record.timing is None:
-        return {"wall_s": math.nan, "train_images_per_s": math.nan}
+        return dict.fromkeys(("epochs", "wall_s", "train_images_per_s"), math.nan)
+    epochs, wall_s, images_per_s = record.timing.epochs, record.timing.wall_s, record.timing.train_images_per_s
     earlier = 0.0 if record.first_stage is None else record.first_stage.wall_s or 0.0
-    return {"wall_s": earlier + record.timing.wall_s, "train_images_per_s": record.timing.train_images_per_s}
+    return {"epochs": epochs, "wall_s": earlier + wall_s, "train_images_per_s": images_per_s}
 
 
 def _run(path: Path, record: Record, yours: bool) -> Row:
