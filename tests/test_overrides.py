@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_bench.data.cards import load_card
+from lt_bench.errors import UserError
 from lt_bench.recipe import data_spec, load_recipe
+from lt_bench.recipe.files import PROTOCOLS, shipped
 from lt_bench.recipe.overrides import parse_override, split_arguments
 
 
@@ -106,6 +108,16 @@ def test_another_protocol_replaces_the_base_and_not_the_recipe() -> None:
     assert short.overrides == ()  # tables show the protocol by itself
 
 
+def test_a_protocol_in_the_working_folder_is_used_for_a_method_that_ships(working_folder: Path) -> None:
+    text = shipped(PROTOCOLS)["digits-demo"].read_text(encoding="utf-8").replace("name: digits-demo", "name: my-60ep")
+    (working_folder / PROTOCOLS).mkdir()
+    (working_folder / PROTOCOLS / "my-60ep.yaml").write_text(text, encoding="utf-8")
+    own, shipped_one = (load_recipe("digits-lt/mixup", [f"protocol={name}"]) for name in ("my-60ep", "digits-demo"))
+    assert own.protocol == shipped_one.protocol.model_copy(update={"name": "my-60ep"})
+    with pytest.raises(UserError, match="'my-60e' is not a known protocol; did you mean my-60ep"):
+        load_recipe("digits-lt/mixup", ["protocol=my-60e"])
+
+
 def test_another_protocol_reaches_through_a_chain(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("extends: cifar10-lt/cmo\nmix: {beta: 2}\n")
     found = load_recipe(tmp_path / "x.yaml", ["protocol=cifar-30ep"])
@@ -124,8 +136,8 @@ def test_a_changed_method_carries_its_change_and_no_published_figure(method: str
 def test_figures_are_of_the_factor_that_is_run() -> None:
     shown = {f: load_recipe("cifar10-lt/ce", [f"data.factor={f}"]).reported for f in (100, 50, 10, 20)}
     assert {factor: [figure.top1 for figure in figures] for factor, figures in shown.items()} == {
-        100: [70.4],
-        50: [74.8],
+        100: [70.4, 70.36],
+        50: [74.8, 74.81],
         10: [86.4],
         20: [],
     }

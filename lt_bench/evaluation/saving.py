@@ -21,6 +21,8 @@ def check_place(path: Path) -> None:
         raise UserError(f"{path}: {unknown('suffix of predictions', path.suffix, FORMATS)}")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}")
+    if path.suffix == ".npz" and path.with_suffix(".json").is_file():
+        raise UserError(f"{path}: belongs to the record beside it, so it is not overwritten; choose another name")
 
 
 def save_predictions(

@@ -97,6 +97,8 @@ def write(board: Board, out_dir: Path) -> list[Path]:
     for name in (INDEX, PAGE):
         if not _is_ours(_start(out_dir / name) or b""):
             raise UserError(f"{out_dir / name}: was not made by this command, so it is not overwritten")
+    if not board.shown and _stale(files, out_dir):
+        raise UserError(f"{board.records}: there are no records of runs; the tables in {out_dir / FOLDER} stay")
     differing = {out_dir / name: files[name] for name in _differing(files, out_dir)}
     try:
         (out_dir / FOLDER).mkdir(parents=True, exist_ok=True)

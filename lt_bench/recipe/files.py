@@ -105,6 +105,11 @@ def own_settings() -> dict[str, Path]:
     return {setting_name(path): path for path in sorted(Path().glob(f"*/{OWN_SETTING}"))}
 
 
+def own_protocols() -> dict[str, Path]:
+    """The protocols of the user's own in the working folder, by name."""
+    return {path.stem: path for path in sorted(Path(PROTOCOLS).glob("*.yaml"))}
+
+
 def _settings() -> dict[str, Path]:
     """All settings that a name can stand for, the user's own first."""
     return own_settings() | shipped(SETTINGS)

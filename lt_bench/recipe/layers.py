@@ -20,6 +20,7 @@ from lt_bench.recipe.files import (
     Origin,
     display_path,
     locate_setting,
+    own_protocols,
     path_exists,
     shipped,
     shipped_recipes,
@@ -204,13 +205,17 @@ def _protocol_apart(layer: Layer, path: Path) -> Iterator[Layer]:
 
 
 def protocol_layer(name: str, path: Path) -> Layer:
-    """The protocol of this name, beside the recipe at `path`, in a folder above it, or shipped. Raises UserError."""
+    """The protocol of this name: beside the recipe at `path`, in a folder above it, shipped, or in the working folder.
+
+    Raises UserError for none, or one that is not as protocols are written.
+    """
     name = name.removeprefix(f"{PROTOCOLS}/").removesuffix(".yaml")
     relative = Path(PROTOCOLS, f"{name}.yaml")
     beside = (folder / relative for folder in path.resolve().parents[:3])
-    found = next(filter(path_exists, beside), None) or shipped(PROTOCOLS).get(name)
+    known = own_protocols() | shipped(PROTOCOLS)
+    found = next(filter(path_exists, beside), None) or known.get(name)
     if found is None:
-        raise UserError(f"{path}: protocol: {unknown('protocol', name, shipped(PROTOCOLS))}")
+        raise UserError(f"{path}: protocol: {unknown('protocol', name, known)}")
     node = read_yaml(found)
     if not isinstance(node.get("protocol"), dict):
         raise UserError(f"{found}: protocol: required, a mapping with name, epochs and the rest")

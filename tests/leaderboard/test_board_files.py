@@ -140,6 +140,17 @@ def test_no_records_is_an_empty_board(tmp_path: Path) -> None:
     assert '"rows":[]' in page.read_text()
 
 
+def test_a_folder_without_records_takes_no_tables_away(tmp_path: Path) -> None:
+    add_record(tmp_path / "records")
+    board = tmp_path / "board"
+    build(tmp_path / "records", board)
+    before = {path: path.read_bytes() for path in board.rglob("*") if path.is_file()}
+    (tmp_path / "mistyped").mkdir()
+    with pytest.raises(UserError, match=r"mistyped: there are no records of runs; the tables in .*tables stay$"):
+        build(tmp_path / "mistyped", board)
+    assert {path: path.read_bytes() for path in board.rglob("*") if path.is_file()} == before
+
+
 def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path) -> None:
     add_record(tmp_path / "records")
     board = tmp_path / "board"

@@ -243,6 +243,24 @@ def test_a_network_starts_from_a_file_of_weights(working_folder: Path) -> None:
     assert parameters(build_network(backbone.untrained(), "linear", 1000)) == parameters(plain)
 
 
+def test_weights_of_another_network_are_refused_and_leave_the_draws_as_they_were(working_folder: Path) -> None:
+    path, plain = weights_file(working_folder)
+    state = {name: tensor for name, tensor in plain.state_dict().items() if not name.startswith("layer4")}
+    for held, lacking in ((state, "as layer4.0.conv1.weight"), ({"w": torch.ones(1)}, "as conv1.0.weight")):
+        save_file(held, path)
+        choice = recipe_with(f"{{name: timm/resnet10t, weights: {path.name}}}").backbone_choice()
+        backbone = choice.component(choice.config)
+        with pytest.raises(UserError, match=rf"^model\.backbone\.weights: .*w\.safetensors: \d+ of the .*, {lacking}$"):
+            build_network(backbone, "linear", 10)
+    save_file(plain.state_dict(), path)
+    choice = recipe_with(f"{{name: timm/resnet10t, weights: {path.name}}}").backbone_choice()
+    heads = []
+    for backbone in (choice.component(choice.config), choice.component(choice.config).untrained()):
+        torch.manual_seed(1)
+        heads.append(build_network(backbone, "linear", 10).branches[0].get_submodule("classifier").state_dict())
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
 def test_a_run_from_weights_is_evaluated_without_them(working_folder: Path) -> None:
     path, _ = weights_file(working_folder)
     recipe = load_recipe("digits-lt/ce", [*STRANGER, f"model.backbone={{name: timm/resnet10t, weights: {path.name}}}"])

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from lt_bench.errors import UserError, in_one_line, unknown
 from lt_bench.files import sha256_of
@@ -135,13 +135,30 @@ class Timm(Staged):
         if config.weights is not None:
             check_unchanged(config.weights, config.weights_sha256)
             arguments["pretrained_cfg_overlay"] = {"file": config.weights}
+        generator = torch.get_rng_state()
         try:
             model: nn.Module = timm.create_model(config.model, config.pretrained or bool(config.weights), **arguments)
         except Exception as error:  # whatever timm, a download or the reading of a file raises
             wait_once(error)
             hint = f"; {self._to_fetch()}" if config.pretrained else ""
             raise UserError(f"model.backbone: timm/{config.model} cannot be built: {_reason(error)}{hint}") from None
+        if config.weights is not None:
+            self._check_loaded(model, generator)
         return model
+
+    def _check_loaded(self, model: nn.Module, generator: Tensor) -> None:
+        """Raise UserError where a tensor is still as it was drawn: timm is content with a file that lacks it.
+
+        `generator` is the state of torch's before the network was built, and is drawn from once more.
+        """
+        loaded = model.state_dict()
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(generator)
+            drawn, again = (self.untrained()._model().state_dict() for _ in range(2))
+        random = [name for name in loaded if not torch.equal(drawn[name], again[name])]
+        if missing := [name for name in random if torch.equal(loaded[name], drawn[name])]:
+            lacking = f"{len(missing)} of the tensors of timm/{self.config.model} are not in it, as {missing[0]}"
+            raise UserError(f"model.backbone.weights: {self.config.weights}: {lacking}")
 
     def _downloaded(self) -> Path | None:
         """The file in the hub's cache that timm has loaded; None where it has loaded none, or from elsewhere."""
