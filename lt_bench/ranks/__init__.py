@@ -144,7 +144,12 @@ def _meet(place: Place) -> Any:
                 f" {devices}; start {devices}, or hide them with CUDA_VISIBLE_DEVICES= and --device cpu"
             )
         torch.cuda.set_device(place.local)
-    store, _, _ = next(rendezvous("env://"))
+    try:
+        store, _, _ = next(rendezvous("env://"))
+    except dist.DistNetworkError as error:
+        met = " ".join(f"{name}={os.environ[name]}" for name in ("MASTER_ADDR", "MASTER_PORT"))
+        said = str(error).splitlines()[0]
+        raise UserError(f"{met}: the processes cannot meet there, {said}; name a free port that all reach") from error
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.count)
     return store

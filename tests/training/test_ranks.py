@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -184,6 +185,17 @@ def test_a_sweep_is_refused_and_so_is_a_place_that_cannot_be(lt_bench: Any, monk
     refused(lt_bench("sweep", "digits-lt/ce"), "sweep: not under torchrun")
     monkeypatch.setenv("RANK", "2")
     refused(lt_bench("run", "digits-lt/ce"), "RANK=2 WORLD_SIZE=2")
+
+
+def test_a_port_that_is_taken_is_said(lt_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in place.items():
+            monkeypatch.setenv(name, value)
+        refused(lt_bench("run", "digits-lt/ce"), f"MASTER_ADDR=127.0.0.1 MASTER_PORT={port}: the processes cannot meet")
 
 
 def test_as_torchrun_starts_it(tmp_path: Path) -> None:
