@@ -8,7 +8,7 @@ from typing import Any
 
 from lt_bench.bibliography import Papers, entry, joined, latex, named
 from lt_bench.data.cards import card_names, load_card
-from lt_bench.recipe.files import Node, Origin, is_record, locate, shipped
+from lt_bench.recipe.files import Node, Origin, is_record, is_resolved, locate, shipped
 from lt_bench.recipe.layers import chain, merge, papers, papers_of
 from lt_bench.resources import resource_folder
 from lt_bench.yaml_files import read_yaml
@@ -19,11 +19,15 @@ CFF = "CITATION.cff"
 def cited(name: str) -> Papers:
     """The papers of METHOD, SETTING/METHOD, a recipe's file or a record: first the method's, then its data set's.
 
+    A resolved recipe says as little of papers as a record: those of the shipped method of its name.
+
     Raises UserError with the nearest valid name.
     """
     if is_record(name):
         return _of_record(Path(name))
     origin = Origin(shipped()[name]) if name in shipped() else locate(name)
+    if is_resolved(origin):
+        return _of_resolved(origin.method)
     files = chain(origin)
     data: Node = reduce(merge, (node["data"] for _, node in files if isinstance(node.get("data"), dict)), {})
     return joined([papers(files), _of_dataset(data["name"]) if "name" in data else {}])
@@ -49,12 +53,24 @@ def suite() -> dict[str, str]:
 
 
 def _of_record(path: Path) -> Papers:
-    """Those of the shipped method, unless a plug-in or another program was run, and of its data set if that ships."""
     from lt_bench.leaderboard.record import load_record  # noqa: PLC0415 (imports what tables are made with)
 
     record = load_record(path)
-    method = {} if record.recipe.get("plugins") or record.external else papers_of(record.recipe_name)
-    return joined([method, _of_dataset(record.dataset.name) if record.dataset.name in card_names() else {}])
+    other = bool(record.recipe.get("plugins") or record.external)
+    return _of_run(record.recipe_name, record.dataset.name, other)
+
+
+def _of_resolved(path: Path) -> Papers:
+    from lt_bench.recipe.loading import load_recipe  # noqa: PLC0415 (imports torch)
+
+    recipe = load_recipe(path)
+    return _of_run(recipe.name, recipe.data.name, bool(recipe.plugins))
+
+
+def _of_run(name: str, dataset: str, other: bool) -> Papers:
+    """Those of the shipped method, unless a plug-in or another program is run, and of its data set if that ships."""
+    method = {} if other else papers_of(name)
+    return joined([method, _of_dataset(dataset) if dataset in card_names() else {}])
 
 
 def _of_dataset(name: str) -> Papers:

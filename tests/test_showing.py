@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,26 @@ def test_a_resolved_recipe_is_run_as_it_is(lt_bench: LtBench, working_folder: Pa
     assert len({line.split(": ")[1] for line in valid}) == 1
     refused = lt_bench("validate", "crt.yaml", "data.factor=5")
     assert (refused.code, "is a resolved recipe, to be run as it is" in refused.err) == (2, True)
+
+
+def test_what_a_dry_run_prints_is_a_recipe_to_every_command(lt_bench: LtBench, working_folder: Path) -> None:
+    (working_folder / "saved.json").write_text(json.dumps(load_recipe("digits-lt/crt").resolved()), encoding="utf-8")
+    valid = lt_bench("validate", "saved.json", "digits-lt/crt").out.splitlines()
+    assert len({line.split(": ")[1] for line in valid}) == 1
+    assert lt_bench("show", "saved.json").out.startswith("# saved.json, recipe sha256 ")
+    assert lt_bench("cite", "saved.json").out == lt_bench("cite", "digits-lt/crt").out
+    assert lt_bench("run", "saved.json", "--try").code == 0
+    (working_folder / "broken.json").write_text('{"name": ', encoding="utf-8")
+    refused = lt_bench("validate", "broken.json")
+    assert (refused.code, refused.err.startswith("lt-bench: broken.json: record: Invalid JSON")) == (2, True)
+
+
+def test_records_and_patterns_are_validated_as_they_are_run(lt_bench: LtBench) -> None:
+    record = next((RECORDS / "digits-lt-if20" / "digits-demo" / "mislas").glob("seed0-*.json"))
+    valid = lt_bench("validate", record, "digits-lt/mislas", "digits*/mislas").out.splitlines()
+    assert valid[1] == valid[2]
+    assert [line.split(": valid")[0] for line in valid] == [str(record), "digits-lt/mislas", "digits-lt/mislas"]
+    assert "mix.pictures: pixmix mixes with pictures of no class" in lt_bench("validate", "digits-lt/pixmix").err
 
 
 def test_a_resolved_recipe_keeps_the_rules(tmp_path: Path) -> None:

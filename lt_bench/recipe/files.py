@@ -8,6 +8,7 @@ setting of the user's own in that folder.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from lt_bench.bibliography import FILE as PAPERS
 from lt_bench.data.cards import remember
 from lt_bench.errors import UserError, unknown
 from lt_bench.resources import resource_folder, shipped_files
+from lt_bench.yaml_files import read_yaml
 
 Node = dict[str, Any]
 
 PROTOCOLS = "protocols"
 SETTINGS = "settings"
+MOST_BYTES = 1_000_000
+"""A file that is longer is no recipe."""
 OWN_SETTING = "setting.yaml"
 """Of the user's own, in the folder of its name, where the card of the data set may lie too."""
 
@@ -141,7 +145,26 @@ def _known(what: str, name: str, allowed: Mapping[str, Path], prefix: str = "") 
 
 def is_record(name: str) -> bool:
     """Whether a word of the command line is not a recipe but the record of a run."""
-    return name.endswith(".json") and path_exists(Path(name))
+    path = Path(name)
+    return name.endswith(".json") and path_exists(path) and not _saved_recipe(path)
+
+
+def _saved_recipe(path: Path) -> bool:
+    """Whether it is a resolved recipe as JSON, as `--dry-run` prints it."""
+    try:
+        return path.is_file() and path.stat().st_size < MOST_BYTES and _says_resolved(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def is_resolved(origin: Origin) -> bool:
+    """Whether a file holds a resolved recipe."""
+    return origin.setting is None and _says_resolved(read_yaml(origin.method))
+
+
+def _says_resolved(node: Any) -> bool:
+    """It alone carries a name."""
+    return isinstance(node, dict) and {"name", "plugins"} <= node.keys()
 
 
 def path_exists(path: Path) -> bool:

@@ -17,7 +17,7 @@ from lt_bench.data.cards import load_card
 from lt_bench.data.noise import given_words
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
-from lt_bench.recipe.files import OWN_SETTING, SETTINGS, Node, Origin, locate, shipped
+from lt_bench.recipe.files import OWN_SETTING, SETTINGS, Node, Origin, is_resolved, locate, shipped
 from lt_bench.recipe.layers import OTHER_SPLIT, Layer, Tried, chain, layers, merge, protocol_layer
 from lt_bench.recipe.overrides import apply_override, parse_override
 from lt_bench.recipe.resolve import checked, resolve
@@ -73,11 +73,6 @@ def _check_called(recipe: Recipe, path: Path) -> None:
             f"{path}: is called {recipe.name}, which is a shipped method and another; give yours a name of its own, "
             "as `lt-bench cp` does"
         )
-
-
-def is_resolved(origin: Origin) -> bool:
-    """Whether a file holds a resolved recipe, which alone carries a name."""
-    return origin.setting is None and {"name", "plugins"} <= set(read_yaml(origin.method))
 
 
 def recorded(node: Node, path: Path) -> Recipe:

@@ -12,9 +12,9 @@ import yaml
 
 from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_atomically
-from lt_bench.recipe.files import Node, display_path, locate
+from lt_bench.recipe.files import Node, display_path, is_resolved, locate
 from lt_bench.recipe.layers import Layer, merge
-from lt_bench.recipe.loading import is_resolved, load_recipe, recipe_layers
+from lt_bench.recipe.loading import load_recipe, recipe_layers
 from lt_bench.recipe.overrides import apply_override, parse_override
 from lt_bench.recipe.schema import PHASE_FAMILIES, Recipe
 from lt_bench.validation import validated

@@ -56,13 +56,13 @@ class Sweep:
         """
         names, overrides = split_arguments(arguments)
         every = points(grid, overrides)
-        planned = [
+        found = [
             (recipe, tuple(seeds or own or usual), point)
             for name in names
             for point in every
-            for recipe, own in _planned(name, [*overrides, *point])
+            for recipe, own in planned(name, [*overrides, *point])
         ]
-        recipes, of_each, placed = zip(*planned, strict=True)
+        recipes, of_each, placed = zip(*found, strict=True)
         return cls(recipes, of_each, placed, options)
 
     def execute(self, budget_s: float | None = None, *, engine: Engine = HERE, stop_on_failure: bool = False) -> None:
@@ -136,8 +136,11 @@ class Sweep:
             raise kind(f"{len(failures)} of {sum(map(len, self.seeds))} runs failed: {titles}")
 
 
-def _planned(name: str, overrides: Sequence[str]) -> Iterator[tuple[Recipe, tuple[int, ...]]]:
-    """The recipes that a word of the command line stands for, each with the seeds it brings along."""
+def planned(name: str, overrides: Sequence[str]) -> Iterator[tuple[Recipe, tuple[int, ...]]]:
+    """The recipes that a word of the command line stands for, each with the seeds it brings along.
+
+    Raises UserError for what no run could begin with.
+    """
     if is_record(name):
         recipe, seed = recorded_recipe(Path(name), overrides)
         yield recipe, (seed,)
