@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from lt_bench.errors import UserError, shown, unknown
-from lt_bench.settings import Settings
+from lt_bench.settings import ONE_LINE, Settings
 
 IN_WORDS = "in_words"
 """The type of error that `in_words` makes."""
@@ -85,6 +85,8 @@ def _message(first: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
         return unknown(str(last), first["ctx"]["tag"], _Place.of(model, first["loc"]).choices)
     if first["type"] in ("missing", "union_tag_not_found"):
         return "this field is required"
+    if first.get("ctx", {}).get("pattern") == ONE_LINE:
+        return f"should be one line of text, found {shown(first['input'])}"
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return f"{message}, found {shown(first['input'])}"
 

@@ -86,7 +86,7 @@ from lt_bench.recipe.overrides import split_arguments
         (f"sampler={'9' * 5000}", "is beyond"),
         ("name=other", "'name' is not a known field of a recipe"),
         (f"notes2={'x' * 30}", "'notes2' is not a known field of a recipe; did you mean notes?"),
-        ("mix.probability=\n1", "overrides.0: .*pattern"),
+        ("mix.probability=\n1", "overrides.0: should be one line of text"),
         (f"phases=[{{until: 100%{' ' * 500}}}]", "overrides.0: .*at most 500 characters"),
     ],
 )

@@ -196,6 +196,8 @@ def test_a_copy_is_there_to_change(lt_bench: LtBench, working_folder: Path) -> N
     assert load_recipe("my.yaml").protocol.batch_size == 16
     again = lt_bench("cp", "digits-lt/ce", "my.yaml")
     assert (again.code, again.err) == (2, "lt-bench: my.yaml: exists already; --force overwrites it\n")
+    folder = lt_bench("cp", "digits-lt/ce", ".", "--force")
+    assert (folder.code, folder.err) == (2, "lt-bench: .: is a folder; name the file to write, such as ce.yaml\n")
     assert lt_bench("cp", "digits-lt/ce", "my.yaml", "data.factor=5", "--force").code == 0
     assert load_recipe("my.yaml").data.factor == 5
     for arguments, said in (

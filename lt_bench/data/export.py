@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lt_bench.data.types import IntArray
 
 _KEY = b"lt_bench"
+_CSV_HEAD = b"part,index,label"
 _PARTS = ("train", "validation", "test")
 
 
@@ -35,8 +36,8 @@ def export_split(split: Split, path: Path) -> None:
     The first has PNG images, labels, part and original position, and in the metadata what it is. The second, for other
     code, is not read back: a line an image of the training and validation parts, under label noise with the given label
     too; positions in a validation list of its own count in that list. The file appears under its name only when
-    complete. Raises UserError for another ending, for the images of a set of image files or under label noise, and when
-    the file cannot be written.
+    complete. Raises UserError for another ending, where the file that is there is no export, for the images of a set of
+    image files or under label noise, and when the file cannot be written.
     """
     try:
         if path.is_dir():
@@ -46,9 +47,19 @@ def export_split(split: Split, path: Path) -> None:
                 f"{path}: an export is a parquet file, and found by that ending: {path.with_suffix('.parquet')}; "
                 "or a .csv of positions"
             )
+        if path.exists() and not _is_export(path):
+            raise UserError(f"{path}: was not made by this command, so it is not overwritten")
         write_atomically(path, _positions(split) if path.suffix == ".csv" else _parquet(split))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {in_words(error)}") from None
+
+
+def _is_export(path: Path) -> bool:
+    if path.suffix == ".parquet":
+        return _metadata(path) is not None
+    regular_size(path)
+    with path.open("rb") as file:
+        return file.readline().startswith(_CSV_HEAD)
 
 
 def _positions(split: Split) -> bytes:

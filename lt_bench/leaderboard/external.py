@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from lt_bench.data.split import Split
 
 
+_OPTIONS = {"recipe_name": "--method", "external.by": "--by", "external.source": "--source"}
+
+
 @dataclass(frozen=True)
 class Claim:
     """What whoever submits predictions says of them."""
@@ -131,7 +134,9 @@ def _record(claim: Claim, protocol: Protocol, split: Split, found: Submitted, di
         return Record.read(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        field = ".".join(map(str, first["loc"]))
+        wrong = "should be one line of text" if first["type"] == "string_pattern_mismatch" else first["msg"]
+        raise UserError(f"{_OPTIONS.get(field, field)}: {wrong}") from None
 
 
 def _selection(split: Split, found: Submitted, epochs: int) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def copy(name: str, path: Path, overrides: Sequence[str] = (), *, force: bool = 
     Raises UserError as `load_recipe` does, for a file that is there unless `force`, and for one that cannot be written.
     """
     recipe = load_recipe(name, overrides, to_copy=True)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name the file to write, such as {path / recipe.name}.yaml")
     if path.exists() and not force:
         raise UserError(f"{path}: exists already; --force overwrites it")
     own: dict[str, Any] = {"reported": (), "overrides": ()}

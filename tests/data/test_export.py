@@ -187,11 +187,12 @@ def test_a_full_disk_leaves_the_older_export(split: Split, tmp_path: Path, monke
 
     path = tmp_path / "out" / "split.parquet"
     path.parent.mkdir()
-    path.write_bytes(b"older")
+    export_split(split, path)
+    older = path.read_bytes()
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"split.parquet: cannot be written: No space left on device$"):
         export_split(split, path)
-    assert path.read_bytes() == b"older"
+    assert path.read_bytes() == older
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -206,6 +207,16 @@ def test_a_file_of_another_kind_is_not_overwritten(split: Split, tmp_path: Path)
     with pytest.raises(UserError, match=r"lists\.txt: an export is a parquet file, .*: .*lists\.parquet"):
         export_split(split, tmp_path / "lists.txt")
     assert (tmp_path / "lists.txt").read_text() == "mine"
+    images = next((tmp_path / "hub").rglob("train-*.parquet"))
+    (table := tmp_path / "my.csv").write_text("part,mine\n")
+    for mine in (images, table):
+        before = mine.read_bytes()
+        with pytest.raises(UserError, match="was not made by this command, so it is not overwritten"):
+            export_split(split, mine)
+        assert mine.read_bytes() == before
+    for name in ("again.csv", "again.parquet"):
+        export_split(split, tmp_path / name)
+        export_split(split, tmp_path / name)
 
 
 def test_files_that_are_not_exports(split: Split, tmp_path: Path) -> None:

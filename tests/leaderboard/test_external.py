@@ -146,7 +146,7 @@ def test_the_command(lt_bench: LtBench, labels: np.ndarray, tmp_path: Path) -> N
         (("leaderboard", "add", "p.npz", "--method", "m"), "p.npz: predictions need --by, --on, --protocol"),
         (("leaderboard", "add", "theirs", "--by", "us"), "--by: belongs to predictions"),
         (("leaderboard", "add", "p.npz", *WORDS[:-1], "digits"), "--protocol 'digits' is not a known protocol"),
-        (("leaderboard", "add", "p.npz", *WORDS, "--by", "two\nlines"), "external.by: "),
+        (("leaderboard", "add", "p.npz", *WORDS, "--by", "two\nlines"), "--by: should be one line of text"),
         (("leaderboard", "add", "p.npz", "q.npz", *WORDS), "q.npz"),
         (("leaderboard", "add", "p.npz", *WORDS, "factor=0.5"), "data.factor"),
         (("leaderboard", "add", "p.npz", *WORDS, "validation_per_class=5"), "validation_per_class: an external record"),
