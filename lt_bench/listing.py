@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from lt_bench.data.cards import card_names, load_card, own_names
+from lt_bench.epochs import with_whole_epochs
 from lt_bench.errors import UserError, unknown
-from lt_bench.protocol import shipped_protocol
+from lt_bench.protocol import Protocol
 from lt_bench.recipe import PHASE_FAMILIES
-from lt_bench.recipe.files import PROTOCOLS, SETTINGS, headline, own_settings, shipped
-from lt_bench.recipe.layers import FIELDS, PARTS
+from lt_bench.recipe.files import PROTOCOLS, SETTINGS, headline, own_protocols, own_settings, shipped
+from lt_bench.recipe.layers import FIELDS, PARTS, protocol_layer
 from lt_bench.registry import FAMILIES, NETWORK, Component, members
+from lt_bench.validation import validated
 from lt_bench.yaml_files import read_yaml
 
 Members = Mapping[str, Mapping[str, type[Any]]]
@@ -173,8 +175,8 @@ def _fields(block: Any) -> Mapping[str, Any]:
 
 
 def _protocol(name: str, path: Path) -> dict[str, Any]:
-    protocol = shipped_protocol(name)
-    assert protocol is not None
+    node = protocol_layer(name, path).data["protocol"]
+    protocol = validated(Protocol, with_whole_epochs(node), path, "protocol")
     return {"name": name, "epochs": protocol.epochs, "batch_size": protocol.batch_size, "what": headline(path)}
 
 
@@ -182,7 +184,7 @@ FILES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "datasets": lambda: [_dataset(name) for name in (*card_names(), *own_names())],
     "recipes": lambda: [{"name": name, "what": headline(path)} for name, path in _recipes().items()],
     "settings": lambda: [_setting(name, path) for name, path in (shipped(SETTINGS) | own_settings()).items()],
-    "protocols": lambda: [_protocol(name, path) for name, path in shipped(PROTOCOLS).items()],
+    "protocols": lambda: [_protocol(name, path) for name, path in (own_protocols() | shipped(PROTOCOLS)).items()],
 }
-"""Lists of what ships as files; all but protocols with those of one's own in the working folder."""
+"""Lists of what lies in files: what ships, and what is one's own in the working folder."""
 OTHERS = ("methods", "models", *FILES)

@@ -10,8 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lt_bench.cli.completion import recipes as completed
 from lt_bench.data.cards import load_card
 from lt_bench.errors import UserError
+from lt_bench.listing import listing
 from lt_bench.recipe import data_spec, load_recipe
 from lt_bench.recipe.files import PROTOCOLS, shipped
 from lt_bench.recipe.overrides import parse_override, split_arguments
@@ -116,6 +118,13 @@ def test_a_protocol_in_the_working_folder_is_used_for_a_method_that_ships(workin
     assert own.protocol == shipped_one.protocol.model_copy(update={"name": "my-60ep"})
     with pytest.raises(UserError, match="'my-60e' is not a known protocol; did you mean my-60ep"):
         load_recipe("digits-lt/mixup", ["protocol=my-60e"])
+    assert next(row for row in listing("protocols") if row["name"] == "my-60ep")["epochs"] == 15
+    assert completed("protocol=my-") == ["protocol=my-60ep"]
+    (working_folder / PROTOCOLS / "digits-demo.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"protocols/digits-demo\.yaml: digits-demo is a shipped protocol; rename yours"
+    ):
+        load_recipe("digits-lt/mixup", ["protocol=digits-demo"])
 
 
 def test_another_protocol_reaches_through_a_chain(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 def recipes(incomplete: str) -> list[str]:
     """Names of recipes; or of settings to override, `key=`, and for `protocol=` the protocols."""
-    from lt_bench.recipe.files import PROTOCOLS, own_recipes, own_settings, shipped, shipped_recipes
+    from lt_bench.recipe.files import PROTOCOLS, own_protocols, own_recipes, own_settings, shipped, shipped_recipes
 
     if incomplete.startswith("protocol="):
-        return _beginning(incomplete, [f"protocol={name}" for name in shipped(PROTOCOLS)])
+        return _beginning(incomplete, [f"protocol={name}" for name in (*own_protocols(), *shipped(PROTOCOLS))])
     own = [name for setting in own_settings() for name in own_recipes(setting)]
     return _beginning(incomplete, [*own, *shipped_recipes()]) or _beginning(incomplete, _keys())
 

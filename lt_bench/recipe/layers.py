@@ -212,10 +212,12 @@ def protocol_layer(name: str, path: Path) -> Layer:
     name = name.removeprefix(f"{PROTOCOLS}/").removesuffix(".yaml")
     relative = Path(PROTOCOLS, f"{name}.yaml")
     beside = (folder / relative for folder in path.resolve().parents[:3])
-    known = own_protocols() | shipped(PROTOCOLS)
-    found = next(filter(path_exists, beside), None) or known.get(name)
+    own, ours = own_protocols(), shipped(PROTOCOLS)
+    found = next(filter(path_exists, beside), None) or ours.get(name) or own.get(name)
     if found is None:
-        raise UserError(f"{path}: protocol: {unknown('protocol', name, known)}")
+        raise UserError(f"{path}: protocol: {unknown('protocol', name, own | ours)}")
+    if name in own and name in ours and found.samefile(ours[name]) and not found.samefile(own[name]):
+        raise UserError(f"{own[name]}: {name} is a shipped protocol; rename yours")
     node = read_yaml(found)
     if not isinstance(node.get("protocol"), dict):
         raise UserError(f"{found}: protocol: required, a mapping with name, epochs and the rest")
