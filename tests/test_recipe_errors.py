@@ -103,6 +103,10 @@ DISTANCE = "mix: {name: class-distance-mix-ours, generator: %s}"
         ("protocol: {epochs: 0}", "protocol.epochs: should be greater than or equal to 1, found 0"),
         ("protocol: {optimizer: {momentum: 0, nesterov: true}}", "protocol.optimizer: nesterov needs a momentum"),
         ("protocol: {schedule: {milestones: [3]}}", "protocol.schedule: 1 milestones but 2 factors"),
+        (
+            "method: paddles\nprotocol: {accumulate: 2}",
+            "protocol.accumulate: the method paddles moves weights in every batch itself, so that a step is of one",
+        ),
         ("protocol: {name: a/../b}", "protocol.name: .*pattern"),
         ("protocol: null", "protocol: required"),
         ("notes: [a]", "notes: should be a valid string"),

@@ -34,6 +34,14 @@ from lt_bench.recipe import load_recipe
         (("second_stage=ncm", "second_stage.loss=focal"), r"second_stage.loss: ncm trains nothing, and focal leaves"),
         (("second_stage=post-hoc", "second_stage.loss.post_hoc=false"), r"logit-adjustment leaves the logits alone"),
         (("second_stage=post-hoc", "second_stage.loss=cross-entropy"), r"cross-entropy leaves the logits alone"),
+        (("second_stage=post-hoc", "loss=balanced-softmax"), r"without which balanced-softmax has learned the logits"),
+        (("second_stage=post-hoc", "loss=lade"), r"without which lade has learned the logits"),
+        (("second_stage=post-hoc", "loss=vs"), r"without which vs has learned the logits"),
+        (("second_stage=post-hoc", "loss=logit-adjustment"), r"without which logit-adjustment has learned the logits"),
+        (
+            ("second_stage=test-time-ensembling", "model.head=cosine", "method=robal"),
+            r"test-time-ensembling reads the classifier by a loss, and the method robal has a way of its own",
+        ),
     ],
 )
 def test_second_stages_that_cannot_be(overrides: tuple[str, ...], message: str) -> None:
@@ -47,6 +55,21 @@ def test_a_loss_may_read_what_no_stage_trained() -> None:
     second = load_recipe("digits-lt/ce", post_hoc).second_stage
     assert second is not None
     assert second.loss["post_hoc"] is True
+
+
+@pytest.mark.parametrize(
+    ("overrides", "loss"),
+    [
+        (["loss={name: logit-adjustment, post_hoc: true}"], {"name": "logit-adjustment", "post_hoc": True}),
+        (["loss=balanced-softmax"], {"name": "balanced-softmax"}),
+        (["loss=ldam", "model.head=cosine"], {"name": "ldam"}),
+    ],
+)
+def test_crops_are_read_as_the_whole_images_were(overrides: list[str], loss: dict[str, object]) -> None:
+    recipe = load_recipe("digits-lt/ce", [*overrides, "second_stage=test-time-ensembling"])
+    assert recipe.second_stage is not None
+    assert recipe.second_stage.loss == recipe.phases[-1].loss
+    assert loss.items() <= recipe.second_stage.loss.items()
 
 
 def test_a_second_stage_changes_nothing_of_the_first(tmp_path: Path) -> None:

@@ -217,6 +217,11 @@ class Loss(Component, torch.nn.Module, ABC):
         return cls.scores is not Loss.scores
 
     @classmethod
+    def adjusts(cls, config: Any) -> bool:
+        """Whether with these settings it adds the log prior in training, so that the logits are learned without."""
+        return False
+
+    @classmethod
     def gives_probabilities(cls, config: Any) -> bool:
         """Whether the softmax of `scores` with these settings is meant as probabilities; not of one sigmoid a class."""
         return True

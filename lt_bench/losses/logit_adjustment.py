@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 
@@ -32,6 +34,10 @@ class BalancedSoftmax(SoftmaxLoss):
     def trained(self, logits: Tensor) -> Tensor:
         # log(n / N) instead of log n: a constant over classes leaves the loss as it is.
         return logits + self.log_prior
+
+    @classmethod
+    def adjusts(cls, config: Any) -> bool:
+        return True
 
 
 class LogitAdjustment(SoftmaxLoss):
@@ -65,6 +71,10 @@ class LogitAdjustment(SoftmaxLoss):
     @classmethod
     def changes_scores(cls, config: Config) -> bool:
         return config.post_hoc and config.tau != 0
+
+    @classmethod
+    def adjusts(cls, config: Config) -> bool:
+        return not config.post_hoc and config.tau != 0
 
     def scores(self, logits: Tensor) -> Tensor:
         """Logits [B, C], less tau log prior when post-hoc."""

@@ -64,3 +64,7 @@ class VectorScaling(CDT):
 
     def trained(self, logits: Tensor) -> Tensor:
         return super().trained(logits) + self.shift
+
+    @classmethod
+    def adjusts(cls, config: Config) -> bool:
+        return config.tau != 0

@@ -63,6 +63,8 @@ class Method(Component, torch.nn.Module, ABC):
     divisible: ClassVar[bool] = True
     """Whether several processes may train it, each on its rows of every batch: not where the loss itself moves weights,
     or needs batches as `streams` arranged them."""
+    learns_in_loss: ClassVar[bool] = False
+    """Whether the loss itself moves weights, once a batch, so that a step of the optimizer cannot be of several."""
     view_streams: ClassVar[frozenset[str]] = frozenset()
     """Names of streams that show the same images and may each vary them in its own way, as a recipe's `views` say."""
     freezes_parts: ClassVar[bool] = False

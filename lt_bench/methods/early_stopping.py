@@ -36,6 +36,7 @@ class EarlyStopping(Method):
     refined: ClassVar[tuple[str, ...]]
     """Parts of the branch that are learned anew, and then not known to the run's optimizer."""
     divisible = False
+    learns_in_loss = True
     freezes_parts = True
     cap: ClassVar[float] = float("inf")
     """The most that a class counts for."""

@@ -83,6 +83,10 @@ class PaCo(Method):
         # The same images twice: the augmentation of a stream depends on its name.
         return {"query": order, "key": order}
 
+    def after_step(self, network: Network, step: Step) -> None:
+        # Its authors' comes before the next step's keys are made: the same, but where a step is of several batches.
+        self.follow(list(self.key_network.parameters()), list(network.parameters()), 0)
+
     def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         assert isinstance(network, ContrastiveNetwork)
         query, key = batches["query"], batches["key"]
@@ -97,8 +101,7 @@ class PaCo(Method):
 
     @torch.no_grad()
     def keys(self, network: Network, images: Tensor) -> Tensor:
-        """Unit vectors [B, P], after the network that makes them has taken its step towards the trained one."""
-        self.follow(list(self.key_network.parameters()), list(network.parameters()), 0)
+        """Unit vectors [B, P] of the network that follows the trained one."""
         return self.key_network.project(self.key_network.features(images))
 
     @torch.no_grad()

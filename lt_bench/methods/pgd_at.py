@@ -23,8 +23,8 @@ from lt_bench.registry import Info
 class PGDAT(Standard):
     """The loss of the recipe on x', which ascends the cross entropy of the network's own prediction from x.
 
-    Whatever the loss, the adversary ascends plain cross entropy: class priors in it would have it attack another
-    prediction than the one that is made at test time.
+    Whatever the loss, the adversary ascends plain cross entropy, of logits as that loss has them read at test time:
+    class priors and margins in it would have it attack another prediction than the one that is made then.
     """
 
     name = "pgd-at"
@@ -52,12 +52,12 @@ class PGDAT(Standard):
 
     def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         batch = batches["main"]
-        found = self.attacked(network, batch.images, self.objective(network, batch), step.rng)
+        found = self.attacked(network, batch.images, self.objective(step, network, batch), step.rng)
         return self.terms_loss(step, self.answer(step, network, found), Mixed.plain(batch).terms)
 
-    def objective(self, network: Network, batch: Batch) -> Objective:
+    def objective(self, step: Step, network: Network, batch: Batch) -> Objective:
         """What the adversary of a batch ascends."""
-        return lambda images: cross_entropy(network(images), batch.labels)
+        return lambda images: cross_entropy(self.answer(step, network, images).prediction, batch.labels)
 
     def attacked(self, network: Network, images: Tensor, objective: Objective, rng: np.random.Generator) -> Tensor:
         """Images [B, 3, H, W] with what the adversary adds; the network stays as it was."""

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from lt_bench.adversary.ascent import Objective
-from lt_bench.adversary.objectives import cross_entropy
 from lt_bench.data.types import Batch, Epoch, Step
 from lt_bench.methods import Task
 from lt_bench.methods.pgd_at import PGDAT
 from lt_bench.mixing import Answer, Mixed
 from lt_bench.models.network import Network
+from lt_bench.ranks.division import summed
 from lt_bench.registry import Info
 
 
@@ -42,13 +42,13 @@ class REAT(PGDAT):
         self.register_buffer("predictions", torch.zeros_like(counts))
         self.register_buffer("weights", prediction_weights(counts, counts))
 
-    def objective(self, network: Network, batch: Batch) -> Objective:
-        weights = self.weights[batch.labels]
-        return lambda images: weights * cross_entropy(network(images), batch.labels)
+    def objective(self, step: Step, network: Network, batch: Batch) -> Objective:
+        plain, weights = super().objective(step, network, batch), self.weights[batch.labels]
+        return lambda images: weights * plain(images)
 
     def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         batch = batches["main"]
-        found = self.attacked(network, batch.images, self.objective(network, batch), step.rng)
+        found = self.attacked(network, batch.images, self.objective(step, network, batch), step.rng)
         answer = self.answer(step, network, found)
         self.count(answer)
         return self.terms_loss(step, answer, Mixed.plain(batch).terms)
@@ -64,7 +64,7 @@ class REAT(PGDAT):
     ) -> None:
         super().end_epoch(epoch, predict, clean)
         counts = self.get_buffer("counts")
-        self.weights.copy_(prediction_weights(counts, self.predictions))
+        self.weights.copy_(prediction_weights(counts, summed(self.predictions)))
         self.predictions.zero_()
 
 

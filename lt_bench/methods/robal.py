@@ -62,7 +62,7 @@ class RoBal(PGDAT):
 
     def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         batch = batches["main"]
-        found = self.attacked(network, batch.images, self.objective(network, batch), step.rng)
+        found = self.attacked(network, batch.images, self.objective(step, network, batch), step.rng)
         perturbed, clean = network(found).float(), network(batch.images).float()
         return self.outer_loss(perturbed, batch.labels) + self.config.beta * divergence_from(clean, perturbed).mean()
 

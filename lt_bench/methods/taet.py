@@ -31,6 +31,7 @@ class TAET(PGDAT):
     name = "taet"
     info = Info("clean epochs, then a loss of class losses on perturbed images", "Wang et al., CVPR 2025", 2025, "8x")
     uses = frozenset({"sampler"})
+    divisible = False
 
     class Config(PGDAT.Config):
         """Length of the first part, and the weights of the three terms of the second."""
@@ -57,7 +58,7 @@ class TAET(PGDAT):
         batch, config = batches["main"], self.config
         if step.epoch.index < round(config.clean_share * step.epoch.total):
             return F.cross_entropy(network(batch.images).float(), batch.labels)
-        found = self.attacked(network, batch.images, self.objective(network, batch), step.rng)
+        found = self.attacked(network, batch.images, self.objective(step, network, batch), step.rng)
         with torch.no_grad():
             network(batch.images)
         losses = cross_entropy(network(found), batch.labels)

@@ -17,6 +17,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from lt_bench.adversary import Attack
+from lt_bench.adversary.ascent import Objective
 from lt_bench.adversary.averaging import AveragedNetwork
 from lt_bench.adversary.objectives import divergence, divergence_from
 from lt_bench.data.types import Batch, Step
@@ -25,11 +26,12 @@ from lt_bench.mixing import Mixed
 from lt_bench.mixing.cutmix import cutmix_pair
 from lt_bench.models.modes import looking, still_statistics
 from lt_bench.models.network import Network
+from lt_bench.ranks.division import order_of
 from lt_bench.registry import Info
 
 
 class Trades(PGDAT):
-    """The loss of the recipe on x, and beta KL(p(x) || p(x')), p being the softmax of the plain logits.
+    """The loss of the recipe on x, and beta KL(p(x) || p(x')), p being the prediction of test time.
 
     x' ascends the divergence from p(x), which the adversary sees as fixed; the loss has the gradient of both sides. The
     released code asks for p(x) twice in training mode, with one value, so that its statistics move three times a step;
@@ -52,8 +54,8 @@ class Trades(PGDAT):
 
     def loss(self, network: Network, batches: Mapping[str, Batch], step: Step) -> Tensor:
         mixed = self.mixed(batches["main"], step)
-        target = self.target(network, mixed)
-        found = self.attacked(network, mixed.images, lambda images: divergence(network(images), target), step.rng)
+        target = self.target(step, network, mixed)
+        found = self.attacked(network, mixed.images, self.away_from(target, step, network), step.rng)
         with still_statistics(network) if self.config.clean_statistics == "kept" else nullcontext():
             clean = self.answer(step, network, mixed.images)
         perturbed = self.answer(step, network, found)
@@ -65,11 +67,14 @@ class Trades(PGDAT):
         return Mixed.plain(batch)
 
     @torch.no_grad()
-    def target(self, network: Network, mixed: Mixed) -> Tensor:
+    def target(self, step: Step, network: Network, mixed: Mixed) -> Tensor:
         """The probabilities [B, C] that the adversary leads the network away from."""
         with looking(network, self.config.attack.statistics):
-            logits: Tensor = network(mixed.images)
-        return logits.float().softmax(1)
+            return self.answer(step, network, mixed.images).prediction.float().softmax(1)
+
+    def away_from(self, target: Tensor, step: Step, network: Network) -> Objective:
+        """What the adversary ascends: the divergence of the prediction from probabilities [B, C]."""
+        return lambda images: divergence(self.answer(step, network, images).prediction, target)
 
 
 class TradesCutMix(Trades):
@@ -111,7 +116,7 @@ class TradesCutMix(Trades):
     def mixed(self, batch: Batch, step: Step) -> Mixed:
         return cutmix_by_parts(batch, self.config.cutmix_beta, self.config.parts, step.rng)
 
-    def target(self, network: Network, mixed: Mixed) -> Tensor:
+    def target(self, step: Step, network: Network, mixed: Mixed) -> Tensor:
         (labels, share), (others, rest) = mixed.terms
         assert labels is not None and others is not None
         target = torch.zeros(len(labels), self.stats.num_classes, device=labels.device)
@@ -128,5 +133,5 @@ def cutmix_by_parts(batch: Batch, beta: float, parts: int, rng: np.random.Genera
     """
     order = torch.arange(len(batch.labels))
     rows = order[: len(order) // parts * parts].view(-1, parts)
-    order[: rows.numel()] = rows[torch.from_numpy(rng.permutation(len(rows)))].flatten()
+    order[: rows.numel()] = rows[torch.from_numpy(order_of(len(rows), rng))].flatten()
     return cutmix_pair(batch, batch[order.to(batch.labels.device, non_blocking=True)], beta, rng)

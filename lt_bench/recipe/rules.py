@@ -75,12 +75,43 @@ def _a_stage_that_trains_nothing_reads_nothing(parts: Parts) -> Iterator[str]:
     for kind in PHASE_FAMILIES:
         node = getattr(second, kind)
         chosen = choice(kind, node)
-        if node == _default(kind, parts.stage.defaults[kind]):
+        same = kind in parts.stage.goes_on_with and node == getattr(_last_phase(parts), kind)
+        if same or node == _default(kind, parts.stage.defaults[kind]):
             continue
         if kind != "loss":
             yield f"second_stage.{kind}: {name} trains nothing; leave it out"
         elif not chosen.component.changes_scores(chosen.config):
             yield f"second_stage.loss: {name} trains nothing, and {node['name']} leaves the logits alone"
+
+
+def _a_stage_that_goes_on_reads_as_before(parts: Parts) -> Iterator[str]:
+    from lt_bench.methods import Method  # noqa: PLC0415 (torch, which no earlier refusal waits for)
+    from lt_bench.methods.standard import Standard  # noqa: PLC0415
+
+    if parts.stage is None or "loss" not in parts.stage.goes_on_with:
+        return
+    if parts.method.scores not in (Method.scores, Standard.scores):
+        yield (
+            f"second_stage: {parts.stage.name} reads the classifier by a loss, and the method {parts.method.name} has a"
+            " way of its own to read it"
+        )
+
+
+def _a_class_prior_is_taken_off_once(parts: Parts) -> Iterator[str]:
+    second = parts.recipe.second_stage
+    if second is None or parts.stage is None or not parts.stage.keeps_classifier:
+        return
+    before, after = (choice("loss", part.loss) for part in (_last_phase(parts), second))
+    if before.component.adjusts(before.config) and after.component.changes_scores(after.config):
+        yield (
+            f"second_stage.loss: {after.component.name} takes the class prior off, without which"
+            f" {before.component.name} has learned the logits already"
+        )
+
+
+def _last_phase(parts: Parts) -> Composition:
+    """What trained the classifier that a second stage starts from."""
+    return (parts.recipe.first() or parts.recipe).phases[-1]
 
 
 def _a_method_needs_its_head(parts: Parts) -> Iterator[str]:
@@ -225,6 +256,15 @@ def _a_method_that_arranges_batches_sees_images_once(parts: Parts) -> Iterator[s
         yield f"regularise.batch-augmentation: {parts.method.name} arranges batches itself, each image once"
 
 
+def _a_method_that_learns_by_itself_does_so_in_every_batch(parts: Parts) -> Iterator[str]:
+    accumulate = parts.recipe.protocol.accumulate
+    if parts.method.learns_in_loss and accumulate > 1:
+        yield (
+            f"protocol.accumulate: the method {parts.method.name} moves weights in every batch itself, so that a step"
+            f" is of one, found {accumulate}"
+        )
+
+
 def _a_mix_takes_a_whole_network_of_one_branch_apart(parts: Parts) -> Iterator[str]:
     recipe = parts.recipe
     for part in recipe.compositions:
@@ -329,6 +369,8 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_method_brings_its_own,
     _a_stage_needs_its_head,
     _a_stage_that_trains_nothing_reads_nothing,
+    _a_stage_that_goes_on_reads_as_before,
+    _a_class_prior_is_taken_off_once,
     _a_method_needs_its_head,
     _images_are_augmented_as_their_kind,
     _views_are_of_streams_and_like_the_other_images,
@@ -341,6 +383,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     _a_method_agrees_with_its_head_and_classes,
     _a_loss_needs_its_kind_of_logits,
     _a_method_that_arranges_batches_sees_images_once,
+    _a_method_that_learns_by_itself_does_so_in_every_batch,
     _a_mix_takes_a_whole_network_of_one_branch_apart,
     _a_mix_that_evaluates_its_own_network_trains_it,
     _a_teacher_is_told_what_images_show,

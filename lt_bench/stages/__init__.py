@@ -32,6 +32,8 @@ class Stage(Component, nn.Module, ABC):
     """What the stage trains with where the recipe does not say, each by name or with settings, as in a recipe."""
     goes_on_with: ClassVar[frozenset[str]] = frozenset()
     """Of these, what stands as it was in the last phase of the first stage, where the recipe does not say."""
+    keeps_classifier: ClassVar[bool] = False
+    """Whether its logits are those of the trained classifier as it is, read by the loss."""
     heads: ClassVar[frozenset[str]] = frozenset({"linear"})
     """Names of the heads, of one branch each, whose classifier it can take the place of."""
     needs_features: ClassVar[bool] = False

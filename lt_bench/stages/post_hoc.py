@@ -17,6 +17,7 @@ class PostHoc(Stage):
 
     name = "post-hoc"
     info = Info("logits less tau log prior at test time, no training", "Menon et al., ICLR 2021", 2021, cost="none")
+    keeps_classifier = True
     defaults = Stage.defaults | {"loss": {"name": "logit-adjustment", "post_hoc": True}}
 
     class Config(NoTraining):

@@ -16,12 +16,15 @@ from lt_bench.stages import NoTraining, Stage
 class FiveCrops(Stage):
     """Images are made a little larger than the network takes, and the logits of five crops are averaged.
 
-    The crops are the corners and the middle, as in LIFT (Shi et al., ICML 2024). It costs five evaluations, and is a
+    The crops are the corners and the middle, as in LIFT (Shi et al., ICML 2024). Logits are read by the loss of before,
+    where a recipe does not say another. It costs five evaluations, and is a
     row of its own: a figure with it says nothing about one without.
     """
 
     name = "test-time-ensembling"
     info = Info("evaluated on five crops, whose logits are averaged", "Shi et al., ICML 2024", 2024)
+    goes_on_with = frozenset({"loss"})
+    keeps_classifier = True
     heads: ClassVar[frozenset[str]] = frozenset({"linear", "cosine", "scaled-cosine"})
 
     class Config(NoTraining):

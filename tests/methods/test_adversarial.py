@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from method_cases import LABELS, batch_of, build, phase, step_at, tiny_network
+from method_cases import LABELS, batch_of, build, choice, phase, step_at, tiny_network
 from torch import Tensor, nn
 
+from lt_bench.adversary.ascent import Objective
 from lt_bench.adversary.averaging import AveragedNetwork, decay_at
+from lt_bench.adversary.objectives import cross_entropy, divergence
 from lt_bench.data.types import Batch, ClassStats, generator
 from lt_bench.errors import UserError
 from lt_bench.leaderboard.track import ADVERSARIAL
@@ -143,7 +146,7 @@ def test_parts_of_a_batch_have_one_box_and_one_order_of_partners() -> None:
     assert pasted.float().mean().item() == pytest.approx(rest)
     method = build("trades-cutmix-wa", labels=np.arange(18))
     assert isinstance(method, TradesCutMix)
-    target = method.target(tiny_network(), mixed)
+    target = method.target(step_at(), tiny_network(), mixed)
     torch.testing.assert_close(target.sum(1), torch.ones(18))
     torch.testing.assert_close(target[elsewhere, batch.labels[elsewhere]], torch.full((int(elsewhere.sum()),), share))
 
@@ -281,7 +284,8 @@ def test_along_signs_the_weights_of_reat_change_nothing_and_by_adam_nearly_nothi
     batch, found = batch_of(), []
     for weights in ([1.0, 1, 1], [0.01, 1.0, 1.99]):
         method.weights = torch.tensor(weights)
-        found.append(method.attacked(network, batch.images, method.objective(network, batch), generator(0, "attack")))
+        objective = method.objective(step_at(), network, batch)
+        found.append(method.attacked(network, batch.images, objective, generator(0, "attack")))
     assert torch.equal(*found)
 
 
@@ -379,6 +383,32 @@ def test_adversarial_methods_say_so_and_the_board_knows_them() -> None:
 def test_what_makes_no_sense_is_refused_with_the_reason(overrides: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         load_recipe("digits-lt/ce", overrides)
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings", "head"), [("logit-adjustment", {"post_hoc": True}, "linear"), ("ldam", {}, "cosine")]
+)
+@pytest.mark.parametrize("name", ["pgd-at", "trades", "reat"])
+def test_the_adversary_attacks_the_prediction_of_test_time(
+    name: str, loss: str, settings: dict[str, Any], head: str
+) -> None:
+    """Also where a loss trains other logits than those, or the classifier gives cosines."""
+    chosen = replace(phase(), loss=choice("loss", loss, **settings))
+    method, network, batch, other = build(name, (chosen,)), tiny_network(head).eval(), batch_of(), batch_of(1).images
+    assert isinstance(method, PGDAT)
+    attacked: list[Objective] = []
+
+    def attack(network: Network, images: Tensor, objective: Objective, rng: np.random.Generator) -> Tensor:
+        attacked.append(objective)
+        return images
+
+    method.attacked = attack  # type: ignore[method-assign]
+    method.loss(network, {"main": batch}, step_at())
+    clean, seen = (method.scores(network, images) for images in (batch.images, other))
+    expected = divergence(seen, clean.softmax(1)) if name == "trades" else cross_entropy(seen, batch.labels)
+    weights = method.weights[batch.labels] if isinstance(method, REAT) else 1.0
+    torch.testing.assert_close(attacked[0](other), weights * expected)
+    assert not torch.allclose(clean, network(batch.images))
 
 
 @pytest.mark.parametrize(

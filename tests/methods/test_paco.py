@@ -151,6 +151,7 @@ def test_the_keys_network_follows_without_gradient() -> None:
         for parameter in net.parameters():
             parameter.add_(4.0)
     method.loss(net, batches(), step_at()).backward()
+    method.after_step(net, step_at())
     for name, parameter in method.key_network.named_parameters():
         torch.testing.assert_close(parameter, before[name] + 1.0)
         assert parameter.grad is None
@@ -204,7 +205,20 @@ def test_a_step_is_the_card_s_formula() -> None:
     expected = parametric_contrastive(
         centres, torch.cat(points), torch.cat([y, y, torch.full((7,), -1)]), method.config
     )
+    method.after_step(net, step_at())  # of the step before
     torch.testing.assert_close(method.loss(net, given, step_at()), expected.mean())
+
+
+def test_the_keys_network_follows_once_where_a_step_is_of_several_batches() -> None:
+    net = network().train()
+    method = attached(net, momentum=0.75)
+    before = [p.clone() for p in method.key_network.parameters()]
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(4.0)
+    for seed in range(3):
+        method.loss(net, batches(seed), step_at())
+        assert all(map(torch.equal, before, method.key_network.parameters()))
 
 
 def test_a_saved_method_goes_on_exactly(tmp_path: Any) -> None:

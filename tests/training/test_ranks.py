@@ -166,6 +166,7 @@ def test_the_death_of_one_ends_all_with_a_line_and_others_go_on(folders: tuple[P
     [
         (["digits-lt/ce", "protocol.batch_size=2"], "batch_size: a batch of 2 cannot be shared by 3 processes"),
         (["digits-lt/paddles"], "method paddles: looks at whole batches or has an optimizer of its own"),
+        (["digits-lt/taet"], "method taet: looks at whole batches or has an optimizer of its own"),
         (["digits-lt/no-such"], "no-such"),
         (["digits-lt/ce", "--dry-run"], "--dry-run: not under torchrun"),
     ],
