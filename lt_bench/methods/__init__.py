@@ -62,7 +62,7 @@ class Method(Component, torch.nn.Module, ABC):
 
     divisible: ClassVar[bool] = True
     """Whether several processes may train it, each on its rows of every batch: not where the loss itself moves weights,
-    or needs batches as `streams` arranged them."""
+    is none of a mean over images, or needs batches as `streams` arranged them."""
     learns_in_loss: ClassVar[bool] = False
     """Whether the loss itself moves weights, once a batch, so that a step of the optimizer cannot be of several."""
     view_streams: ClassVar[frozenset[str]] = frozenset()
