@@ -97,12 +97,13 @@ def shared(division: Division) -> Iterator[None]:
 def for_images(size: int, draw: Callable[[int], np.ndarray]) -> np.ndarray:
     """What `draw(n)` gives for n images, of which this process has `size`, a batch or a multiple or part of it.
 
-    All processes draw for the whole batch, and so stay at the same place of their source of randomness.
+    All processes draw for the whole batch, one without an image too, and so stay at the same place of their source of
+    randomness.
     """
     if _current is None:
         return draw(size)
     own = _current.sizes[_current.rank]
-    times = -(-size // own)
+    times = max(1, -(-size // own))
     drawn = draw(times * _current.total)
     parts = drawn.reshape(times, _current.total, *drawn.shape[1:])[:, _current.rows]
     return parts.reshape(times * own, *drawn.shape[1:])[:size]

@@ -22,10 +22,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lt_bench import ranks
-from lt_bench.data.types import Batch, Views, generator
+from lt_bench.data.types import Batch, ClassStats, Epoch, Views, generator
 from lt_bench.leaderboard.record import Record, load_record
+from lt_bench.methods import Task
+from lt_bench.methods.reat import prediction_weights
+from lt_bench.methods.trades import cutmix_by_parts
+from lt_bench.mixing.cutmix import cutmix_pair
 from lt_bench.ranks.batch_norm import SynchronisedBatchNorm
 from lt_bench.ranks.division import Division, backwards, for_images, order_of, over_batch, permuted, shared
+from lt_bench.recipe import load_recipe
+from lt_bench.registry import lookup
 from lt_bench.training import loop
 from lt_bench.training import run as run_module
 
@@ -252,6 +258,8 @@ def _parts_work(rank: int) -> None:
             views = for_images(2 * len(own.labels), generator(0, "draw").random)
             inside = order_of(len(own.labels), generator(0, "order"))
             total = over_batch(own.labels.sum().float())
+            after, alone = generator(0, "parts"), generator(0, "parts")
+            cutmix_by_parts(own, 1.0, 3, after)  # one process has three images to a part, the others too few
         order = generator(0, "order").permutation(7)
         expected = batch[torch.from_numpy(order)][division.rows]
         assert torch.equal(found.images, expected.images)
@@ -265,6 +273,9 @@ def _parts_work(rank: int) -> None:
         assert np.array_equal(views, generator(0, "draw").random(14).reshape(2, 7)[:, division.rows].ravel())
         assert sorted(inside) == [*range(len(own.labels))]
         assert total.item() == pytest.approx(21 * len(own.labels) / 7)
+        alone.permutation(7)
+        cutmix_pair(batch, batch, 1.0, alone)
+        assert after.random() == alone.random()
         dy = torch.from_numpy(np.random.default_rng(1).random((7, 3, 2, 2), np.float32))
         with SynchronisedBatchNorm():
             y, dx, mean, variance, dweight, dbias = normalised(own.images, dy[division.rows])
@@ -275,6 +286,23 @@ def _parts_work(rank: int) -> None:
         theirs = [alone[0][division.rows], alone[1][division.rows], *alone[2:]]
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def _predictions_work(rank: int) -> None:
+    """In each of two processes, which have seen other classes predicted."""
+    with ranks.joined():
+        counts = torch.tensor([20, 6, 2])
+        labels = np.repeat(np.arange(3), counts)
+        phases = load_recipe("digits-lt/reat-without-tail").phase_choices()
+        method = lookup("method", "reat")(Task(labels, ClassStats.of(labels, 3), phases))
+        method.predictions.copy_(torch.tensor([[5, 1, 0], [2, 0, 3]])[rank])
+        method.end_epoch(Epoch(0, 2, 0), lambda images: images, lambda: iter(()))
+        torch.testing.assert_close(method.weights, prediction_weights(counts, torch.tensor([7, 1, 3])))
+
+
+def test_predictions_of_all_processes_weigh_the_classes(tmp_path: Path) -> None:
+    ended = together(2, tmp_path, _predictions_work)
+    assert [one.code for one in ended] == [0] * 2, "".join(one.said for one in ended)
 
 
 def test_what_takes_the_whole_batch_is_what_one_process_has(tmp_path: Path) -> None:
