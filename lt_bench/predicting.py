@@ -90,16 +90,16 @@ def _readable(files: Sequence[str]) -> Iterator[str]:
 
 
 def _image_set(network: TrainedNetwork, files: Sequence[str], device: torch.device, workers: int) -> ImageSet:
-    card, seen = load_card(network.recipe.data.name), network.recipe.training.augmentation
+    looks, seen = network.looks, network.recipe.training.augmentation
     labels = np.zeros(len(files), np.int64)
     if seen.kind == "resized-crop":
         from lt_bench.data.view_set import ViewSet  # noqa: PLC0415 (needs torchvision and the loader)
 
         part = FilePart(Path("/"), tuple(map(os.path.abspath, files)), labels)
-        return ViewSet(part, card, seen, device, workers)
-    side = seen.side(card)
+        return ViewSet(part, looks, seen, device, workers)
+    side = seen.own_side or load_card(network.recipe.data.name).image_size
     pixels = np.stack([_pixels(Path(file), side) for file in files])
-    return DeviceSet(ArrayPart(pixels, labels), card, seen.model_copy(update={"padding": 0, "flip": False}), device)
+    return DeviceSet(ArrayPart(pixels, labels), looks, seen.model_copy(update={"padding": 0, "flip": False}), device)
 
 
 def _pixels(path: Path, side: int) -> np.ndarray:

@@ -22,7 +22,6 @@ from lt_bench.methods.standard import Standard
 from lt_bench.models import Network
 from lt_bench.models.backbones.cifar_resnet import CifarBlock
 from lt_bench.models.heads import CosineClassifier
-from lt_bench.recipe import Recipe
 from lt_bench.training.network import build_recipe_network
 from lt_bench.training.weights import Weights, read_weights
 
@@ -38,15 +37,19 @@ class TrainedNetwork(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(
-        self, network: Network, method: Method, recipe: Recipe, class_names: tuple[str, ...] | None = None
-    ) -> None:
+    def __init__(self, network: Network, method: Method, weights: Weights) -> None:
         super().__init__()
-        self.network, self.method, self.recipe, self.class_names = network, method, recipe, class_names
-        mean, std = recipe.protocol.augmentation.normalisation(load_card(recipe.data.name))
+        self.network, self.method, self.recipe = network, method, weights.recipe
+        self.class_names, self.looks = weights.class_names, weights.looks
+        mean, std = self.recipe.protocol.augmentation.normalisation(self.looks)
         scale, shift = normalisation(mean, std, torch.device("cpu"))
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
+
+    @property
+    def num_classes(self) -> int:
+        """C, what its outputs stand for."""
+        return len(self.class_names) if self.class_names is not None else load_card(self.recipe.data.name).classes
 
     def forward(self, images: Tensor) -> Tensor:
         return self.method.scores(self.network, self.normalised(images)).float()
@@ -71,8 +74,8 @@ class TrainedNetwork(nn.Module):
 def load_network(weights: str | Path, data_root: str | Path | None = None) -> TrainedNetwork:
     """The network of a run from its `weights.safetensors`, in evaluation mode, on the CPU.
 
-    The data is needed only where prediction depends on class sizes that lie in list files, or are those of wrong
-    labels; `data_root` says where.
+    The data, for which `data_root` says where it lies, and the card of one's own set, are needed only for weights of
+    before these kept them: the card always, the data where prediction depends on class sizes in its files.
     Raises UserError for another file.
     """
     read = read_weights(Path(weights))
@@ -82,7 +85,7 @@ def load_network(weights: str | Path, data_root: str | Path | None = None) -> Tr
     read.load_into(network)
     labels = np.repeat(np.arange(len(counts)), counts)
     method: Method = choice.component(Task(labels, ClassStats.of_counts(counts), recipe.phase_choices()), choice.config)
-    return TrainedNetwork(network, method, recipe, read.class_names).eval().requires_grad_(False)
+    return TrainedNetwork(network, method, read).eval().requires_grad_(False)
 
 
 def _class_sizes(read: Weights, data_root: Path | None) -> IntArray:
@@ -91,6 +94,8 @@ def _class_sizes(read: Weights, data_root: Path | None) -> IntArray:
     They are read from the data where a formula does not give them: from list files, and from labels of which some are
     wrong. Raises UserError where those have moved to other labels.
     """
+    if read.counts is not None:
+        return np.array(read.counts)
     recipe = read.recipe
     card = load_card(recipe.data.name)
     spec = recipe.data.resolve(card)
@@ -99,8 +104,7 @@ def _class_sizes(read: Weights, data_root: Path | None) -> IntArray:
         return np.ones(card.classes, dtype=np.int64)
     if spec.noise is None and spec.profile is not None and spec.n_max is not None and spec.factor is not None:
         return np.array(class_sizes(card.classes, spec.n_max, spec.factor, spec.profile))
-    split = open_split(spec, data_root)
-    read.check_split(split)
+    split = read.as_trained(open_split(spec, data_root))
     return np.bincount(split.training.labels, minlength=card.classes)
 
 

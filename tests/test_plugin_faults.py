@@ -82,3 +82,32 @@ def test_shares_that_do_not_sum_to_1(lt_bench: LtBench, share: str, looked_at: t
 def test_shares_that_are_meant(lt_bench: LtBench, share: str, of_two_labels: str) -> None:
     done = run(lt_bench, MIX.format(share=share, of_two_labels=of_two_labels), "mix=mine", "--try")
     assert done.code == 0, done.err
+
+
+LOSS = """
+from lt_bench.losses import Loss
+from lt_bench.registry import Info
+
+class Mine(Loss):
+    name, info = "mine", Info("a loss")
+
+    def per_sample(self, logits, labels):
+        return {loss}
+"""
+
+
+@pytest.mark.parametrize("looked_at", [(), ("--try",)], ids=["run", "try"])
+@pytest.mark.parametrize(
+    "code, chosen, said",
+    [
+        (MIX.replace("return Mixed", "Mixed"), "mix=mine", "mix mine: forward should return a Mixed, found NoneType"),
+        (LOSS.replace("{loss}", "'much'"), "loss=mine", "loss mine: per_sample should return a Tensor, found str"),
+        (LOSS.replace("{loss}", "logits.there"), "loss=mine", "no attribute 'there' (mine.py, line 9)"),
+    ],
+    ids=["no mixture", "a text", "its own error"],
+)
+def test_what_a_component_gives(
+    lt_bench: LtBench, code: str, chosen: str, said: str, looked_at: tuple[str, ...]
+) -> None:
+    done = run(lt_bench, code.format(share=0.5, of_two_labels=""), chosen, *looked_at)
+    assert (done.code, said in done.out + done.err) == (1, True), done

@@ -28,7 +28,7 @@ def told_of_split(path: Path, **then: Any) -> str:
     """What is said of weights that were trained on their data as it was `then`."""
     weights, said = read_weights(path), io.StringIO()
     with redirect_stderr(said):
-        replace(weights, **then).check_split(open_split(weights.recipe.data, None))
+        replace(weights, **then).as_trained(open_split(weights.recipe.data, None))
     return said.getvalue()
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from lt_bench.data.cards import Card, Channels, FolderSource
+from lt_bench.data.looks import Looks
 from lt_bench.errors import UserError
 from lt_bench.settings import Settings, added
 
@@ -114,13 +115,18 @@ class Augmentation(Settings):
         low, high = self.scale
         return low + _RISES[self.minimalist](time) * (high - low), high
 
+    @property
+    def own_side(self) -> int | None:
+        """Pixels on a side of what the network sees, None where that is the size of a data set's images."""
+        return self.size if self.kind == "resized-crop" else self.enlarge
+
     def side(self, card: Card) -> int:
         """Pixels on a side of what the network sees of a data set's images."""
-        return self.size if self.kind == "resized-crop" else self.enlarge or card.image_size
+        return self.own_side or card.image_size
 
-    def normalisation(self, card: Card) -> Normalisation:
+    def normalisation(self, looks: Looks) -> Normalisation:
         """Its own, or that of a data set."""
-        return Normalisation(self.mean or card.mean, self.std or card.std)
+        return Normalisation(self.mean or looks.mean, self.std or looks.std)
 
     def check(self, card: Card) -> None:
         """Raise UserError if it is not made for the images of a data set: files are not all of one size."""

@@ -14,13 +14,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from lt_bench.data.class_names import check
+from lt_bench.data.looks import Looks
 from lt_bench.errors import UserError, unknown
 from lt_bench.resources import resource_folder, shipped_files
 from lt_bench.settings import Settings
 from lt_bench.yaml_files import parse_mapping, read_text
 
-Mean = Annotated[float, Field(ge=0, le=1)]
-Deviation = Annotated[float, Field(gt=0, le=1)]
 Channels = tuple[float, float, float]
 Factor = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -166,7 +165,7 @@ class Known(Settings):
     index_sha256: str | None = None
 
 
-class Card(Settings):
+class Card(Looks):
     """Everything the suite knows about one data set."""
 
     name: str
@@ -184,11 +183,6 @@ class Card(Settings):
     """Default images of the largest class, where a split is drawn."""
     factor: Factor | None = None
     """Default imbalance factor, largest over smallest class. None, of image files: nothing is drawn."""
-    mean: tuple[Mean, Mean, Mean]
-    """Of red, green and blue, where 1 is the brightest."""
-    std: tuple[Deviation, Deviation, Deviation]
-    flip: bool
-    """Whether a mirrored image still belongs to its class."""
     licence: str
     citation: str
     papers: tuple[str, ...] = ()
@@ -224,6 +218,10 @@ class Card(Settings):
             yield "n_max is needed where a factor asks for a drawn split"
         elif self.factor is not None and source.validation is not None:
             yield "factor: source.validation is a part of the natural counts; leave one of the two out"
+
+    @property
+    def looks(self) -> Looks:
+        return Looks(mean=self.mean, std=self.std, flip=self.flip)
 
     @property
     def test_fingerprint(self) -> str | None:
@@ -264,8 +262,9 @@ def remembered() -> tuple[Path, ...]:
 
 
 def named_card(word: str) -> str:
-    """The name of the set that a word of the command line stands for; a path is remembered."""
+    """The name of the set that a word of the command line stands for; a path, of its folder or card, is remembered."""
     folder = Path(word).absolute()
+    folder = folder.parent if folder.name == FILE else folder
     if ("/" in word or len(Path(word).parts) > 1) and (folder / FILE).is_file():
         remember(folder)
         return folder.name

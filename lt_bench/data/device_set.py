@@ -11,7 +11,8 @@ from torch import Tensor
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.augmentations import Augment, draw_all, vary
-from lt_bench.data.cards import Card, Channels
+from lt_bench.data.cards import Channels
+from lt_bench.data.looks import Looks
 from lt_bench.data.types import Batch, IntArray, Views, cut
 
 
@@ -25,7 +26,7 @@ class DeviceSet:
     def __init__(
         self,
         part: ArrayPart,
-        card: Card,
+        looks: Looks,
         augmentation: Augmentation,
         device: torch.device,
         steps: Sequence[Augment] = (),
@@ -33,11 +34,11 @@ class DeviceSet:
         self.labels = part.labels
         self.augmentation = augmentation
         self.steps = steps
-        self.flip = card.flip if augmentation.flip is None else augmentation.flip
+        self.flip = looks.flip if augmentation.flip is None else augmentation.flip
         self.height, self.width = part.images.shape[1:3]
         self._labels = torch.from_numpy(np.array(part.labels)).to(device)
         self._views = self._all_views(_padded(part, augmentation).to(device))
-        self._scale, self._shift = normalisation(*augmentation.normalisation(card), device)
+        self._scale, self._shift = normalisation(*augmentation.normalisation(looks), device)
 
     def stream(
         self,

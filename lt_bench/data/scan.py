@@ -4,6 +4,7 @@ One right answer for each of the things that folders hold:
 
 * a folder beside the others is a class, its name as it is; images in folders inside of it belong to it;
 * `train/` beside `test/` or `val/` are parts (without `test/`, `val/` is the test part); `train/` alone is looked into;
+* parts inside of a class, as `cat/train/` beside `cat/test/`, are images of the class like any other, and are told;
 * a class without an image that can be read is none; hidden files and folders, endings of no image, names with a line
   break or in no UTF-8, pipes and broken links are left out, and so is what cannot be decoded, such as a truncated file;
 * links are followed; a file that is there twice counts once, and one in two classes or parts is refused;
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -96,7 +97,7 @@ def _read(path: Path) -> bytes | str:
 def _part_folders(found: Scan) -> dict[str, str]:
     """The folder of each part relative to the root."""
     names = {name.casefold(): name for name in _folders(found, "")}
-    train, test, validation = (next(filter(None, map(names.get, words)), None) for words in (TRAIN, TEST, VALIDATION))
+    train, test, validation = (_first(names, words) for words in (TRAIN, TEST, VALIDATION))
     if train and not (test or validation) and len(names) == 1:
         return {"train": train}
     if not train or not (test or validation):
@@ -107,6 +108,10 @@ def _part_folders(found: Scan) -> dict[str, str]:
     for name in sorted(set(names.values()) - set(parts.values())):
         found.leave_out("beside the parts", name)
     return parts
+
+
+def _first(names: Mapping[str, str], words: Sequence[str]) -> str | None:
+    return next(filter(None, map(names.get, words)), None)
 
 
 def _folders(found: Scan, folder: str) -> list[str]:
@@ -126,6 +131,11 @@ def _classes(found: Scan, part: str, folder: str) -> Classes:
         classes[name] = list(_images(found, _join(folder, name), f"{part} {name}", ()))
         if classes[name] and (wrong := fault(name)):
             raise UserError(f"{found.root / folder / ascii(name)}: the name of the class {wrong}; rename the folder")
+        inside = {inner.casefold(): inner for inner in _folders(found, _join(folder, name))}
+        if (train := _first(inside, TRAIN)) and _first(inside, (*TEST, *VALIDATION)):
+            found.left_in.setdefault("a part inside of a class, taken as any of its images", []).append(
+                f"{_join(folder, name)}/{train}"
+            )
     return classes
 
 

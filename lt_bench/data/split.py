@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lt_bench.data.arrays import ArrayPart
-from lt_bench.data.cards import Card, Known, Profile
+from lt_bench.data.cards import Card, Known, Profile, card_names
 from lt_bench.data.spec import DataSpec
 from lt_bench.errors import UserError
 from lt_bench.identity import split_sha256
@@ -97,6 +97,7 @@ class Split:
             "index_sha256": self.index_sha256,
             "content_sha256": self.content_sha256,
             "split_sha256": self.digest,
+            "looks": None if self.card.name in card_names() else self.card.looks.model_dump(),
             "content_kind": self.content_kind,
             "test_sha256": self.test_sha256,
             "test_fingerprint": self.card.test_fingerprint,

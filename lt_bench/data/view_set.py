@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from lt_bench.data.arrays import ArrayPart
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.augmentations import Augment, Draws, draw_all, vary
-from lt_bench.data.cards import Card
 from lt_bench.data.decoding import UnreadableError
 from lt_bench.data.device_set import normalisation
 from lt_bench.data.fast_views import fast, show
 from lt_bench.data.folder import FilePart
+from lt_bench.data.looks import Looks
 from lt_bench.data.pictures import Picture, Pictures, pictures_of
 from lt_bench.data.types import Batch, IntArray, Views, cut
 from lt_bench.data.views import Chooser, RandomView, View, WholeView, fixed_views
@@ -30,7 +30,7 @@ class ViewSet:
     def __init__(
         self,
         part: FilePart | ArrayPart,
-        card: Card,
+        looks: Looks,
         augmentation: Augmentation,
         device: torch.device,
         workers: int,
@@ -44,10 +44,10 @@ class ViewSet:
         self.device = device
         self.workers = workers
         self.steps, self.side, self.augmentation = steps, augmentation.size, augmentation
-        self.flip = card.flip if augmentation.flip is None else augmentation.flip
+        self.flip = looks.flip if augmentation.flip is None else augmentation.flip
         self.varied, self.epochs = varied, epochs
         self._labels = torch.from_numpy(part.labels).to(device)
-        self._scale, self._shift = normalisation(*augmentation.normalisation(card), device)
+        self._scale, self._shift = normalisation(*augmentation.normalisation(looks), device)
         fast()  # before there are workers that would each look for it
 
     def stream(

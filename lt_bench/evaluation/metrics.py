@@ -14,10 +14,10 @@ from operator import sub
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lt_bench.data.groups import group_masks
-from lt_bench.errors import UserError
+from lt_bench.errors import UserError, shown
 
 if TYPE_CHECKING:  # Imports torch, which a table of metrics does not need.
     from lt_bench.data.types import IntArray
@@ -136,9 +136,12 @@ def evaluate_predictions(
         train_counts: Training images per class [C], by which classes fall into groups.
 
     Raises:
-        UserError: The three are not of one length, or hold what is no class or no probability.
+        UserError: The three are not of one length, or hold what is no class, no probability or no number of images.
     """
-    labels, predicted, confidence, counts = map(np.asarray, (labels, predicted, confidence, train_counts))
+    labels, predicted = _numbers("labels", labels), _numbers("predicted", predicted)
+    confidence, counts = _numbers("confidence", confidence), _numbers("train_counts", train_counts)
+    if counts.ndim != 1 or not (counts >= 0).all() or (counts % 1).any():
+        raise UserError("train_counts: should be whole numbers of images [C], from 0")
     if not labels.shape == predicted.shape == confidence.shape == (labels.size,) or not labels.size:
         shapes = ", ".join(str(list(array.shape)) for array in (labels, predicted, confidence))
         raise UserError(f"labels, predicted and confidence should be [N], found {shapes}")
@@ -150,6 +153,20 @@ def evaluate_predictions(
     correct, total = per_class_counts(labels, predicted, len(counts))
     bins = calibration_bins(labels, predicted, confidence)
     return summary(correct.tolist(), total.tolist(), bins, counts)
+
+
+def _numbers(name: str, values: Any) -> NDArray[Any]:
+    """Numbers in an array, also those of a tensor anywhere and of any type. Raises UserError."""
+    if callable(tensor := getattr(values, "detach", None)):
+        values = tensor().cpu()
+        values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError):  # rows of different lengths
+        array = np.array("")
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{name}: should be numbers, found {shown(values)}")
+    return array
 
 
 def _mean(values: FloatArray) -> float:

@@ -89,7 +89,10 @@ def _csv(data: bytes, path: Path) -> dict[str, np.ndarray]:
     for number, row in enumerate(rows, 2):
         if len(row) != len(head):
             raise UserError(f"{path}: line {number} has {len(row)} fields, the head has {len(head)}")
-    columns = {name.strip(): [row[place].strip() for row in rows] for place, name in enumerate(head)}
+    names = [name.strip() for name in head]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{path}: the head has {twice[0]!r:.100} {names.count(twice[0])} times")
+    columns = {name: [row[place].strip() for row in rows] for place, name in enumerate(names)}
     found = {name: _numbers(values) for name, values in columns.items()}
     for beginning, name in COLUMNS.items():
         members = [f"{beginning}{k}" for k in range(len(head)) if f"{beginning}{k}" in found]

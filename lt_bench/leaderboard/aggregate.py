@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -17,6 +17,8 @@ import numpy as np
 from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, rank_ranges
+from lt_bench.identity import digest
+from lt_bench.leaderboard.belief import split_by_card
 from lt_bench.leaderboard.evidence import Evidence
 from lt_bench.leaderboard.noise import noise_scores
 from lt_bench.leaderboard.probabilities import are_probabilities
@@ -50,6 +52,10 @@ class TableKey(NamedTuple):
     test_part: str
     """See `test_parts`."""
     test_images: int
+    flip: str
+    """Of one's own set, whose card may change: whether images are mirrored. Empty for one that ships."""
+    normalisation: str
+    """Likewise the digest of mean and standard deviation."""
     largest: int
     smallest: int
     slug: str
@@ -206,17 +212,6 @@ def places(rank: tuple[int, int] | None) -> str:
     return str(best) if best == worst else f"{best}–{worst}"
 
 
-def told_apart(records: Sequence[Record]) -> list[str]:
-    """A name for the method of each of these records, of different recipes: with the protocol, and the recipe's digest,
-    where that is what tells two of one name apart.
-    """
-    plain = [method_name(record) for record in records]
-    under = [f"{name}, {record.protocol.name}" for name, record in zip(plain, records, strict=True)]
-    full = [f"{name} [{record.recipe_sha256[:8]}]" for name, record in zip(under, records, strict=True)]
-    chosen = [longer if plain.count(name) > 1 else name for name, longer in zip(plain, under, strict=True)]
-    return [longer if chosen.count(name) > 1 else name for name, longer in zip(chosen, full, strict=True)]
-
-
 def reported_figure(record: Record) -> Mapping[str, Any]:
     """The paper's figure for this experiment: the first under `reported` of its protocol and factor; else empty.
 
@@ -237,6 +232,8 @@ def reported_figure(record: Record) -> Mapping[str, Any]:
 def table_key(record: Record) -> TableKey:
     data, protocol = record.dataset, record.protocol
     modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
+    by_card = split_by_card(data)
+    looks = None if by_card is None else by_card.looks
     return TableKey(
         dataset=data.name,
         factor=data.factor,
@@ -251,6 +248,8 @@ def table_key(record: Record) -> TableKey:
         content_sha256=data.content_sha256,
         test_part=data.test_part,
         test_images=record.test_images,
+        flip="" if looks is None else "yes" if looks.flip else "no",
+        normalisation="" if looks is None else digest([looks.mean, looks.std]),
         largest=max(data.train_counts),
         smallest=min(data.train_counts),
         slug=f"{data_slug(record)}-{slug(protocol.name)}{modified}",

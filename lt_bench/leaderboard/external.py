@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from lt_bench import __version__
@@ -18,7 +19,7 @@ from lt_bench.evaluation.metrics import calibration_bins, per_class_counts
 from lt_bench.evaluation.submitted import MOST_BYTES, Submitted, read_predictions
 from lt_bench.identity import recipe_sha256, run_identity
 from lt_bench.leaderboard.belief import external_settings
-from lt_bench.leaderboard.record import Record, find_record, load_record, record_folder, write_record
+from lt_bench.leaderboard.record import Record, find_record, load_predictions, load_record, record_folder, write_record
 from lt_bench.leaderboard.schema import SCHEMA_VERSION
 from lt_bench.leaderboard.taking_in import Taken
 from lt_bench.protocol import Protocol, shipped_protocol
@@ -73,22 +74,32 @@ def add_predictions(path: Path, claim: Claim, records: Path, data_root: Path | N
     there = find_record(records, record.identity) if records.is_dir() else None
     if there is not None and load_record(there).external == record.external:
         return Taken(path, there, new=False)
-    _check_training(path, claim, record, digest, records)
+    _check_training(path, claim, record, found, records)
     return Taken(path, _write(record, split, found, records), new=True)
 
 
-def _check_training(path: Path, claim: Claim, record: Record, digest: str, records: Path) -> None:
-    """Raise UserError where the file is there as another training, or would unasked take the place of one."""
-    there = [load_record(other) for other in sorted((records / record_folder(record)).glob("seed*.json"))]
-    of_method = [(other.seed, other.external) for other in there if other.recipe_sha256 == record.recipe_sha256]
-    for seed, external in of_method:
-        if external and external.file_sha256 == digest and seed != record.seed:
-            raise UserError(f"{path}: is there as seed {seed} of {claim.method}; each training has its own file")
-    if claim.seed is None and record.seed in dict(of_method):
+def _check_training(path: Path, claim: Claim, record: Record, found: Submitted, records: Path) -> None:
+    """Raise UserError where the predictions are there as another training, or would unasked take the place of one."""
+    there = [(other, load_record(other)) for other in sorted((records / record_folder(record)).glob("seed*.json"))]
+    of_method = [(other, old) for other, old in there if old.recipe_sha256 == record.recipe_sha256]
+    for other, old in of_method:
+        if old.seed != record.seed and _same_predictions(other, old, record, found):
+            raise UserError(f"{path}: is there as seed {old.seed} of {claim.method}; each training has its own file")
+    if claim.seed is None and record.seed in {old.seed for _, old in of_method}:
         raise UserError(
             f"{path}: {claim.method} is there with seed 0 and other predictions; --seed 1 makes this another training, "
             "--seed 0 puts it in the place of that"
         )
+
+
+def _same_predictions(path: Path, old: Record, record: Record, found: Submitted) -> bool:
+    """Whether what is there says the same of every image, from the same file or another; what is all right may."""
+    if (old.external and old.external.file_sha256) == (record.external and record.external.file_sha256):
+        return True
+    last = record.selections["last"]
+    if old.selections["last"] != last or last.correct == last.total:
+        return False
+    return bool(np.array_equal(load_predictions(path, old)[0], found.predicted))
 
 
 def _write(record: Record, split: Split, found: Submitted, records: Path) -> Path:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from lt_bench.leaderboard.aggregate import Table, TableKey
+from lt_bench.leaderboard.aggregate import Table, TableKey, method_name, table_key
+from lt_bench.leaderboard.record import Record, load_record
 
 FIELDS = {
     "version": "dataset_version",
@@ -17,6 +20,8 @@ FIELDS = {
     "protocol version": "protocol_version",
     "protocol": "protocol_sha256",
     "test images": "test_images",
+    "flip": "flip",
+    "normalisation": "normalisation",
 }
 """What may differ under one title, by the word for it."""
 DIGITS = 8
@@ -67,6 +72,48 @@ def titles(keys: Sequence[TableKey]) -> list[str]:
     plain = [_title(key) for key in keys]
     alike = {title: [key for key in keys if _title(key) == title] for title in plain}
     return [title + _apart(key, alike[title]) for key, title in zip(keys, plain, strict=True)]
+
+
+def by_method(files: Iterable[Path]) -> dict[str, list[tuple[Path, Record]]]:
+    """Records in files as a table has them: those of one recipe on the same images, of each seed the newest.
+
+    What is left out for a newer one is told on stderr. Raises UserError for a file that is no record.
+    """
+    methods: dict[tuple[TableKey, str], dict[int, tuple[Path, Record]]] = {}
+    for path in files:
+        record = load_record(path)
+        seeds = methods.setdefault((table_key(record), record.recipe_sha256), {})
+        seeds[record.seed] = _newer((path, record), seeds.get(record.seed))
+    found = [[seeds[seed] for seed in sorted(seeds)] for seeds in methods.values()]
+    return dict(zip(told_apart([pairs[0][1] for pairs in found]), found, strict=True))
+
+
+def _newer(one: tuple[Path, Record], other: tuple[Path, Record] | None) -> tuple[Path, Record]:
+    if other is None:
+        return one
+    older, newer = sorted((other, one), key=lambda pair: pair[1].created)
+    print(f"{older[0]}: left out: {newer[0]} is newer, of the same recipe and seed", file=sys.stderr)
+    return newer
+
+
+def told_apart(records: Sequence[Record]) -> list[str]:
+    """A name for the method of each of these records, of which no two stand in one row.
+
+    Where two have one name it goes on with the protocol, then the recipe's digest, then what their data differs in.
+    """
+    names = [method_name(record) for record in records]
+    names = _longer(names, [f", {record.protocol.name}" for record in records])
+    names = _longer(names, [f" [{record.recipe_sha256[:DIGITS]}]" for record in records])
+    keys = list(map(table_key, records))
+    alike = [[key for key, other in zip(keys, names, strict=True) if other == name] for name in names]
+    return _longer(names, list(map(_apart, keys, alike)))
+
+
+def _longer(names: list[str], ends: list[str]) -> list[str]:
+    """The names, with their ends where these tell alike ones apart."""
+    pairs = list(zip(names, ends, strict=True))
+    several = Counter(name for name, _ in set(pairs))
+    return [name + end if several[name] > 1 else name for name, end in pairs]
 
 
 def _title(key: TableKey) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from lt_bench.evaluation.label_noise import parts
-from lt_bench.leaderboard.schema import Detection, GivenLabels, LabelNoise, Record
+from lt_bench.leaderboard.dataset import GivenLabels
+from lt_bench.leaderboard.schema import Detection, LabelNoise, Record
 
 SHOWN = {
     "Memorised": "memorised",

@@ -14,9 +14,10 @@ from lt_bench.errors import UserError, unknown
 from lt_bench.evaluation.classes import class_rows
 from lt_bench.evaluation.metrics import accuracy_by_class
 from lt_bench.evaluation.significance import mean_interval
-from lt_bench.leaderboard.aggregate import Row, told_apart
+from lt_bench.leaderboard.aggregate import Row
 from lt_bench.leaderboard.comparison import rows_of
 from lt_bench.leaderboard.full_rows import digits
+from lt_bench.leaderboard.naming import by_method
 from lt_bench.leaderboard.record import Record, load_record
 
 ABOUT = ("class_index", "class_name", "group", "train_count", "total")
@@ -38,11 +39,10 @@ class ClassAccuracies:
 
     @classmethod
     def of(cls, method: str, records: Iterable[Record]) -> ClassAccuracies:
-        """From its records, of each seed the newest."""
-        newest_last = sorted(records, key=lambda record: record.created)
-        by_seed = dict(sorted({record.seed: record for record in newest_last}.items()))
+        """From its records, of which each is of another seed."""
+        by_seed = {record.seed: record for record in records}
         selections = [record.selections["last"] for record in by_seed.values()]
-        data = newest_last[-1].dataset
+        data = next(iter(by_seed.values())).dataset
         rows = class_rows(data.class_names, data.train_counts, selections[0].correct, selections[0].total)
         accuracy = np.stack([100 * accuracy_by_class(one.correct, one.total) for one in selections])
         return cls(method, tuple(by_seed), [{name: row[name] for name in ABOUT} for row in rows], accuracy)
@@ -95,11 +95,8 @@ def _of_row(row: Row) -> ClassAccuracies:
 
 
 def _of_files(files: Sequence[str]) -> list[ClassAccuracies]:
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in map(load_record, map(Path, files)):
-        groups.setdefault((record.recipe_sha256, record.dataset.index_sha256), []).append(record)
-    titles = told_apart([records[0] for records in groups.values()])
-    return list(map(ClassAccuracies.of, titles, groups.values()))
+    methods = by_method(map(Path, files))
+    return [ClassAccuracies.of(title, [record for _, record in pairs]) for title, pairs in methods.items()]
 
 
 def as_json(found: Sequence[ClassAccuracies]) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from lt_bench.data.reading import read_bytes
 from lt_bench.errors import RunError, UserError
 from lt_bench.files import TEMPORARY, in_words, write_together
 from lt_bench.leaderboard.belief import believe
+from lt_bench.leaderboard.dataset import Dataset
 from lt_bench.leaderboard.manifest import adding, check_manifest, record_paths
-from lt_bench.leaderboard.schema import Curve, Dataset, PredictionsFile, Record, Selection
+from lt_bench.leaderboard.schema import Curve, PredictionsFile, Record, Selection
 from lt_bench.leaderboard.seal import check_seal, sealed
 from lt_bench.leaderboard.side_file import check_predictions, pack, read_side_file, unpack
 from lt_bench.leaderboard.track import condition

@@ -13,8 +13,9 @@ import numpy as np
 from lt_bench.data.groups import GROUPS, group_masks
 from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import CalibrationBins, FloatArray, accuracy_by_class, ece
-from lt_bench.leaderboard.aggregate import table_key, told_apart
+from lt_bench.leaderboard.aggregate import table_key
 from lt_bench.leaderboard.comparison import DIFFERENT_ORDERS, labels_of, rows_of
+from lt_bench.leaderboard.naming import by_method
 from lt_bench.leaderboard.probabilities import are_probabilities
 from lt_bench.leaderboard.record import Record, find_record, load_predictions, load_record
 from lt_bench.resources import RECORDS
@@ -29,11 +30,11 @@ class Shown:
     """One method: a record for each seed."""
 
     title: str
-    records: tuple[tuple[Path, Record], ...]
+    records: Sequence[tuple[Path, Record]]
 
     @property
     def newest(self) -> Record:
-        return self.records[-1][1]
+        return max((record for _, record in self.records), key=lambda record: record.created)
 
     @cached_property
     def train_counts(self) -> np.ndarray:
@@ -109,7 +110,7 @@ def shown(records_dir: Path | None, wanted: Sequence[str], table: str | None = N
     paths = [_record_of(Path(name), records_dir) for name in wanted if name.endswith(".json") or Path(name).is_dir()]
     if paths and len(paths) < len(wanted):
         raise UserError("report: give names of methods, or records and folders of runs, not both")
-    found = _of_files(paths) if paths else _of_rows(records_dir, wanted, table)
+    found = [Shown(*method) for method in by_method(paths).items()] if paths else _of_rows(records_dir, wanted, table)
     for one in found[1:]:
         if one.newest.dataset.test_part != found[0].newest.dataset.test_part:
             raise UserError(f"{found[0].title} and {one.title} were tested on different images")
@@ -129,14 +130,6 @@ def test_labels(found: Sequence[Shown], data_root: Path | None) -> tuple[np.ndar
 def _of_rows(records_dir: Path | None, wanted: Sequence[str], table: str | None) -> list[Shown]:
     rows = rows_of(records_dir, wanted, table)[2]
     return [Shown(row.method, tuple((run.path, load_record(run.path)) for run in row.runs.values())) for row in rows]
-
-
-def _of_files(paths: Sequence[Path]) -> list[Shown]:
-    groups: dict[str, dict[int, tuple[Path, Record]]] = {}
-    for path, record in sorted(((path, load_record(path)) for path in paths), key=lambda pair: pair[1].created):
-        groups.setdefault(record.recipe_sha256, {})[record.seed] = path, record
-    found = [tuple(group.values()) for group in groups.values()]
-    return list(map(Shown, told_apart([pairs[0][1] for pairs in found]), found))
 
 
 def _record_of(path: Path, records_dir: Path | None) -> Path:

@@ -12,7 +12,8 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from lt_bench.corrections import superseded
 from lt_bench.evaluation.metrics import CalibrationBins, calibration_bins, per_class_counts, top1
-from lt_bench.leaderboard.test_parts import part_of
+from lt_bench.leaderboard.dataset import Dataset
+from lt_bench.leaderboard.fields import Count, Counts, Fraction, Name, Sha256, check_sum, same_length
 from lt_bench.settings import Settings, added
 
 if TYPE_CHECKING:  # Imports torch, which reading records does not need.
@@ -21,13 +22,6 @@ if TYPE_CHECKING:  # Imports torch, which reading records does not need.
 SCHEMA_VERSION: Literal[2] = 2
 """Of the records that are made now. Those of version 1 are read for ever."""
 
-Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$", max_length=500)]
-"""Any text on one line; whoever prints it escapes it."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, lt=2**53)]
-Counts = tuple[Annotated[int, Field(ge=0)], ...]
-"""Per class, bin or epoch. That their sum is a `Count` is checked where it is taken: it costs less than one by one."""
-Fraction = Annotated[float, Field(ge=0, le=1)]
 SelectionRule = Literal["last", "best-on-val", "best-on-test"]
 
 
@@ -40,65 +34,6 @@ class Protocol(Settings):
     """Whether the recipe or an override changed a setting that the protocol fixes."""
     sha256: Sha256
     """Of the resolved protocol, so that a modified one is a protocol of its own."""
-
-
-class GivenLabels(Settings):
-    """The training labels under `data.noise`, of which some are wrong; counts per class."""
-
-    given_sha256: Sha256
-    wrong: Counts
-    """Images of the class with a wrong label."""
-    given: Counts
-    """Images with the label of the class."""
-    given_wrong: Counts
-    """Those of them that are of another class."""
-
-    @model_validator(mode="after")
-    def _counts_agree(self) -> Self:
-        _same_length(wrong=self.wrong, given=self.given, given_wrong=self.given_wrong)
-        if sum(self.wrong) != sum(self.given_wrong) or any(map(gt, self.given_wrong, self.given)):
-            raise ValueError("wrong, given and given_wrong count different images")
-        return self
-
-
-class Dataset(Settings):
-    """The exact training images."""
-
-    name: Name
-    version: int | Name
-    factor: Annotated[FiniteFloat, Field(ge=1)] | None
-    """Size of the largest class over the smallest, None where the profile has no such parameter."""
-    profile: Literal["exponential", "step"] | None
-    subset_seed: Annotated[int, Field(ge=0, lt=2**32)]
-    index_sha256: Sha256
-    content_sha256: Sha256
-    content_kind: Name
-    """What the content digest is taken over."""
-    test_sha256: Sha256
-    """Of the test images and labels in the order of the predictions."""
-    test_fingerprint: Sha256 | None = added(None)
-    """Of the same in any order, see `lt_bench.data.cards.Fingerprint`; None where only one order is met."""
-    validation_sha256: Sha256 | None
-    """Digest of the validation indices, None without a validation part."""
-    split_sha256: Sha256 | None = added(None)
-    """Of the split as a whole, as identities contain it."""
-    class_names: tuple[Name, ...]
-    train_counts: tuple[Annotated[int, Field(ge=1)], ...]
-    """By the right labels."""
-    noise: GivenLabels | None = added(None)
-
-    @property
-    def test_part(self) -> str:
-        return part_of(self.test_sha256, self.test_fingerprint)
-
-    @model_validator(mode="after")
-    def _counts_fit(self) -> Self:
-        images = _check_sum("train_counts", self.train_counts)
-        if self.noise is not None:
-            _same_length(train_counts=self.train_counts, given=self.noise.given)
-            if sum(self.noise.given) != images or any(map(gt, self.noise.wrong, self.train_counts)):
-                raise ValueError("noise: other images than train_counts")
-        return self
 
 
 class Environment(Settings):
@@ -209,7 +144,7 @@ class Detection(Settings):
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:
-        _same_length(flagged=self.flagged, hits=self.hits)
+        same_length(flagged=self.flagged, hits=self.hits)
         if any(map(gt, self.hits, self.flagged)):
             raise ValueError("more hits than flagged labels")
         return self
@@ -223,7 +158,7 @@ class LossHistogram(Settings):
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:
-        _same_length(right=self.right, wrong=self.wrong)
+        same_length(right=self.right, wrong=self.wrong)
         return self
 
 
@@ -268,13 +203,13 @@ class Selection(Settings):
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:
         bins = self.calibration
-        _same_length(correct=self.correct, total=self.total)
-        _same_length(count=bins.count, correct=bins.correct, confidence_sum=bins.confidence_sum)
+        same_length(correct=self.correct, total=self.total)
+        same_length(count=bins.count, correct=bins.correct, confidence_sum=bins.confidence_sum)
         for what, correct, total in (("class", self.correct, self.total), ("bin", bins.correct, bins.count)):
             if any(map(gt, correct, total)):
                 wrong = [*map(gt, correct, total)].index(True)
                 raise ValueError(f"{what} {wrong} has {correct[wrong]} correct of {total[wrong]}")
-        images = _check_sum("total", self.total)
+        images = check_sum("total", self.total)
         if bins.count and (sum(bins.correct), sum(bins.count)) != (sum(self.correct), images):
             raise ValueError("the calibration bins and the classes count different predictions")
         if not images:
@@ -302,7 +237,7 @@ class Curve(Settings):
 
     @model_validator(mode="after")
     def _epochs_agree(self) -> Self:
-        _same_length(**vars(self))
+        same_length(**vars(self))
         return self
 
 
@@ -364,7 +299,7 @@ class Record(Settings):
             raise ValueError("selections.last is missing")
         names, counts = self.dataset.class_names, self.dataset.train_counts
         total = self.selections["last"].total
-        _same_length(**{"dataset.class_names": names, "dataset.train_counts": counts, "selections.last.total": total})
+        same_length(**{"dataset.class_names": names, "dataset.train_counts": counts, "selections.last.total": total})
         if any(selection.total != total for selection in self.selections.values()):
             raise ValueError("the selections have different test sets")
         return self
@@ -378,16 +313,3 @@ class Record(Settings):
     def test_images(self) -> int:
         """How many images were predicted."""
         return sum(self.selections["last"].total)
-
-
-def _check_sum(field: str, counts: Counts) -> int:
-    found = sum(counts)
-    if found >= 2**53:
-        raise ValueError(f"{field}: more than any data set has")
-    return found
-
-
-def _same_length(**columns: tuple[Any, ...]) -> None:
-    if len(set(map(len, columns.values()))) > 1:
-        lengths = ", ".join(f"{name} has {len(values)}" for name, values in columns.items())
-        raise ValueError(f"lengths differ: {lengths}")

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from lt_bench.data.types import ClassStats, Counts, Step, effective_number
+from lt_bench.errors import RunError
 from lt_bench.lazy import lazily
 from lt_bench.mixing import Mixed, Share, Term, each_class
 from lt_bench.ranks.division import over_batch
@@ -152,7 +153,10 @@ class Loss(Component, torch.nn.Module, ABC):
 
     def forward(self, logits: Tensor, labels: Tensor, share: Share = 1.0) -> Tensor:
         """Mean loss, a scalar: that of share * loss, weighted by the classes of the labels."""
-        return self.averaged(share * self.per_sample(logits.float(), labels), labels)
+        losses = self.per_sample(logits.float(), labels)
+        if not isinstance(losses, Tensor):
+            raise RunError(f"loss {self.name}: per_sample should return a Tensor, found {type(losses).__name__}")
+        return self.averaged(share * losses, labels)
 
     def of_terms(self, logits: Tensor, terms: Sequence[Term], *features: Tensor) -> Tensor:
         """Mean loss, a scalar, of images with several labels, as (labels [B], share) pairs: the sum over the pairs.

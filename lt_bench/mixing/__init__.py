@@ -320,6 +320,8 @@ class Mix(Component, torch.nn.Module, ABC):
         a second term. It may ask the objective as often as it wants.
         """
         mixed = self(batch, partner, step)
+        if not isinstance(mixed, Mixed):
+            raise RunError(f"mix {self.name}: forward should return a Mixed, found {type(mixed).__name__}")
         if step.index == 0 and self.of_two_labels:  # once an epoch, for it waits for the device
             self._check_shares(mixed)
         return objective.of(mixed)

@@ -172,13 +172,12 @@ def own_class(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _of_a_run(path: Path, num_classes: int | None, device: torch.device) -> Cells:
     """The logits of so many classes, or the features, by the branches of a run's network."""
-    from lt_bench.data.cards import load_card  # noqa: PLC0415
     from lt_bench.trained import load_network  # noqa: PLC0415 (it needs the mixes)
 
     trained = load_network(path).to(device)
     network = trained.network
     if num_classes is not None:
-        _check_classes(path, load_card(trained.recipe.data.name).classes, num_classes)
+        _check_classes(path, trained.num_classes, num_classes)
     branches: Any = network.branches
 
     def cells(images: Tensor) -> Tensor:

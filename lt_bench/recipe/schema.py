@@ -161,7 +161,9 @@ class Recipe(Settings):
         if config.weight_decay is not None:
             optimizer = optimizer.model_copy(update={"weight_decay": config.weight_decay})
         changes = {"optimizer": optimizer, "schedule": Schedule(name="cosine", warmup_epochs=0), "ema": None}
-        changes["augmentation"] = stage.component.sees(config, protocol.augmentation, load_card(self.data.name))
+        seen = protocol.augmentation
+        side = seen.own_side or load_card(self.data.name).image_size
+        changes["augmentation"] = stage.component.sees(config, seen, side)
         return protocol.model_copy(update={"epochs": config.epochs, **changes})
 
     @property

@@ -102,8 +102,7 @@ def _question(path: Path, trials: tuple[Trial, ...], images: int | None, options
         raise UserError(
             f"{path}: predicts by five views of an image, and an attack is on one; take the weights without"
         )
-    split = open_split(weights.recipe.data, options.data_root)
-    weights.check_split(split)
+    split = weights.as_trained(open_split(weights.recipe.data, options.data_root))
     if searched and len(split.counts) < FEWEST:
         raise UserError(f"--with autoattack: its targeted parts need {FEWEST} classes, found {len(split.counts)}")
     return Question(weights, sha256_of(path), split, trials, per_class(images, split))

@@ -16,8 +16,10 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from lt_bench.data.reading import read_bytes
 from lt_bench.errors import UserError
 from lt_bench.files import in_words, write_atomically
+from lt_bench.leaderboard.dataset import Dataset
+from lt_bench.leaderboard.fields import Count, Counts, Name, Sha256
 from lt_bench.leaderboard.record import MOST_BYTES, dataset_slug, revision, slug
-from lt_bench.leaderboard.schema import Count, Counts, Dataset, Environment, Name, Protocol, Sha256
+from lt_bench.leaderboard.schema import Environment, Protocol
 from lt_bench.leaderboard.seal import check_seal, sealed
 from lt_bench.robustness.trials import Norm, Trial
 from lt_bench.settings import Settings, added

@@ -18,7 +18,6 @@ from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
 from lt_bench.data.augment import Augmentation
-from lt_bench.data.cards import Card
 from lt_bench.data.types import generator
 from lt_bench.models.network import Branch, Network
 from lt_bench.registry import Component
@@ -71,8 +70,8 @@ class Stage(Component, nn.Module, ABC):
         """Logits [B, C] of features [B, D]."""
 
     @classmethod
-    def sees(cls, config: Any, augmentation: Augmentation, card: Card) -> Augmentation:
-        """How the images of a data set reach it, in training and in evaluation, where that of the protocol is given."""
+    def sees(cls, config: Any, augmentation: Augmentation, side: int) -> Augmentation:
+        """How images reach it, in training and in evaluation, where the protocol shows them so, of a side in pixels."""
         return augmentation
 
     @classmethod

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lt_bench.data.augment import Augmentation
-from lt_bench.data.cards import Card
 from lt_bench.errors import UserError
 from lt_bench.registry import Info
 from lt_bench.stages import Stage
@@ -43,8 +42,8 @@ class FixRes(Stage):
     config: Config
 
     @classmethod
-    def sees(cls, config: Config, augmentation: Augmentation, card: Card) -> Augmentation:
-        side = round(config.scale * augmentation.side(card))
+    def sees(cls, config: Config, augmentation: Augmentation, side: int) -> Augmentation:
+        side = round(config.scale * side)
         if augmentation.kind == "crop-flip":
             return augmentation.model_copy(update={"enlarge": side})
         resize = augmentation.test_resize and max(side, round(config.scale * augmentation.test_resize))

@@ -8,7 +8,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lt_bench.data.augment import Augmentation
-from lt_bench.data.cards import Card
 from lt_bench.registry import Info
 from lt_bench.stages import NoTraining, Stage
 
@@ -37,8 +36,7 @@ class FiveCrops(Stage):
     config: Config
 
     @classmethod
-    def sees(cls, config: Config, augmentation: Augmentation, card: Card) -> Augmentation:
-        side = augmentation.side(card)
+    def sees(cls, config: Config, augmentation: Augmentation, side: int) -> Augmentation:
         resize = side + (round(side * 3 / 28) if config.expand is None else config.expand)
         views = {"kind": "resized-crop", "size": side, "test_resize": resize, "test_views": "five-crop"}
         return augmentation.model_copy(update=views)

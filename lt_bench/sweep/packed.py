@@ -24,6 +24,10 @@ def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     return train(recipe, seed, options)
 
 
+MOST = 400
+"""Characters that are shown of an unforeseen error."""
+
+
 @dataclass(frozen=True)
 class Packed:
     """A run with all that a fresh process needs for it beside the package and the data."""
@@ -87,4 +91,13 @@ def trace(error: BaseException) -> None:
 def reason(error: BaseException) -> str:
     """The error in one line; an unforeseen one, of a plug-in or of the hardware, with its type."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, UserError | RunError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    if isinstance(error, UserError | RunError):
+        return text
+    return f"{type(error).__name__}: {text[:MOST]}".removesuffix(": ") + _where(error)
+
+
+def _where(error: BaseException) -> str:
+    """The last line of a plug-in that an error came by, in parentheses."""
+    own = set(map(str, plugin_files()))
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
+    return f" ({Path(lines[-1].filename).name}, line {lines[-1].lineno})" if lines else ""

@@ -68,8 +68,7 @@ def evaluate_weights(path: Path, options: Options, *, keep_logits: bool = False)
     Raises UserError for another file, RunError where weights or logits are not finite.
     """
     weights = read_weights(path)
-    split = open_split(weights.recipe.data, options.data_root)
-    weights.check_split(split)
+    split = weights.as_trained(open_split(weights.recipe.data, options.data_root))
     job = build_job(weights.recipe, split, weights.seed, options, epochs=0)
     weights.load_into(job.evaluated.eval())
     images, follow = len(split.test.labels), options.progress or on_screen

@@ -164,6 +164,8 @@ def train_epoch(job: Job, state: State, epoch: Epoch, on_step: Callable[[int], N
             shared(divided[index]),
         ):
             loss = job.method.loss(job.network, dict(zip(orders, batches, strict=True)), step)
+        if not isinstance(loss, Tensor):
+            raise RunError(f"method {job.method.name}: loss should return a Tensor, found {type(loss).__name__}")
         loss.backward(shares[index].expand_as(loss))  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         if (index + 1) % accumulate == 0 or index + 1 == steps:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from lt_bench import __version__
-from lt_bench.data.cards import load_card
+from lt_bench.data.cards import card_names, load_card
+from lt_bench.data.looks import Looks
 from lt_bench.data.split import Split
 from lt_bench.errors import UserError
 from lt_bench.models import Network
@@ -46,8 +50,12 @@ class Weights:
     """The file they came from."""
     split: str
     """Digest of the data they were trained on."""
-    class_names: tuple[str, ...] | None
-    """What each of the network's outputs stands for [C]; None: not kept in its time."""
+    class_names: tuple[str, ...] | None = None
+    """What each of the network's outputs stands for [C]; None, of this and what follows: not kept in its time."""
+    kept_looks: Looks | None = None
+    """How images were shown in training."""
+    counts: tuple[int, ...] | None = None
+    """Training images per class [C], by the labels that were trained on."""
 
     @property
     def title(self) -> str:
@@ -58,8 +66,21 @@ class Weights:
         """Whether they are those of this very run."""
         return (self.recipe.sha256(), self.split, self.seed) == (recipe.sha256(), split, seed)
 
-    def check_split(self, split: Split) -> None:
-        """Raise UserError where classes have moved since the training; where it was other data, say so on stderr."""
+    @property
+    def looks(self) -> Looks:
+        """How images were shown in training, or else by the card as it is now. Raises UserError without a card."""
+        return self.kept_looks or load_card(self.recipe.data.name).looks
+
+    def as_trained(self, split: Split) -> Split:
+        """The split with its images shown as in training, whatever its card says of that now.
+
+        Raises UserError where classes have moved since the training; where it was other data, says so on stderr.
+        """
+        split = replace(split, card=split.card.model_copy(update=dict(self.looks)))
+        self._check_classes(split)
+        return split
+
+    def _check_classes(self, split: Split) -> None:
         now, data = split.class_names, split.card.name
         then = now if self.class_names is None else self.class_names
         if len(then) != len(now):
@@ -90,6 +111,8 @@ def save_weights(path: Path, network: Network, recipe: Recipe, split: Split, see
     """Write a run's final weights; `split` is its data. Raises UserError, leaving no file behind."""
     metadata = {"recipe": json.dumps(recipe.resolved()), "split": split.digest, "seed": str(seed)}
     metadata |= {"class_names": json.dumps(split.class_names), "trained": json.dumps(asdict(trained))}
+    counts = np.bincount(split.training.labels, minlength=split.card.classes)
+    metadata |= {"looks": split.card.looks.model_dump_json(), "counts": json.dumps(counts.tolist())}
     write_tensors(path, "weights", network.state_dict(), metadata | {"lt_bench": __version__})
 
 
@@ -99,9 +122,8 @@ def read_weights(path: Path) -> Weights:
         tensors, metadata = read_tensors(path)
         recipe = Recipe.read(json.loads(metadata["recipe"]))
         trained = Trained(**json.loads(metadata["trained"]))
-        _check_whole(recipe)
-        names = tuple(json.loads(metadata["class_names"])) if "class_names" in metadata else None
-        return Weights(recipe, int(metadata["seed"]), trained, tensors, path, metadata["split"], names)
+        _check_whole(recipe, alone="looks" in metadata)
+        return Weights(recipe, int(metadata["seed"]), trained, tensors, path, metadata["split"], **_kept(metadata))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except UNREADABLE as error:
@@ -111,12 +133,21 @@ def read_weights(path: Path) -> Weights:
         raise UserError(f"{path}: not the weights of a run ({reason})") from None
 
 
-def _check_whole(recipe: Recipe) -> None:
+def _kept(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What weights of today tell of their data, as far as these do."""
+    kept: dict[str, Any] = {
+        name: tuple(json.loads(metadata[name])) for name in ("class_names", "counts") if name in metadata
+    }
+    return kept | ({"kept_looks": Looks.model_validate_json(metadata["looks"])} if "looks" in metadata else {})
+
+
+def _check_whole(recipe: Recipe, *, alone: bool) -> None:
     """Raise an error if the recipe was not resolved by this program, with these plug-ins: if what a network is built
-    from is missing or is another.
+    from is missing or is another. Weights that tell of their data stand `alone`, without the card of one's own set.
     """
     recipe.method_choice(), recipe.head_choice(), recipe.backbone_choice()
-    recipe.data.resolve(load_card(recipe.data.name))
+    if not alone or recipe.data.name in card_names():
+        recipe.data.resolve(load_card(recipe.data.name))
     ends = [phase.until for phase in recipe.phase_choices()]
     if ends[-1] != max(1, recipe.training.epochs):
         raise ValueError(f"phases until {ends} in {recipe.training.epochs} epochs")

@@ -14,7 +14,7 @@ from lt_bench.data.cards import load_card
 from lt_bench.data.class_names import ClassFile, agreed, fault, from_folders, made
 from lt_bench.data.folder import FilePart
 from lt_bench.errors import UserError
-from lt_bench.leaderboard.schema import Name
+from lt_bench.leaderboard.fields import Name
 
 CARD = load_card("cifar10-lt")
 assert CARD.class_names is not None

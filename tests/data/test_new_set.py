@@ -113,6 +113,13 @@ def test_dirty_folders(photos: Path, lt_bench: LtBench) -> None:
     assert files == {f"heron/{name}" for name in expected}
 
 
+def test_parts_inside_of_classes_are_told(tmp_path: Path) -> None:
+    for name, part, k in (("a", "Train", 0), ("a", "val", 1), ("b", "train", 2), ("b", "more", 3)):
+        picture(tmp_path / "photos" / name / part / "x.png", np.full((8, 8, 3), k, np.uint8))
+    said = new_from_folder("ab", tmp_path / "photos", tmp_path).said
+    assert "left in: 1, a part inside of a class, taken as any of its images: a/Train" in said
+
+
 def test_images_of_every_kind_are_read_as_rgb(tmp_path: Path) -> None:
     rgb = np.full((6, 8, 3), (200, 100, 50), np.uint8)
     kinds = {

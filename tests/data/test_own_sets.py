@@ -18,6 +18,9 @@ from lt_bench.data.new_set import new_from_folder
 from lt_bench.data.spec import DataSpec
 from lt_bench.data.split import class_sizes, draw
 from lt_bench.errors import UserError
+from lt_bench.leaderboard.aggregate import table_key
+from lt_bench.leaderboard.belief import believe
+from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
 from lt_bench.recipe.files import SETTINGS, shipped
 from lt_bench.sweep import Packed
@@ -91,6 +94,7 @@ def test_a_set_is_found_by_name_and_by_path(photos: Path, lt_bench: LtBench, mon
     assert lt_bench("data", "verify", photos.parent / "my-birds").code == 0
     monkeypatch.chdir(photos.parent)
     assert lt_bench("data", "verify", "./my-birds").code == 0
+    assert lt_bench("data", "verify", "my-birds/card.yaml").code == 0
 
 
 def test_a_file_extends_a_recipe_on_a_setting_of_ones_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +169,7 @@ def test_a_card_of_ones_own_has_its_own_name(photos: Path) -> None:
     with pytest.raises(UserError, match=r"yours/card.yaml: name: 'mine' is not the name of the folder"):
         load_card("yours")
     (Path("yours") / "card.yaml").write_text("name: yours\n")
-    with pytest.raises(UserError, match=r"yours/card.yaml: version: Field required"):
+    with pytest.raises(UserError, match=r"yours/card.yaml: mean: Field required"):
         load_card("yours")
 
 
@@ -200,3 +204,46 @@ def test_a_set_of_ones_own_is_run_and_tabled(photos: Path, lt_bench: LtBench, mo
     monkeypatch.setattr("lt_bench.data.cards._named", {})
     assert isinstance(Packed(recipe, 0, options).attempt(), UserError)
     assert isinstance(Packed(load_recipe(f"{folder}/ce", SHORT), 0, options, cards=(folder,)).attempt(), Outcome)
+
+
+def test_a_card_that_changes_leaves_what_was_made_under_it(photos: Path, lt_bench: LtBench) -> None:
+    lt_bench("data", "new", "my-birds", "--images", "photos", "--test-per-class", 3)
+    command = ("run", "my-birds/balanced-softmax", *SHORT, "--workers", 0, "--seeds")
+    assert lt_bench(*command, "0,1").code == 0
+    first, _ = sorted(Path("runs").glob("my-birds/*/*/*/weights.safetensors"))
+    images = ("photos", "--workers", 0, "--json")
+    before = [lt_bench("predict", first, *images).out, lt_bench("evaluate", first, "--workers", 0, "--json").out]
+    card = Path("my-birds/card.yaml")
+    plain = card.read_text()
+    card.write_text(plain.replace("0.485", "0.9").replace("flip: true", "flip: false"))
+    # Weights show images as they did, and do not need the card.
+    now = lt_bench("evaluate", first, "--workers", 0, "--json")
+    assert json.loads(now.out)["correct"] == json.loads(before[1])["correct"]
+    assert "another split" not in now.err
+    card.rename("elsewhere.yaml")
+    assert lt_bench("predict", first, *images).out == before[0]
+    Path("elsewhere.yaml").rename(card)
+    # Records are believed, and stand apart from those under the card of today.
+    assert lt_bench(*command, "0").code == 0
+    listed = lt_bench("leaderboard", "show").out
+    assert all(f"my-birds: images-30ep (modified) [flip {flip}, " in listed for flip in ("yes", "no"))
+    told = lt_bench("per-class", *sorted(Path("results").rglob("seed*.json"), key=lambda path: path.stat().st_mtime))
+    first_line, second, _, titles = told.out.splitlines()[:4]
+    assert (first_line.split("[flip ")[1][:3], first_line.split(": ")[1]) == ("yes", "seeds 0, 1")
+    assert (second.split("[flip ")[1][:2], second.split(": ")[1]) == ("no", "seed 0")
+    assert all(f"[flip {flip}, normalisation " in titles for flip in ("yes", "no"))
+
+
+def test_a_record_without_the_looks_of_its_card(photos: Path, lt_bench: LtBench) -> None:
+    lt_bench("data", "new", "my-birds", "--images", "photos")
+    assert lt_bench("run", "my-birds/ce", *SHORT, "--workers", 0).code == 0
+    made = load_record(next(Path("results").rglob("seed*.json")))
+    of_before = made.model_copy(update={"dataset": made.dataset.model_copy(update={"looks": None})})
+    assert table_key(of_before) == table_key(made)
+    card = Path("my-birds/card.yaml")
+    card.write_text(card.read_text().replace("flip: true", "flip: false"))
+    believe(of_before)  # though the card has other looks now
+    assert (table_key(of_before).flip, table_key(made).flip) == ("", "yes")
+    other = made.dataset.looks.model_copy(update={"flip": False})  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"^dataset\.split_sha256: .*"):
+        believe(made.model_copy(update={"dataset": made.dataset.model_copy(update={"looks": other})}))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,10 +148,20 @@ def test_predictions_give_all_that_is_told_of_a_run() -> None:
         ({"predicted": [-1, 0]}, "predicted: should be integers in 0..1"),
         ({"confidence": [0.5, math.nan]}, "confidence: should be probabilities"),
         ({"confidence": [0.5, 7.0]}, "confidence: should be probabilities"),
+        ({"confidence": None}, "confidence: should be numbers, found null"),
+        ({"confidence": ["a", "b"]}, "confidence: should be numbers"),
+        ({"labels": [[0], [0, 1]]}, "labels: should be numbers"),
+        ({"train_counts": [5, -1]}, "train_counts: should be whole numbers"),
+        ({"train_counts": [5.5, 5]}, "train_counts: should be whole numbers"),
         ({"labels": [], "predicted": [], "confidence": []}, r"should be \[N\]"),
     ],
 )
-def test_what_is_no_prediction_is_refused(change: dict[str, list[float]], message: str) -> None:
-    given = {"labels": [0, 1], "predicted": [0, 1], "confidence": [0.5, 0.5]} | change
+def test_what_is_no_prediction_is_refused(change: dict[str, Any], message: str) -> None:
+    given = {"labels": [0, 1], "predicted": [0, 1], "confidence": [0.5, 0.5], "train_counts": [5, 5]}
     with pytest.raises(UserError, match=message):
-        evaluate_predictions(**given, train_counts=[5, 5])
+        evaluate_predictions(**given | change)
+
+
+def test_any_tensor_is_a_confidence() -> None:
+    for confidence in (torch.tensor([0.5, 0.75], dtype=torch.bfloat16), torch.tensor([0.5, 0.75], requires_grad=True)):
+        assert evaluate_predictions([0, 1], [0, 1], confidence, [5, 5])["ece"] == pytest.approx(0.375)

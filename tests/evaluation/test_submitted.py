@@ -107,6 +107,9 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("predicted,confidence\n1\n")
     with pytest.raises(UserError, match="line 2 has 1 fields, the head has 2"):
         read(tmp_path / "p.csv")
+    (tmp_path / "p.csv").write_text("predicted, predicted\n1,0\n")
+    with pytest.raises(UserError, match="the head has 'predicted' 2 times"):
+        read(tmp_path / "p.csv")
     with pytest.raises(UserError, match=r"'\.txt' is not a known suffix of predictions"):
         read(tmp_path / "p.txt")
 

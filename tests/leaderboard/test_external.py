@@ -75,9 +75,15 @@ def test_the_same_file_comes_once_and_another_is_a_revision_where_it_is_asked_fo
 def test_one_file_is_no_two_trainings(labels: np.ndarray, tmp_path: Path) -> None:
     np.savez(tmp_path / "p.npz", predicted=labels)
     add_predictions(tmp_path / "p.npz", CLAIM, tmp_path / "records")
+    some = np.roll(labels, 1)
+    np.savez(tmp_path / "a.npz", predicted=some)
+    np.savetxt(tmp_path / "b.csv", some, fmt="%d", header="predicted", comments="")
+    add_predictions(tmp_path / "a.npz", replace(CLAIM, method="wrong"), tmp_path / "records")
+    with pytest.raises(UserError, match=r"b\.csv: is there as seed 0 of wrong"):
+        add_predictions(tmp_path / "b.csv", replace(CLAIM, method="wrong", seed=1), tmp_path / "records")
     with pytest.raises(UserError, match=r"p\.npz: is there as seed 0 of theirs; each training has its own file"):
         add_predictions(tmp_path / "p.npz", replace(CLAIM, seed=1), tmp_path / "records")
-    assert len(list((tmp_path / "records").rglob("*.json"))) == 1
+    assert len(list((tmp_path / "records").rglob("*.json"))) == 2
     assert add_predictions(tmp_path / "p.npz", replace(CLAIM, method="another"), tmp_path / "records").new
 
 

@@ -13,8 +13,9 @@ from run_cases import refused
 
 from lt_bench.data.groups import group_masks
 from lt_bench.leaderboard.difference_figure import differences
-from lt_bench.leaderboard.per_class import per_class
+from lt_bench.leaderboard.per_class import ClassAccuracies, per_class
 from lt_bench.leaderboard.record import load_record
+from lt_bench.leaderboard.report import shown
 
 LtBench = Callable[..., Any]
 LUCK = (0, 9, 3)
@@ -77,6 +78,26 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     digests = [load_record(path).recipe_sha256[:8] for path in paths]
     assert (first.method, third.method) == tuple(f"ce, cifar-30ep [{digests[k]}]" for k in (0, 2))
     assert [one.seeds for one in (first, second, third)] == [(0,)] * 3
+
+
+def test_a_method_on_other_images_is_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one recipe, split by the same positions of other images."""
+    paths = [add_record(tmp_path), add_record(tmp_path, seed=1, dataset={"content_sha256": digest("others")})]
+    for read in (per_class(None, list(map(str, paths))), shown(None, list(map(str, paths)))):
+        names = [one.method if isinstance(one, ClassAccuracies) else one.title for one in read]
+        assert names == [f"ce [contents {digest(of)[:8]}]" for of in ("content", "others")]
+    assert capsys.readouterr().err == ""
+
+
+def test_of_one_seed_the_newest_counts_and_the_other_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new, old = (
+        str(add_record(tmp_path, created=f"2026-0{month}-01T00:00:00Z", correct=(month,) * 6)) for month in (5, 4)
+    )
+    (found,) = per_class(None, [new, old])
+    assert (found.seeds, found.means()[0]) == ((0,), (50.0, None))
+    assert capsys.readouterr().err == f"{old}: left out: {new} is newer, of the same recipe and seed\n"
 
 
 def test_other_classes_do_not_compare(tmp_path: Path) -> None:

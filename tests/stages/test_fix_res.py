@@ -92,7 +92,7 @@ def test_it_goes_on_by_the_loss_of_before() -> None:
 )
 def test_images_are_larger(given: dict[str, Any], scale: float, found: dict[str, Any]) -> None:
     before = Augmentation.model_validate(given)
-    assert FixRes.sees(FixRes.Config(scale=scale), before, CARD) == before.model_copy(update=found)
+    assert FixRes.sees(FixRes.Config(scale=scale), before, before.side(CARD)) == before.model_copy(update=found)
 
 
 def test_enlarged_images_are_those_that_everybody_makes() -> None:
