@@ -18,7 +18,7 @@ from lt_bench.data.groups import GROUPS
 from lt_bench.evaluation import metrics
 from lt_bench.evaluation.significance import mean_interval, rank_ranges
 from lt_bench.identity import digest
-from lt_bench.leaderboard.belief import split_by_card
+from lt_bench.leaderboard.by_card import looks_of
 from lt_bench.leaderboard.evidence import Evidence
 from lt_bench.leaderboard.noise import noise_scores
 from lt_bench.leaderboard.probabilities import are_probabilities
@@ -232,8 +232,7 @@ def reported_figure(record: Record) -> Mapping[str, Any]:
 def table_key(record: Record) -> TableKey:
     data, protocol = record.dataset, record.protocol
     modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
-    by_card = split_by_card(data)
-    looks = None if by_card is None else by_card.looks
+    looks = looks_of(data)
     return TableKey(
         dataset=data.name,
         factor=data.factor,

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lt_bench.data.looks import Looks
-from lt_bench.errors import UserError
 from lt_bench.evaluation.metrics import NUM_BINS
-from lt_bench.identity import first_stage_sha256, protocol_sha256, recipe_sha256, run_identity, split_sha256
+from lt_bench.identity import first_stage_sha256, protocol_sha256, recipe_sha256, run_identity
+from lt_bench.leaderboard.by_card import split_by_card
 from lt_bench.nodes import IDLE_TUNERS, mapping
 
 if TYPE_CHECKING:
-    from lt_bench.leaderboard.dataset import Dataset
     from lt_bench.leaderboard.schema import Calibration, Record
 
 KEPT = 4096
@@ -214,56 +212,6 @@ def _check_identity(record: Record, said: _Said) -> None:
     if said.first_sha256 is not None and record.first_stage is not None:
         first = run_identity(said.first_sha256, split, record.seed)
         _same("first_stage.identity", record.first_stage.identity, first)
-
-
-class SplitByCard(NamedTuple):
-    """A split without a validation part, as a card makes it of the images that a record tells."""
-
-    version: int | str
-    split_sha256: str
-    test_fingerprint: str | None
-    looks: Looks | None
-    """Of one's own set."""
-
-
-def split_by_card(dataset: Dataset) -> SplitByCard | None:
-    """The split by the card as it was, where the record tells, else by the card at hand.
-
-    None for a data set without a card here, and for one's own whose card has been changed since.
-    """
-    given = () if dataset.noise is None else (dataset.noise.given_sha256,)
-    images = dataset.index_sha256, dataset.content_sha256, None, None, dataset.test_sha256
-    if (looks := dataset.looks) is not None:
-        return SplitByCard(dataset.version, _digest(images, dataset.version, looks, given), None, looks)
-    at_hand = _by_shipped_card if _ships(dataset.name) else _by_card_at_hand  # one's own may change at any time
-    found = at_hand(dataset.name, images, given)
-    changed = found is not None and found.looks is not None and dataset.split_sha256 not in (None, found.split_sha256)
-    return None if changed else found
-
-
-@lru_cache
-def _ships(name: str) -> bool:
-    from lt_bench.data.cards import card_names  # noqa: PLC0415 (it imports YAML)
-
-    return name in card_names()
-
-
-def _by_card_at_hand(name: str, images: tuple[str | None, ...], given: tuple[str, ...]) -> SplitByCard | None:
-    from lt_bench.data.cards import load_card  # noqa: PLC0415 (it imports YAML)
-
-    try:
-        card = load_card(name)
-    except UserError:
-        return None
-    digest = _digest(images, card.version, card, given)
-    return SplitByCard(card.version, digest, card.test_fingerprint, None if _ships(name) else card.looks)
-
-
-_by_shipped_card = lru_cache(KEPT)(_by_card_at_hand)
-
-
-def _digest(images: tuple[str | None, ...], version: int | str, looks: Looks, given: tuple[str, ...]) -> str:
-    return split_sha256([*images, version, looks.mean, looks.std, looks.flip, *given])
 
 
 # --- the curve and the counts ------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def by_method(files: Iterable[Path]) -> dict[str, list[tuple[Path, Record]]]:
 
 
 def _newer(one: tuple[Path, Record], other: tuple[Path, Record] | None) -> tuple[Path, Record]:
-    if other is None:
+    if other is None or other[0] == one[0]:
         return one
     older, newer = sorted((other, one), key=lambda pair: pair[1].created)
     print(f"{older[0]}: left out: {newer[0]} is newer, of the same recipe and seed", file=sys.stderr)

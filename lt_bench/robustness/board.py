@@ -18,6 +18,7 @@ from lt_bench.evaluation.metrics import accuracy_by_class, balanced, group_accur
 from lt_bench.evaluation.significance import mean_interval
 from lt_bench.files import beginning, in_words, write_atomically
 from lt_bench.identity import digest
+from lt_bench.leaderboard.by_card import digest_of_looks
 from lt_bench.leaderboard.record import dataset_slug, slug
 from lt_bench.markdown import escape, table_row
 from lt_bench.resources import refuse_installed
@@ -44,6 +45,8 @@ class Key(NamedTuple):
     protocol: str
     protocol_sha256: str
     index_sha256: str
+    looks_sha256: str
+    """Of one's own set; empty for one that ships."""
     test_part: str
     """See `lt_bench.leaderboard.test_parts`; of a sample, the first images of each class, the digest in order."""
     total: tuple[int, ...]
@@ -61,7 +64,8 @@ class Key(NamedTuple):
         data, protocol = record.dataset, record.protocol
         modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
         name = f"{slug(protocol.name)}{modified}"
-        digests = protocol.sha256, data.index_sha256, data.test_sha256 if record.sample else data.test_part
+        tested = data.test_sha256 if record.sample else data.test_part
+        digests = protocol.sha256, data.index_sha256, digest_of_looks(data), tested
         noise = record.recipe.get("data", {}).get("noise")
         trained = f", trained on noise {json.dumps(noise, sort_keys=True)}" if noise else ""
         searched = sorted((one.trial for one in record.results if one.trial.harms), key=lambda trial: trial.name)
@@ -74,7 +78,8 @@ class Key(NamedTuple):
         images = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
         ball = f"{self.norm} {self.radius:g}/255 by {', '.join(self.attacks)}" if self.attacks else "no attack"
         seen = f"{ball}, {images} test images a class ({self.test_part[:12]})"
-        return f"{self.dataset}{self.noise}, {self.protocol}: {seen}"
+        looks = f", its images shown as {self.looks_sha256[:12]}" if self.looks_sha256 else ""
+        return f"{self.dataset}{self.noise}{looks}, {self.protocol}: {seen}"
 
 
 @dataclass(frozen=True)
