@@ -265,7 +265,7 @@ def named_card(word: str) -> str:
     """The name of the set that a word of the command line stands for; a path, of its folder or card, is remembered."""
     folder = Path(word).absolute()
     folder = folder.parent if folder.name == FILE else folder
-    if ("/" in word or len(Path(word).parts) > 1) and (folder / FILE).is_file():
+    if ("/" in word or word == FILE or len(Path(word).parts) > 1) and (folder / FILE).is_file():
         remember(folder)
         return folder.name
     return word

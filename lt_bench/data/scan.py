@@ -132,7 +132,7 @@ def _classes(found: Scan, part: str, folder: str) -> Classes:
         if classes[name] and (wrong := fault(name)):
             raise UserError(f"{found.root / folder / ascii(name)}: the name of the class {wrong}; rename the folder")
         inside = {inner.casefold(): inner for inner in _folders(found, _join(folder, name))}
-        if (train := _first(inside, TRAIN)) and _first(inside, (*TEST, *VALIDATION)):
+        if classes[name] and (train := _first(inside, TRAIN)) and _first(inside, (*TEST, *VALIDATION)):
             found.left_in.setdefault("a part inside of a class, taken as any of its images", []).append(
                 f"{_join(folder, name)}/{train}"
             )

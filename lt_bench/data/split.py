@@ -87,7 +87,7 @@ class Split:
         return self.test.sha256()
 
     def facts(self) -> dict[str, object]:
-        """What a record says of its data set; see `leaderboard.schema.Dataset`."""
+        """What a record says of its data set; see `leaderboard.dataset.Dataset`."""
         return {
             "name": self.card.name,
             "version": self.card.version,

@@ -140,7 +140,7 @@ def evaluate_predictions(
     """
     labels, predicted = _numbers("labels", labels), _numbers("predicted", predicted)
     confidence, counts = _numbers("confidence", confidence), _numbers("train_counts", train_counts)
-    if counts.ndim != 1 or not (counts >= 0).all() or (counts % 1).any():
+    if counts.ndim != 1 or not (np.isfinite(counts) & (counts >= 0)).all() or (counts % 1).any():
         raise UserError("train_counts: should be whole numbers of images [C], from 0")
     if not labels.shape == predicted.shape == confidence.shape == (labels.size,) or not labels.size:
         shapes = ", ".join(str(list(array.shape)) for array in (labels, predicted, confidence))
@@ -157,12 +157,12 @@ def evaluate_predictions(
 
 def _numbers(name: str, values: Any) -> NDArray[Any]:
     """Numbers in an array, also those of a tensor anywhere and of any type. Raises UserError."""
-    if callable(tensor := getattr(values, "detach", None)):
-        values = tensor().cpu()
-        values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
     try:
+        if callable(tensor := getattr(values, "detach", None)):
+            values = tensor().cpu()
+            values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
         array = np.asarray(values)
-    except (ValueError, TypeError):  # rows of different lengths
+    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, or a tensor of no values
         array = np.array("")
     if array.dtype.kind not in "iuf":
         raise UserError(f"{name}: should be numbers, found {shown(values)}")

@@ -90,7 +90,7 @@ def _csv(data: bytes, path: Path) -> dict[str, np.ndarray]:
         if len(row) != len(head):
             raise UserError(f"{path}: line {number} has {len(row)} fields, the head has {len(head)}")
     names = [name.strip() for name in head]
-    if twice := [name for name in names if names.count(name) > 1]:
+    if twice := [name for name in names if name and names.count(name) > 1]:
         raise UserError(f"{path}: the head has {twice[0]!r:.100} {names.count(twice[0])} times")
     columns = {name: [row[place].strip() for row in rows] for place, name in enumerate(names)}
     found = {name: _numbers(values) for name, values in columns.items()}

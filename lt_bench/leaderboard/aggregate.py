@@ -63,6 +63,10 @@ class TableKey(NamedTuple):
     condition: Condition
     """Its track, and what that asks for."""
 
+    @property
+    def condition_sha256(self) -> str:
+        return self.condition.sha256
+
 
 @dataclass(frozen=True)
 class Run:
@@ -232,7 +236,7 @@ def reported_figure(record: Record) -> Mapping[str, Any]:
 def table_key(record: Record) -> TableKey:
     data, protocol = record.dataset, record.protocol
     modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
-    looks = looks_of(data)
+    looks = looks_of(data, held_out="best-on-val" in record.selections)
     return TableKey(
         dataset=data.name,
         factor=data.factor,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lt_bench.evaluation.metrics import NUM_BINS
 from lt_bench.identity import first_stage_sha256, protocol_sha256, recipe_sha256, run_identity
-from lt_bench.leaderboard.by_card import split_by_card
+from lt_bench.leaderboard.by_card import ships, split_by_card
 from lt_bench.nodes import IDLE_TUNERS, mapping
 
 if TYPE_CHECKING:
@@ -177,6 +177,8 @@ def _check_data(record: Record, said: _Said) -> None:
     _same("dataset.name", dataset.name, data.name)
     _same("dataset.factor", dataset.factor, data.factor)
     _same("dataset.profile", dataset.profile, data.profile)
+    if dataset.looks is not None and ships(dataset.name):
+        raise ValueError(f"dataset.looks: {dataset.name} ships, and its version tells them")
     _same("dataset.subset_seed", dataset.subset_seed, data.subset_seed)
     if (dataset.validation_sha256 is None) != (data.validation_per_class == 0):
         raise ValueError(f"dataset.validation_sha256: the recipe asks for {data.validation_per_class} images a class")

@@ -93,11 +93,11 @@ def _check_training(path: Path, claim: Claim, record: Record, found: Submitted, 
 
 
 def _same_predictions(path: Path, old: Record, record: Record, found: Submitted) -> bool:
-    """Whether what is there says the same of every image, from the same file or another; what is all right may."""
+    """Whether what is there has the same classes, from the same file or another; those that are all right may."""
     if (old.external and old.external.file_sha256) == (record.external and record.external.file_sha256):
         return True
     last = record.selections["last"]
-    if old.selections["last"] != last or last.correct == last.total:
+    if old.selections["last"].correct != last.correct or last.correct == last.total:
         return False
     return bool(np.array_equal(load_predictions(path, old)[0], found.predicted))
 

@@ -28,8 +28,9 @@ def frame(records_dir: Path | None = None, track: str = CLEAN) -> pd.DataFrame:
     `yours` telling them apart and `(yours)` behind the method.
 
     Columns: those that name the run (record, the path of its file; yours, dataset, factor, profile, subset_seed,
-    condition, empty on the clean track; protocol, modified, method, recipe_sha256, seed, identity), the scores of
-    `aggregate.SCORES`, and epochs, wall_s (with that of a first stage) and train_images_per_s, NaN for runs elsewhere.
+    condition, empty on the clean track; flip and normalisation of a set of one's own, see `aggregate.TableKey`;
+    protocol, modified, method, recipe_sha256, seed, identity), the scores of `aggregate.SCORES`, and epochs, wall_s
+    (with that of a first stage) and train_images_per_s, NaN for runs elsewhere.
     """
     import pandas as pd  # noqa: PLC0415 (slow to import, and only notebooks need it)
 
@@ -80,7 +81,7 @@ def _cost(record: Record) -> dict[str, float]:
 
 
 def _run(path: Path, record: Record, yours: bool) -> Row:
-    data = record.dataset
+    data, key = record.dataset, table_key(record)
     return {
         "record": str(path),
         "yours": yours,
@@ -88,7 +89,9 @@ def _run(path: Path, record: Record, yours: bool) -> Row:
         "factor": data.factor,
         "profile": data.profile,
         "subset_seed": data.subset_seed,
-        "condition": condition(record).title,
+        "condition": key.condition.title,
+        "flip": key.flip,
+        "normalisation": key.normalisation,
         "protocol": record.protocol.name,
         "modified": record.protocol.modified,
         "method": method_name(record),

@@ -39,6 +39,7 @@ def _full(row: Row, key: TableKey) -> dict[str, Any]:
         "index_sha256": key.index_sha256,
         "content_sha256": key.content_sha256,
         "protocol_sha256": key.protocol_sha256,
+        **({"flip": key.flip, "normalisation": key.normalisation} if key.flip else {}),
     }
 
 

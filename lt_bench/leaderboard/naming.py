@@ -22,6 +22,7 @@ FIELDS = {
     "test images": "test_images",
     "flip": "flip",
     "normalisation": "normalisation",
+    "condition": "condition_sha256",
 }
 """What may differ under one title, by the word for it."""
 DIGITS = 8
@@ -74,8 +75,8 @@ def titles(keys: Sequence[TableKey]) -> list[str]:
     return [title + _apart(key, alike[title]) for key, title in zip(keys, plain, strict=True)]
 
 
-def by_method(files: Iterable[Path]) -> dict[str, list[tuple[Path, Record]]]:
-    """Records in files as a table has them: those of one recipe on the same images, of each seed the newest.
+def by_method(files: Iterable[Path]) -> list[tuple[str, list[tuple[Path, Record]]]]:
+    """Records in files as tables have them: those of one recipe in one table, of each seed the newest, with a name.
 
     What is left out for a newer one is told on stderr. Raises UserError for a file that is no record.
     """
@@ -85,11 +86,11 @@ def by_method(files: Iterable[Path]) -> dict[str, list[tuple[Path, Record]]]:
         seeds = methods.setdefault((table_key(record), record.recipe_sha256), {})
         seeds[record.seed] = _newer((path, record), seeds.get(record.seed))
     found = [[seeds[seed] for seed in sorted(seeds)] for seeds in methods.values()]
-    return dict(zip(told_apart([pairs[0][1] for pairs in found]), found, strict=True))
+    return list(zip(told_apart([pairs[0][1] for pairs in found]), found, strict=True))
 
 
 def _newer(one: tuple[Path, Record], other: tuple[Path, Record] | None) -> tuple[Path, Record]:
-    if other is None or other[0] == one[0]:
+    if other is None or other[0].resolve() == one[0].resolve():
         return one
     older, newer = sorted((other, one), key=lambda pair: pair[1].created)
     print(f"{older[0]}: left out: {newer[0]} is newer, of the same recipe and seed", file=sys.stderr)
@@ -125,17 +126,18 @@ def _title(key: TableKey) -> str:
 
 def _apart(key: TableKey, alike: list[TableKey]) -> str:
     """In which of `FIELDS` a table differs from others, in square brackets; empty where there are none."""
-    told = [f"{word} {str(getattr(key, FIELDS[word]))[:DIGITS]}" for word in differing(alike)]
+    told = [f"{word} {str(getattr(key, FIELDS[word]))[:DIGITS] or 'unknown'}" for word in differing(alike)]
     return f" [{', '.join(told)}]" if told else ""
 
 
 def _about(key: TableKey) -> str:
     profile = "" if key.profile is None or key.factor == 1 else f", {key.profile} profile"
     under = f"{key.condition.title} {key.condition.sha256[:12]}".rstrip() + "; " if key.condition.title else ""
+    shown_as = f", flip {key.flip}, normalisation {key.normalisation[:12]}" if key.flip else ""
     return (
         f"Data set {key.dataset} version {key.dataset_version}{_factor(key)}{profile}, {key.largest:,} to "
         f"{key.smallest:,} training images a class, subset seed {key.subset_seed}; "
-        f"split {key.index_sha256[:12]}, contents {key.content_sha256[:12]}; "
+        f"split {key.index_sha256[:12]}, contents {key.content_sha256[:12]}{shown_as}; "
         f"{under}protocol {key.protocol} version {key.protocol_version}{', modified' if key.modified else ''} "
         f"({key.protocol_sha256[:12]}); {key.test_images:,} test images; selection: last epoch."
     )

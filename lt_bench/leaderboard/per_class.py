@@ -95,8 +95,7 @@ def _of_row(row: Row) -> ClassAccuracies:
 
 
 def _of_files(files: Sequence[str]) -> list[ClassAccuracies]:
-    methods = by_method(map(Path, files))
-    return [ClassAccuracies.of(title, [record for _, record in pairs]) for title, pairs in methods.items()]
+    return [ClassAccuracies.of(title, [record for _, record in pairs]) for title, pairs in by_method(map(Path, files))]
 
 
 def as_json(found: Sequence[ClassAccuracies]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def shown(records_dir: Path | None, wanted: Sequence[str], table: str | None = N
     paths = [_record_of(Path(name), records_dir) for name in wanted if name.endswith(".json") or Path(name).is_dir()]
     if paths and len(paths) < len(wanted):
         raise UserError("report: give names of methods, or records and folders of runs, not both")
-    found = [Shown(*method) for method in by_method(paths).items()] if paths else _of_rows(records_dir, wanted, table)
+    found = [Shown(*method) for method in by_method(paths)] if paths else _of_rows(records_dir, wanted, table)
     for one in found[1:]:
         if one.newest.dataset.test_part != found[0].newest.dataset.test_part:
             raise UserError(f"{found[0].title} and {one.title} were tested on different images")

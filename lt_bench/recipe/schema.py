@@ -12,6 +12,7 @@ from lt_bench.corrections import settings_of
 from lt_bench.data.augment import Augmentation
 from lt_bench.data.cards import load_card
 from lt_bench.data.spec import DataSpec
+from lt_bench.errors import UserError
 from lt_bench.identity import recipe_sha256, run_identity
 from lt_bench.protocol import SGD, Protocol, Schedule, shipped_protocol
 from lt_bench.recipe.files import Node
@@ -163,7 +164,10 @@ class Recipe(Settings):
         changes = {"optimizer": optimizer, "schedule": Schedule(name="cosine", warmup_epochs=0), "ema": None}
         seen = protocol.augmentation
         side = seen.own_side or load_card(self.data.name).image_size
-        changes["augmentation"] = stage.component.sees(config, seen, side)
+        try:
+            changes["augmentation"] = stage.component.sees(config, seen, side)
+        except (AttributeError, TypeError) as error:  # of one's own, written for other arguments
+            raise UserError(f"stage {stage.component.name}: sees: {error}") from error
         return protocol.model_copy(update={"epochs": config.epochs, **changes})
 
     @property

@@ -18,7 +18,7 @@ from lt_bench.evaluation.metrics import accuracy_by_class, balanced, group_accur
 from lt_bench.evaluation.significance import mean_interval
 from lt_bench.files import beginning, in_words, write_atomically
 from lt_bench.identity import digest
-from lt_bench.leaderboard.by_card import digest_of_looks
+from lt_bench.leaderboard.by_card import ships
 from lt_bench.leaderboard.record import dataset_slug, slug
 from lt_bench.markdown import escape, table_row
 from lt_bench.resources import refuse_installed
@@ -45,8 +45,8 @@ class Key(NamedTuple):
     protocol: str
     protocol_sha256: str
     index_sha256: str
-    looks_sha256: str
-    """Of one's own set; empty for one that ships."""
+    split_sha256: str
+    """Of one's own set, whose card says how images are shown; empty for one that ships, whose version tells."""
     test_part: str
     """See `lt_bench.leaderboard.test_parts`; of a sample, the first images of each class, the digest in order."""
     total: tuple[int, ...]
@@ -65,7 +65,8 @@ class Key(NamedTuple):
         modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
         name = f"{slug(protocol.name)}{modified}"
         tested = data.test_sha256 if record.sample else data.test_part
-        digests = protocol.sha256, data.index_sha256, digest_of_looks(data), tested
+        own = "" if ships(data.name) else data.split_sha256 or ""
+        digests = protocol.sha256, data.index_sha256, own, tested
         noise = record.recipe.get("data", {}).get("noise")
         trained = f", trained on noise {json.dumps(noise, sort_keys=True)}" if noise else ""
         searched = sorted((one.trial for one in record.results if one.trial.harms), key=lambda trial: trial.name)
@@ -78,8 +79,8 @@ class Key(NamedTuple):
         images = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
         ball = f"{self.norm} {self.radius:g}/255 by {', '.join(self.attacks)}" if self.attacks else "no attack"
         seen = f"{ball}, {images} test images a class ({self.test_part[:12]})"
-        looks = f", its images shown as {self.looks_sha256[:12]}" if self.looks_sha256 else ""
-        return f"{self.dataset}{self.noise}{looks}, {self.protocol}: {seen}"
+        split = f", split {self.split_sha256[:12]}" if self.split_sha256 else ""
+        return f"{self.dataset}{self.noise}{split}, {self.protocol}: {seen}"
 
 
 @dataclass(frozen=True)

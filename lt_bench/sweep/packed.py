@@ -16,16 +16,15 @@ from lt_bench.plugins import load_plugin, plugin_files
 from lt_bench.recipe import Recipe
 from lt_bench.training.options import BudgetSpent, Options, Outcome
 
+SHOWN = 400
+"""Characters of an unforeseen error."""
+
 
 def run(recipe: Recipe, seed: int, options: Options) -> Outcome:
     """As `lt_bench.training.run.run`, which is imported with torch when the first run begins."""
     from lt_bench.training.run import run as train  # noqa: PLC0415
 
     return train(recipe, seed, options)
-
-
-MOST = 400
-"""Characters that are shown of an unforeseen error."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UserError | RunError):
         return text
-    return f"{type(error).__name__}: {text[:MOST]}".removesuffix(": ") + _where(error)
+    return f"{type(error).__name__}: {text[:SHOWN]}".removesuffix(": ") + _where(error)
 
 
 def _where(error: BaseException) -> str:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lt_bench import __version__
@@ -21,6 +22,7 @@ from lt_bench.errors import UserError
 from lt_bench.models import Network
 from lt_bench.recipe import Recipe
 from lt_bench.recipe.resolve import check_plugins
+from lt_bench.settings import Settings
 from lt_bench.tensor_files import UNREADABLE, read_tensors, write_tensors
 
 FILE = "weights.safetensors"
@@ -134,11 +136,23 @@ def read_weights(path: Path) -> Weights:
 
 
 def _kept(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What weights of today tell of their data, as far as these do."""
-    kept: dict[str, Any] = {
-        name: tuple(json.loads(metadata[name])) for name in ("class_names", "counts") if name in metadata
-    }
-    return kept | ({"kept_looks": Looks.model_validate_json(metadata["looks"])} if "looks" in metadata else {})
+    """What weights of today tell of their data, as far as these do. Raises ValueError for what is none of it."""
+    told = _Kept.read({name: json.loads(metadata[name]) for name in _Kept.model_fields if name in metadata})
+    return {"class_names": told.class_names, "counts": told.counts, "kept_looks": told.looks}
+
+
+class _Kept(Settings):
+    """In metadata: of each, the field of `Weights`."""
+
+    class_names: tuple[str, ...] | None = None
+    counts: tuple[Annotated[int, Field(ge=0, lt=10**8)], ...] | None = None
+    looks: Looks | None = None
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        if self.class_names and self.counts and len(self.class_names) != len(self.counts):
+            raise ValueError(f"{len(self.class_names)} class_names and {len(self.counts)} counts")
+        return self
 
 
 def _check_whole(recipe: Recipe, *, alone: bool) -> None:

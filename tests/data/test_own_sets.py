@@ -20,6 +20,7 @@ from lt_bench.data.split import class_sizes, draw
 from lt_bench.errors import UserError
 from lt_bench.leaderboard.aggregate import table_key
 from lt_bench.leaderboard.belief import believe
+from lt_bench.leaderboard.by_card import looks_of
 from lt_bench.leaderboard.record import load_record
 from lt_bench.recipe import load_recipe
 from lt_bench.recipe.files import SETTINGS, shipped
@@ -95,6 +96,8 @@ def test_a_set_is_found_by_name_and_by_path(photos: Path, lt_bench: LtBench, mon
     monkeypatch.chdir(photos.parent)
     assert lt_bench("data", "verify", "./my-birds").code == 0
     assert lt_bench("data", "verify", "my-birds/card.yaml").code == 0
+    monkeypatch.chdir("my-birds")
+    assert lt_bench("data", "verify", "card.yaml").code == 0
 
 
 def test_a_file_extends_a_recipe_on_a_setting_of_ones_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +247,8 @@ def test_a_record_without_the_looks_of_its_card(photos: Path, lt_bench: LtBench)
     card.write_text(card.read_text().replace("flip: true", "flip: false"))
     believe(of_before)  # though the card has other looks now
     assert (table_key(of_before).flip, table_key(made).flip) == ("", "yes")
+    # With images held out the digest of the split, which has these in it, does not tell of the card.
+    assert looks_of(of_before.dataset, held_out=True) == load_card("my-birds").looks
     other = made.dataset.looks.model_copy(update={"flip": False})  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"^dataset\.split_sha256: .*"):
         believe(made.model_copy(update={"dataset": made.dataset.model_copy(update={"looks": other})}))

@@ -150,6 +150,7 @@ def test_predictions_give_all_that_is_told_of_a_run() -> None:
         ({"confidence": [0.5, 7.0]}, "confidence: should be probabilities"),
         ({"confidence": None}, "confidence: should be numbers, found null"),
         ({"confidence": ["a", "b"]}, "confidence: should be numbers"),
+        ({"confidence": torch.empty(2, device="meta")}, "confidence: should be numbers"),
         ({"labels": [[0], [0, 1]]}, "labels: should be numbers"),
         ({"train_counts": [5, -1]}, "train_counts: should be whole numbers"),
         ({"train_counts": [5.5, 5]}, "train_counts: should be whole numbers"),

@@ -107,6 +107,8 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("predicted,confidence\n1\n")
     with pytest.raises(UserError, match="line 2 has 1 fields, the head has 2"):
         read(tmp_path / "p.csv")
+    (tmp_path / "p.csv").write_text("predicted,,\n1,,\n0,,\n0,,\n2,,\n")  # as spreadsheets write
+    assert read(tmp_path / "p.csv")[0] == [1, 0, 0, 2]
     (tmp_path / "p.csv").write_text("predicted, predicted\n1,0\n")
     with pytest.raises(UserError, match="the head has 'predicted' 2 times"):
         read(tmp_path / "p.csv")

@@ -136,6 +136,7 @@ CONTRADICTIONS = {
     "other test images": ("dataset.test_sha256", digest("x")),
     "another version of the card": ("dataset.version", 9),
     "another split": ("dataset.split_sha256", digest("x")),
+    "looks of a set that ships": ("dataset.looks", {"mean": [0.5] * 3, "std": [0.5] * 3, "flip": True}),
     "a validation part": ("dataset.validation_sha256", digest("x")),
     "other counts": ("dataset.train_counts.0", 99),
     "an empty class": ("dataset.train_counts.9", 0),

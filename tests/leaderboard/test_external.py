@@ -76,8 +76,9 @@ def test_one_file_is_no_two_trainings(labels: np.ndarray, tmp_path: Path) -> Non
     np.savez(tmp_path / "p.npz", predicted=labels)
     add_predictions(tmp_path / "p.npz", CLAIM, tmp_path / "records")
     some = np.roll(labels, 1)
-    np.savez(tmp_path / "a.npz", predicted=some)
-    np.savetxt(tmp_path / "b.csv", some, fmt="%d", header="predicted", comments="")
+    np.savez(tmp_path / "a.npz", predicted=some, confidence=np.full(len(some), 1 / 3))
+    rows = np.stack([some, np.full(len(some), 0.333)], axis=1)
+    np.savetxt(tmp_path / "b.csv", rows, fmt=["%d", "%.3f"], delimiter=",", header="predicted,confidence", comments="")
     add_predictions(tmp_path / "a.npz", replace(CLAIM, method="wrong"), tmp_path / "records")
     with pytest.raises(UserError, match=r"b\.csv: is there as seed 0 of wrong"):
         add_predictions(tmp_path / "b.csv", replace(CLAIM, method="wrong", seed=1), tmp_path / "records")

@@ -89,6 +89,17 @@ def test_a_method_on_other_images_is_another(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err == ""
 
 
+def test_a_method_from_other_weights_is_another(tmp_path: Path) -> None:
+    weights = {"network": "vit", "source": "a hub", "data": "images", "parameters": 2, "learned": 1}
+    paths = [
+        add_record(tmp_path, seed=seed, pretrained=weights | {"sha256": digest(f"weights {seed}")}) for seed in (0, 1)
+    ]
+    first, second = (one.method for one in per_class(None, list(map(str, paths))))
+    assert first.startswith("ce [condition ")
+    assert second.startswith("ce [condition ")
+    assert first != second
+
+
 def test_of_one_seed_the_newest_counts_and_the_other_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

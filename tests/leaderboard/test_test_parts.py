@@ -87,7 +87,7 @@ def test_every_shipped_record_of_a_card_with_a_fingerprint_has_one() -> None:
 def attacked(order: str, sample: int | None) -> RobustRecord:
     counts = {"total": (10,) * 6, "clean": (9,) * 6, "worst": (9,) * 6, "sample": sample}
     weights = {"weights_sha256": digest("weights"), "wall_s": 1.0, "norm": "linf", "radius": 8.0, "results": ()}
-    data = make_data(dataset={"test_sha256": digest(order), "test_fingerprint": FINGERPRINT})
+    data = make_data(dataset={"name": "digits-lt", "test_sha256": digest(order), "test_fingerprint": FINGERPRINT})
     known = {key: value for key, value in data.items() if key in RobustRecord.model_fields}
     return RobustRecord.read(known | counts | weights | {"schema_version": 1})
 

@@ -37,7 +37,8 @@ def test_by_hand(tmp_path: Path) -> None:
         tried(tmp_path, seed=seed, best=0.4, last=last - 0.1)
     tried(tmp_path, "mix=cutmix", best=0.48, last=0.46, protocol={"name": "cifar-200ep"})
     ((key, found),) = choices(tmp_path).items()
-    assert key.title == f"tiny-lt-if500, split {digest('index')[:12]}, validated on {digest('held out')[:12]}"
+    assert key.split_sha256  # of a set that does not ship
+    assert key.title == f"tiny-lt-if500, split {key.split_sha256[:12]}, validated on {digest('held out')[:12]}"
     assert [(one.method, one.protocol, one.seeds, one.rank) for one in found] == [
         ("ce (mix=cutmix)", "cifar-200ep", (0,), None),
         ("ce (loss.tau=2)", "cifar-30ep", (0, 1, 2), (1, 1)),
@@ -55,8 +56,11 @@ def test_by_hand(tmp_path: Path) -> None:
 def test_other_images_are_another_table(tmp_path: Path) -> None:
     tried(tmp_path, last=0.4)
     tried(tmp_path, last=0.5, dataset={"validation_sha256": digest("others"), "split_sha256": digest("other split")})
+    tried(
+        tmp_path, last=0.45, dataset={"validation_sha256": digest("held out"), "split_sha256": digest("another card")}
+    )
     found = choices(tmp_path).values()
-    assert sorted(one.last for (one,) in found) == [pytest.approx(40), pytest.approx(50)]
+    assert sorted(one.last for (one,) in found) == [pytest.approx(40), pytest.approx(45), pytest.approx(50)]
 
 
 def test_without_held_out_images_there_is_nothing_to_tell(lt_bench: LtBench, working_folder: Path) -> None:

@@ -105,8 +105,13 @@ def test_a_recipe_that_is_none_among_the_weights(tmp_path: Path, change: Callabl
         {"seed": "-"},
         {"trained": "[1]"},
         {"trained": '{"other": 1}'},
+        {"counts": "[-1, 2]"},
+        {"counts": "[1.5]"},
+        {"counts": "[[1]]"},
+        {"counts": "[1, 2]", "class_names": '["a"]'},
+        {"looks": "{}"},
     ],
-    ids=range(6),
+    ids=range(11),
 )
 def test_other_metadata_that_is_none(tmp_path: Path, metadata: dict[str, str]) -> None:
     path = tmp_path / "w.safetensors"
