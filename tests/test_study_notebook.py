@@ -74,10 +74,10 @@ def test_a_difference_is_that_of_common_seeds(shipped: dict[str, Any]) -> None:
     table = runs[
         (runs.dataset == "cifar100-lt") & (runs.factor == 100) & (runs.protocol == "cifar-30ep") & ~runs.modified
     ]
-    few = {name: table[table.method == name].set_index("seed").few for name in ("ce", "cutmix")}
-    found = shipped["GAINS"]["cifar-30ep", "cross-entropy"].loc["cutmix"]
-    assert (few["ce"].size, few["cutmix"].size, found.seeds) == (3, 1, 1)
-    assert found.few == pytest.approx(few["cutmix"][0] - few["ce"][0])
+    few = {name: table[table.method == name].set_index("seed").few for name in ("ce", "resizemix")}
+    found = shipped["GAINS"]["cifar-30ep", "cross-entropy"].loc["resizemix"]
+    assert (few["ce"].size, few["resizemix"].size, found.seeds) == (3, 1, 1)
+    assert found.few == pytest.approx(few["resizemix"][0] - few["ce"][0])
 
 
 def test_where_there_is_no_record_it_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
