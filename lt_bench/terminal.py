@@ -165,7 +165,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     shown = _that_fit(rows, titles, screen.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in shown:
-        table.add_column(Text(_in_words(title)), overflow="fold", no_wrap=title == "name")
+        table.add_column(Text(title.replace("_", " ")), overflow="fold", no_wrap=title == "name")
     for row in rows:
         table.add_row(*(Text(_cell(row[title])) for title in shown))
     screen.print(table)
@@ -183,16 +183,11 @@ def _that_fit(rows: list[dict[str, Any]], titles: list[str], width: int) -> list
     needed = -2
     for index, title in enumerate(titles):
         cells = max(len(_cell(row[title])) for row in rows)
-        words = max(map(len, _in_words(title).split()), default=1)
+        words = max(map(len, title.replace("_", " ").split()), default=1)
         needed += 2 + max(words, cells if title == "name" else min(NARROWEST, cells))
         if needed > width and index > 1:
             return titles[:index]
     return titles
-
-
-def _in_words(title: str) -> str:
-    """A key as a title; what a method is called stays as it is."""
-    return title.replace("_", " ") if title.isidentifier() else title
 
 
 def _cell(value: Any) -> str:

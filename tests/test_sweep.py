@@ -229,8 +229,8 @@ def test_bad_runs_of_several_at_once_are_told_and_the_others_go_on(
     assert failed == {
         "digits-lt/killed digits-demo seed 0": "its process was killed, perhaps for want of memory; "
         "the same command goes on from here",
-        "digits-lt/two digits-demo seed 0": "Two: shape at step 1",
-        "digits-lt/left digits-demo seed 0": "SystemExit",
+        "digits-lt/two digits-demo seed 0": "Two: shape at step 1 (bad.py, line 14)",
+        "digits-lt/left digits-demo seed 0": "SystemExit (bad.py, line 24)",
     }
     assert done.err.splitlines()[-1].startswith("lt-bench: 3 of 5 runs failed: digits-lt/")
     assert records(working_folder) == ["ce seed0", "mixup seed0"]

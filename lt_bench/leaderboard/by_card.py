@@ -56,6 +56,11 @@ def looks_of(dataset: Dataset, held_out: bool) -> Looks | None:
     return None if found is None else found.looks
 
 
+def own_split(dataset: Dataset) -> str:
+    """The digest of the split of one's own set, which the looks are part of; empty for one that ships."""
+    return "" if ships(dataset.name) else dataset.split_sha256 or ""
+
+
 @lru_cache
 def ships(name: str) -> bool:
     """Whether a data set ships: its card changes with its version alone."""

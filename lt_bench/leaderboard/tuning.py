@@ -12,7 +12,7 @@ import numpy as np
 from lt_bench.errors import UserError
 from lt_bench.evaluation.significance import mean_interval, rank_ranges
 from lt_bench.leaderboard.aggregate import method_name
-from lt_bench.leaderboard.by_card import ships
+from lt_bench.leaderboard.by_card import own_split
 from lt_bench.leaderboard.record import Record, data_slug, latest
 from lt_bench.leaderboard.track import condition
 from lt_bench.resources import RECORDS
@@ -32,7 +32,7 @@ class Key(NamedTuple):
     """Of the indices of the held-out images; empty where the part is the data set's own."""
     noise_sha256: str
     split_sha256: str
-    """Of one's own set, whose card says how images are shown; empty for one that ships, whose version tells."""
+    """See `by_card.own_split`."""
 
     @property
     def title(self) -> str:
@@ -94,9 +94,8 @@ def _tried(_: Path, record: Record) -> _Tried | None:
     if not curve or record.superseded:
         return None
     data, noise = record.dataset, condition(record).sha256
-    digests = data.index_sha256, data.content_sha256, data.validation_sha256 or "", noise
-    own = "" if ships(data.name) else data.split_sha256 or ""
-    key = Key(data_slug(record), *digests, own)
+    digests = data.index_sha256, data.content_sha256, data.validation_sha256 or "", noise, own_split(data)
+    key = Key(data_slug(record), *digests)
     said = tuple(text for text in record.overrides if not text.startswith(HELD_OUT))
     method = method_name(record.model_copy(update={"overrides": said}))
     return _Tried(key, method, record.protocol.name, record.recipe_sha256, record.seed, record.created, curve)

@@ -18,7 +18,7 @@ from lt_bench.evaluation.metrics import accuracy_by_class, balanced, group_accur
 from lt_bench.evaluation.significance import mean_interval
 from lt_bench.files import beginning, in_words, write_atomically
 from lt_bench.identity import digest
-from lt_bench.leaderboard.by_card import ships
+from lt_bench.leaderboard.by_card import own_split
 from lt_bench.leaderboard.record import dataset_slug, slug
 from lt_bench.markdown import escape, table_row
 from lt_bench.resources import refuse_installed
@@ -46,7 +46,7 @@ class Key(NamedTuple):
     protocol_sha256: str
     index_sha256: str
     split_sha256: str
-    """Of one's own set, whose card says how images are shown; empty for one that ships, whose version tells."""
+    """See `lt_bench.leaderboard.by_card.own_split`."""
     test_part: str
     """See `lt_bench.leaderboard.test_parts`; of a sample, the first images of each class, the digest in order."""
     total: tuple[int, ...]
@@ -65,8 +65,7 @@ class Key(NamedTuple):
         modified = f"-modified-{protocol.sha256[:8]}" if protocol.modified else ""
         name = f"{slug(protocol.name)}{modified}"
         tested = data.test_sha256 if record.sample else data.test_part
-        own = "" if ships(data.name) else data.split_sha256 or ""
-        digests = protocol.sha256, data.index_sha256, own, tested
+        digests = protocol.sha256, data.index_sha256, own_split(data), tested
         noise = record.recipe.get("data", {}).get("noise")
         trained = f", trained on noise {json.dumps(noise, sort_keys=True)}" if noise else ""
         searched = sorted((one.trial for one in record.results if one.trial.harms), key=lambda trial: trial.name)
